@@ -44,7 +44,7 @@ typedef struct {
 typedef struct {
     unsigned char        *pos;
     unsigned char        *end;
-    size_t                left;                /* bytes alloc() may still give */
+    size_t                left;            /* bytes alloc() may still give */
     void               *(*alloc)(void *data, size_t size);
     void                 *data;
 } llm_arena_t;
