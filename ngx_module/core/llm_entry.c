@@ -1,0 +1,264 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * Layout, all numbers little endian:
+ *
+ *      0   4  "nLLM"
+ *      4   4  version
+ *      8   4  length of content type, 12 of provider, 16 of model
+ *     20   4  time to live
+ *     24   8  created
+ *     32   8  length of the body
+ *     40  40  usage: prompt, cached, completion, reasoning, total
+ *     80   8  checksum of the body
+ *     88   8  checksum of all of the head but these eight bytes
+ *     96      content type, provider, model, body
+ *
+ * The checksums find damage, not malice: who may write to the cache may write
+ * whatever it likes.
+ */
+
+
+#include "core/llm_entry.h"
+
+#include <string.h>
+
+
+#define LLM_ENTRY_MAGIC    0x4d4c4c6e
+#define LLM_ENTRY_VERSION  1
+
+#define LLM_ENTRY_USAGE    40
+#define LLM_ENTRY_BODYSUM  80
+#define LLM_ENTRY_HEADSUM  88
+#define LLM_ENTRY_FIXED    96
+
+#define LLM_ENTRY_SEED     0x9e3779b97f4a7c15ULL
+#define LLM_ENTRY_PRIME    0xd6e8feb86659fd93ULL
+
+
+static void llm_entry_put(unsigned char *p, uint64_t v, unsigned bytes);
+static uint64_t llm_entry_get(const unsigned char *p, unsigned bytes);
+static uint64_t llm_entry_sum(uint64_t h, const unsigned char *p, size_t len);
+static uint64_t llm_entry_head_sum(const unsigned char *p, size_t head);
+static unsigned char *llm_entry_copy(unsigned char *p, const llm_str_t *s);
+static unsigned char *llm_entry_take(unsigned char *p, llm_str_t *s,
+    size_t len);
+
+
+size_t
+llm_entry_head_size(const llm_entry_t *e)
+{
+    return LLM_ENTRY_FIXED + e->content_type.len + e->provider.len
+           + e->model.len;
+}
+
+
+unsigned char *
+llm_entry_encode_head(const llm_entry_t *e, unsigned char *p)
+{
+    unsigned char  *last;
+
+    llm_entry_put(p, LLM_ENTRY_MAGIC, 4);
+    llm_entry_put(p + 4, LLM_ENTRY_VERSION, 4);
+    llm_entry_put(p + 8, e->content_type.len, 4);
+    llm_entry_put(p + 12, e->provider.len, 4);
+    llm_entry_put(p + 16, e->model.len, 4);
+    llm_entry_put(p + 20, e->ttl, 4);
+    llm_entry_put(p + 24, e->created, 8);
+    llm_entry_put(p + 32, e->body.len, 8);
+
+    llm_entry_put(p + 40, (uint64_t) e->usage.prompt_tokens, 8);
+    llm_entry_put(p + 48, (uint64_t) e->usage.cached_tokens, 8);
+    llm_entry_put(p + 56, (uint64_t) e->usage.completion_tokens, 8);
+    llm_entry_put(p + 64, (uint64_t) e->usage.reasoning_tokens, 8);
+    llm_entry_put(p + 72, (uint64_t) e->usage.total_tokens, 8);
+
+    llm_entry_put(p + LLM_ENTRY_BODYSUM,
+                  llm_entry_sum(0, e->body.data, e->body.len), 8);
+
+    last = llm_entry_copy(p + LLM_ENTRY_FIXED, &e->content_type);
+    last = llm_entry_copy(last, &e->provider);
+    last = llm_entry_copy(last, &e->model);
+
+    llm_entry_put(p + LLM_ENTRY_HEADSUM,
+                  llm_entry_head_sum(p, (size_t) (last - p)), 8);
+
+    return last;
+}
+
+
+int
+llm_entry_decode(llm_entry_t *e, unsigned char *p, size_t len)
+{
+    size_t          i;
+    uint64_t        type, provider, model, body, head;
+    unsigned char  *last;
+
+    if (len < LLM_ENTRY_FIXED
+        || llm_entry_get(p, 4) != LLM_ENTRY_MAGIC
+        || llm_entry_get(p + 4, 4) != LLM_ENTRY_VERSION)
+    {
+        return LLM_DECLINED;
+    }
+
+    type = llm_entry_get(p + 8, 4);
+    provider = llm_entry_get(p + 12, 4);
+    model = llm_entry_get(p + 16, 4);
+    body = llm_entry_get(p + 32, 8);
+
+    /* three 32-bit numbers: the sum cannot overflow */
+
+    head = LLM_ENTRY_FIXED + type + provider + model;
+
+    if (head > len || body != len - head
+        || llm_entry_get(p + LLM_ENTRY_HEADSUM, 8)
+           != llm_entry_head_sum(p, (size_t) head)
+        || llm_entry_get(p + LLM_ENTRY_BODYSUM, 8)
+           != llm_entry_sum(0, p + head, (size_t) body))
+    {
+        return LLM_DECLINED;
+    }
+
+    for (i = LLM_ENTRY_USAGE; i < LLM_ENTRY_BODYSUM; i += 8) {
+        if ((int64_t) llm_entry_get(p + i, 8) < -1) {
+            return LLM_DECLINED;
+        }
+    }
+
+    e->ttl = (uint32_t) llm_entry_get(p + 20, 4);
+    e->created = llm_entry_get(p + 24, 8);
+
+    e->usage.prompt_tokens = (int64_t) llm_entry_get(p + 40, 8);
+    e->usage.cached_tokens = (int64_t) llm_entry_get(p + 48, 8);
+    e->usage.completion_tokens = (int64_t) llm_entry_get(p + 56, 8);
+    e->usage.reasoning_tokens = (int64_t) llm_entry_get(p + 64, 8);
+    e->usage.total_tokens = (int64_t) llm_entry_get(p + 72, 8);
+
+    last = llm_entry_take(p + LLM_ENTRY_FIXED, &e->content_type,
+                          (size_t) type);
+    last = llm_entry_take(last, &e->provider, (size_t) provider);
+    last = llm_entry_take(last, &e->model, (size_t) model);
+    (void) llm_entry_take(last, &e->body, (size_t) body);
+
+    return LLM_OK;
+}
+
+
+static void
+llm_entry_put(unsigned char *p, uint64_t v, unsigned bytes)
+{
+    while (bytes-- != 0) {
+        *p++ = (unsigned char) v;
+        v >>= 8;
+    }
+}
+
+
+static uint64_t
+llm_entry_get(const unsigned char *p, unsigned bytes)
+{
+    uint64_t  v;
+
+    v = 0;
+
+    while (bytes-- != 0) {
+        v = v << 8 | p[bytes];
+    }
+
+    return v;
+}
+
+
+/* written out, this is one load where the machine is little endian */
+
+static inline uint64_t
+llm_entry_word(const unsigned char *p)
+{
+    return (uint64_t) p[0] | (uint64_t) p[1] << 8 | (uint64_t) p[2] << 16
+           | (uint64_t) p[3] << 24 | (uint64_t) p[4] << 32
+           | (uint64_t) p[5] << 40 | (uint64_t) p[6] << 48
+           | (uint64_t) p[7] << 56;
+}
+
+
+/*
+ * Each step is a one-to-one map of the sum, so that damage within one word is
+ * always found, and damage across words with all but one chance in 2^64.
+ */
+
+static inline uint64_t
+llm_entry_mix(uint64_t h, uint64_t word)
+{
+    h = (h ^ word) * LLM_ENTRY_PRIME;
+
+    return h << 29 | h >> 35;
+}
+
+
+/* two sums side by side, since a step waits for the one before it */
+
+static uint64_t
+llm_entry_sum(uint64_t h, const unsigned char *p, size_t len)
+{
+    size_t         n;
+    uint64_t       g;
+    unsigned char  rest[8];
+
+    h = llm_entry_mix(h + LLM_ENTRY_SEED, len);
+    g = LLM_ENTRY_SEED;
+
+    for (n = len; n >= 16; n -= 16) {
+        h = llm_entry_mix(h, llm_entry_word(p));
+        g = llm_entry_mix(g, llm_entry_word(p + 8));
+        p += 16;
+    }
+
+    if (n >= 8) {
+        h = llm_entry_mix(h, llm_entry_word(p));
+        p += 8;
+        n -= 8;
+    }
+
+    if (n != 0) {
+        memset(rest, 0, sizeof(rest));
+        memcpy(rest, p, n);
+        g = llm_entry_mix(g, llm_entry_word(rest));
+    }
+
+    h = llm_entry_mix(h, g);
+
+    return h ^ h >> 32;
+}
+
+
+static uint64_t
+llm_entry_head_sum(const unsigned char *p, size_t head)
+{
+    uint64_t  h;
+
+    h = llm_entry_sum(0, p, LLM_ENTRY_HEADSUM);
+
+    return llm_entry_sum(h, p + LLM_ENTRY_FIXED, head - LLM_ENTRY_FIXED);
+}
+
+
+static unsigned char *
+llm_entry_copy(unsigned char *p, const llm_str_t *s)
+{
+    if (s->len != 0) {
+        memcpy(p, s->data, s->len);
+    }
+
+    return p + s->len;
+}
+
+
+static unsigned char *
+llm_entry_take(unsigned char *p, llm_str_t *s, size_t len)
+{
+    s->len = len;
+    s->data = p;
+
+    return p + len;
+}

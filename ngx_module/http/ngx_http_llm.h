@@ -1,0 +1,199 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * The ground that all floors share: configuration and the request's context.
+ */
+
+
+#ifndef _NGX_HTTP_LLM_H_INCLUDED_
+#define _NGX_HTTP_LLM_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "core/llm_request.h"
+#include "core/llm_policy.h"
+#include "core/llm_ledger.h"
+#include "core/llm_entry.h"
+
+
+#define NGX_HTTP_LLM_VERSION      "0.1.0"
+
+#define NGX_HTTP_LLM_DIGEST_LEN   32
+#define NGX_HTTP_LLM_ID_LEN       64        /* longest x-request-id kept */
+
+
+typedef struct ngx_http_llm_ctx_s      ngx_http_llm_ctx_t;
+typedef struct ngx_http_llm_zone_s     ngx_http_llm_zone_t;
+typedef struct ngx_http_llm_redis_s    ngx_http_llm_redis_t;
+typedef struct ngx_http_llm_redis_op_s ngx_http_llm_redis_op_t;
+typedef struct ngx_http_llm_tenants_s  ngx_http_llm_tenants_t;
+typedef struct ngx_http_llm_policy_s   ngx_http_llm_policy_t;
+typedef struct ngx_http_llm_attempt_s  ngx_http_llm_attempt_t;
+
+
+typedef struct {
+    ngx_str_t                   name;
+    ngx_str_t                   uri;             /* "/llm/openai/" */
+    ngx_str_t                   authorization;   /* "Bearer …" or empty */
+    ngx_uint_t                  slot;            /* of its counters */
+    u_char                     *file;            /* where it was defined */
+    ngx_uint_t                  line;
+} ngx_http_llm_provider_t;
+
+
+typedef struct {
+    ngx_http_llm_provider_t    *provider;
+    ngx_str_t                   model;           /* empty: as asked for */
+} ngx_http_llm_target_t;
+
+
+typedef struct {
+    ngx_str_t                   pattern;
+    ngx_uint_t                  literal;
+    ngx_array_t                 targets;    /* of ngx_http_llm_target_t */
+} ngx_http_llm_route_t;
+
+
+typedef struct {
+    ngx_http_llm_zone_t        *zone;
+    ngx_http_llm_redis_t       *redis;           /* NULL: off */
+    ngx_http_llm_tenants_t     *tenants;
+    ngx_array_t                 providers;  /* of ngx_http_llm_provider_t * */
+    ngx_array_t                 routes;     /* of ngx_http_llm_route_t */
+    ngx_uint_t                  gateways;        /* locations */
+    unsigned                    redis_set:1;
+} ngx_http_llm_main_conf_t;
+
+
+typedef struct {
+    ngx_uint_t                  gateway;
+} ngx_http_llm_srv_conf_t;
+
+
+typedef struct {
+    ngx_flag_t                  gateway;
+
+    ngx_flag_t                  cache;
+    ngx_flag_t                  cache_zero;      /* temperature=zero */
+    time_t                      cache_ttl;       /* s */
+    size_t                      cache_max;
+
+    ngx_uint_t                  retry_tries;     /* per target */
+    ngx_msec_t                  retry_base;
+    ngx_msec_t                  retry_cap;
+    ngx_msec_t                  retry_max_wait;
+
+    ngx_msec_t                  timeout_total;
+    ngx_msec_t                  timeout_first_byte;
+    ngx_msec_t                  timeout_drain;
+} ngx_http_llm_loc_conf_t;
+
+
+/* an error as the API words it */
+
+typedef struct {
+    ngx_uint_t                  status;
+    const char                 *type;
+    const char                 *code;            /* NULL: null */
+    const char                 *param;           /* NULL: null */
+    ngx_str_t                   message;         /* not escaped */
+    ngx_int_t                   wait;            /* ms, -1: no retry-after */
+    unsigned                    no_retry:1;      /* x-should-retry: false */
+} ngx_http_llm_error_t;
+
+
+/* a whole answer on its way to the client */
+
+typedef struct {
+    ngx_uint_t                  status;
+    ngx_str_t                   content_type;
+    ngx_str_t                   body;
+    ngx_http_request_t         *from;            /* headers to pass on */
+} ngx_http_llm_answer_t;
+
+
+typedef enum {
+    NGX_HTTP_LLM_CACHE_OFF = 0,
+    NGX_HTTP_LLM_CACHE_BYPASS,
+    NGX_HTTP_LLM_CACHE_MISS,
+    NGX_HTTP_LLM_CACHE_HIT,
+    NGX_HTTP_LLM_CACHE_RELOAD                    /* the client's no-cache */
+} ngx_http_llm_cache_e;
+
+
+struct ngx_http_llm_ctx_s {
+    ngx_http_request_t         *request;         /* main */
+    ngx_http_llm_main_conf_t   *mcf;
+    ngx_http_llm_loc_conf_t    *conf;
+
+    void                       *table;           /* of stages: the line's */
+    ngx_uint_t                  stage;
+    ngx_int_t                   rc;              /* to finalize with */
+
+    /* a service that ends a wait calls wake(); it only posts the line */
+    void                      (*wake)(ngx_http_llm_ctx_t *ctx);
+    ngx_event_t                 event;
+    ngx_event_t                 timer;           /* of the present wait */
+
+    ngx_str_t                   id;              /* x-request-id */
+    ngx_msec_t                  start;
+    ngx_msec_t                  deadline;
+    ngx_msec_t                  queued;          /* ms in line */
+
+    llm_endpoint_e              endpoint;
+    llm_request_t               rq;
+    llm_arena_t                 arena;
+    ngx_str_t                   body;            /* contiguous */
+    ngx_str_t                   model;           /* as asked for */
+
+    /* identify */
+    ngx_http_llm_policy_t      *policy;          /* reference */
+    const llm_key_t            *key;
+
+    /* limits */
+    llm_limits_t                limits;
+    llm_reading_t               reading;
+    llm_ticket_t                ticket;
+    ngx_queue_t                 line;            /* this worker's waiters */
+    ngx_msec_t                  line_since;
+
+    /* cache */
+    ngx_http_llm_cache_e        cache;
+    ngx_http_llm_redis_op_t    *op;
+    llm_entry_t                 entry;
+    time_t                      max_age;         /* client's, -1: none */
+    u_char                      digest[NGX_HTTP_LLM_DIGEST_LEN];
+
+    /* upstream */
+    ngx_http_llm_route_t       *route;
+    ngx_http_llm_attempt_t     *attempt;
+    ngx_uint_t                  attempts;
+    ngx_uint_t                  target;
+    ngx_uint_t                  tries;           /* of this target */
+    ngx_msec_t                  pause_until;
+
+    ngx_http_llm_error_t        error;
+    ngx_http_llm_answer_t       answer;
+
+    unsigned                    body_wait:1;
+    unsigned                    body_read:1;
+    unsigned                    taken:1;         /* a request, from buckets */
+    unsigned                    waiting:1;       /* in line for a slot */
+    unsigned                    pausing:1;
+    unsigned                    no_store:1;
+    unsigned                    answered:1;      /* answer is there */
+    unsigned                    committed:1;     /* header is on its way */
+    unsigned                    failed:1;        /* error is set */
+    unsigned                    gone:1;          /* the client has left */
+    unsigned                    settled:1;
+};
+
+
+extern ngx_module_t  ngx_http_llm_module;
+
+
+#endif /* _NGX_HTTP_LLM_H_INCLUDED_ */

@@ -1,0 +1,28 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#ifndef _NGX_HTTP_LLM_ID_H_INCLUDED_
+#define _NGX_HTTP_LLM_ID_H_INCLUDED_
+
+
+#include "http/ngx_http_llm.h"
+
+
+/* seeds this worker's sequence */
+ngx_int_t ngx_http_llm_id_init_process(ngx_cycle_t *cycle);
+
+/*
+ * The request's id: the client's x-request-id if it is 1 to 64 of
+ * [A-Za-z0-9._-], else "req_" and 32 hex digits.
+ */
+ngx_int_t ngx_http_llm_id(ngx_http_request_t *r, ngx_str_t *id);
+
+/* a header of the client by its lower-case name, or NULL */
+ngx_table_elt_t *ngx_http_llm_header_in(ngx_http_request_t *r,
+    const char *name, size_t len);
+
+
+#endif /* _NGX_HTTP_LLM_ID_H_INCLUDED_ */

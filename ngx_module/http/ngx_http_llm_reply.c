@@ -1,0 +1,557 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "http/ngx_http_llm_reply.h"
+#include "http/ngx_http_llm_compat.h"
+
+#include "core/llm_duration.h"
+
+
+/* longest value of the headers that ngx_http_llm_reply_headers() writes */
+
+#define NGX_HTTP_LLM_REPLY_TEXT  640
+
+
+static ngx_int_t ngx_http_llm_reply_headers(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+static u_char *ngx_http_llm_reply_limits(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, u_char *p);
+static u_char *ngx_http_llm_reply_cache(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, u_char *p);
+static ngx_int_t ngx_http_llm_reply_wait(ngx_http_request_t *r,
+    ngx_http_llm_error_t *e);
+static ngx_int_t ngx_http_llm_reply_send(ngx_http_request_t *r,
+    ngx_str_t *body);
+static ngx_int_t ngx_http_llm_reply_header(ngx_http_request_t *r,
+    const char *name, size_t len, u_char *value, size_t vlen);
+static ngx_uint_t ngx_http_llm_reply_hidden(ngx_table_elt_t *h);
+
+
+#define ngx_http_llm_header(r, name, value, vlen)                            \
+    ngx_http_llm_reply_header(r, name, sizeof(name) - 1, value, vlen)
+
+
+static ngx_str_t  ngx_http_llm_reply_json = ngx_string("application/json");
+
+
+/* a provider's headers that say nothing to our client, or a wrong thing */
+
+typedef struct {
+    ngx_str_t   name;
+    ngx_uint_t  prefix;
+} ngx_http_llm_reply_hide_t;
+
+
+static ngx_http_llm_reply_hide_t  ngx_http_llm_reply_hide[] = {
+    { ngx_string("age"), 0 },
+    { ngx_string("alt-svc"), 0 },
+    { ngx_string("cache-status"), 0 },
+    { ngx_string("cf-"), 1 },
+    { ngx_string("nel"), 0 },
+    { ngx_string("openai-organization"), 0 },
+    { ngx_string("openai-project"), 0 },
+    { ngx_string("report-to"), 0 },
+    { ngx_string("retry-after"), 0 },
+    { ngx_string("retry-after-ms"), 0 },
+    { ngx_string("server-timing"), 0 },
+    { ngx_string("set-cookie"), 0 },
+    { ngx_string("strict-transport-security"), 0 },
+    { ngx_string("via"), 0 },
+    { ngx_string("www-authenticate"), 0 },
+    { ngx_string("x-llm-"), 1 },
+    { ngx_string("x-ratelimit-"), 1 },
+    { ngx_string("x-request-id"), 0 },
+    { ngx_string("x-should-retry"), 0 },
+    { ngx_null_string, 0 }
+};
+
+
+ngx_int_t
+ngx_http_llm_error(ngx_http_llm_ctx_t *ctx, ngx_uint_t status,
+    const char *type, const char *code, const char *message)
+{
+    ctx->error.status = status;
+    ctx->error.type = type;
+    ctx->error.code = code;
+    ctx->error.param = NULL;
+    ctx->error.message.data = (u_char *) message;
+    ctx->error.message.len = ngx_strlen(message);
+    ctx->error.wait = -1;
+    ctx->error.no_retry = 0;
+    ctx->failed = 1;
+
+    return status;
+}
+
+
+ngx_int_t
+ngx_http_llm_reply_error(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_error_t *e)
+{
+    ngx_str_t  body;
+
+    if (ngx_http_llm_reply_error_body(r, e, &body) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* what is still to come of the request must not be read as the next */
+
+    if (r == r->main && (ctx == NULL || !ctx->body_read)
+        && ngx_http_discard_request_body(r) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    r->headers_out.status = e->status;
+    r->headers_out.content_type = ngx_http_llm_reply_json;
+    r->headers_out.content_type_len = ngx_http_llm_reply_json.len;
+    r->headers_out.content_type_lowcase = NULL;
+    r->headers_out.content_length_n = body.len;
+
+    if (ngx_http_llm_reply_wait(r, e) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (ctx && ngx_http_llm_reply_headers(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_reply_send(r, &body);
+}
+
+
+ngx_int_t
+ngx_http_llm_reply_error_body(ngx_http_request_t *r, ngx_http_llm_error_t *e,
+    ngx_str_t *body)
+{
+    u_char  *p;
+    size_t   len, escape;
+
+    escape = ngx_escape_json(NULL, e->message.data, e->message.len);
+
+    len = sizeof("{\"error\":{\"message\":\"\",\"type\":\"\",\"param\":\"\","
+                 "\"code\":\"\"}}") - 1
+          + e->message.len + escape + ngx_strlen(e->type)
+          + sizeof("null") - 1 + (e->param ? ngx_strlen(e->param) : 0)
+          + sizeof("null") - 1 + (e->code ? ngx_strlen(e->code) : 0);
+
+    p = ngx_pnalloc(r->pool, len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    body->data = p;
+
+    p = ngx_cpymem(p, "{\"error\":{\"message\":\"", 21);
+    p = (u_char *) ngx_escape_json(p, e->message.data, e->message.len);
+    p = ngx_sprintf(p, "\",\"type\":\"%s\",\"param\":", e->type);
+
+    p = e->param ? ngx_sprintf(p, "\"%s\"", e->param)
+                 : ngx_cpymem(p, "null", 4);
+
+    p = ngx_cpymem(p, ",\"code\":", 8);
+
+    p = e->code ? ngx_sprintf(p, "\"%s\"", e->code)
+                : ngx_cpymem(p, "null", 4);
+
+    p = ngx_cpymem(p, "}}", 2);
+
+    body->len = p - body->data;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_reply_answer(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_request_t     *r;
+    ngx_http_llm_answer_t  *an;
+
+    r = ctx->request;
+    an = &ctx->answer;
+
+    if (an->from) {
+        if (ngx_http_llm_reply_hoist(ctx, an->from) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        ngx_http_clear_content_length(r);
+
+    } else if (ngx_http_llm_reply_headers(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    r->headers_out.status = an->status;
+    r->headers_out.status_line.len = 0;
+    r->headers_out.content_length_n = an->body.len;
+
+    if (an->content_type.len) {
+        r->headers_out.content_type = an->content_type;
+        r->headers_out.content_type_len = an->content_type.len;
+        r->headers_out.content_type_lowcase = NULL;
+    }
+
+    if (ctx->failed && ngx_http_llm_reply_wait(r, &ctx->error) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_reply_send(r, &an->body);
+}
+
+
+ngx_int_t
+ngx_http_llm_reply_body(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_str_t *content_type, ngx_str_t *body)
+{
+    r->headers_out.status = status;
+    r->headers_out.content_type = content_type ? *content_type
+                                               : ngx_http_llm_reply_json;
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_length_n = body->len;
+
+    return ngx_http_llm_reply_send(r, body);
+}
+
+
+static ngx_int_t
+ngx_http_llm_reply_send(ngx_http_request_t *r, ngx_str_t *body)
+{
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->start = body->data;
+    b->pos = body->data;
+    b->last = body->data + body->len;
+    b->end = b->last;
+    b->memory = body->len ? 1 : 0;
+    b->last_buf = 1;
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+ngx_int_t
+ngx_http_llm_reply_hoist(ngx_http_llm_ctx_t *ctx, ngx_http_request_t *sr)
+{
+    ngx_uint_t           i;
+    ngx_list_part_t     *part;
+    ngx_table_elt_t     *h;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    r->headers_out = sr->headers_out;
+
+    /* a list knows its own first part by address */
+
+    if (r->headers_out.headers.last == &sr->headers_out.headers.part) {
+        r->headers_out.headers.last = &r->headers_out.headers.part;
+    }
+
+    if (r->headers_out.trailers.last == &sr->headers_out.trailers.part) {
+        r->headers_out.trailers.last = &r->headers_out.trailers.part;
+    }
+
+    for (part = &r->headers_out.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (h[i].hash && ngx_http_llm_reply_hidden(&h[i])) {
+                h[i].hash = 0;
+            }
+        }
+    }
+
+    /* ranges and conditions were the client's and are not answered here */
+
+    r->disable_not_modified = 1;
+    r->allow_ranges = 0;
+
+    return ngx_http_llm_reply_headers(r, ctx);
+}
+
+
+static ngx_uint_t
+ngx_http_llm_reply_hidden(ngx_table_elt_t *h)
+{
+    u_char                      c;
+    ngx_http_llm_reply_hide_t  *hide;
+
+    if (h->lowcase_key == NULL) {
+        return 0;
+    }
+
+    c = h->lowcase_key[0];
+
+    for (hide = ngx_http_llm_reply_hide; hide->name.len; hide++) {
+
+        if (hide->name.data[0] != c
+            || h->key.len < hide->name.len
+            || (!hide->prefix && h->key.len != hide->name.len))
+        {
+            continue;
+        }
+
+        if (ngx_memcmp(h->lowcase_key, hide->name.data, hide->name.len) == 0) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static ngx_int_t
+ngx_http_llm_reply_headers(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    u_char                   *p, *v;
+    ngx_str_t                *name;
+    ngx_http_llm_route_t     *route;
+    ngx_http_llm_target_t    *target;
+
+    p = ngx_pnalloc(r->pool, NGX_HTTP_LLM_REPLY_TEXT);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_llm_header(r, "x-request-id", ctx->id.data, ctx->id.len)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ctx->reading.limit) {
+        p = ngx_http_llm_reply_limits(r, ctx, p);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ctx->cache != NGX_HTTP_LLM_CACHE_OFF) {
+        p = ngx_http_llm_reply_cache(r, ctx, p);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    route = ctx->route;
+
+    if (ctx->cache == NGX_HTTP_LLM_CACHE_HIT) {
+
+        if (ngx_http_llm_header(r, "x-llm-provider",
+                                ctx->entry.provider.data,
+                                ctx->entry.provider.len)
+            != NGX_OK
+            || ngx_http_llm_header(r, "x-llm-model", ctx->entry.model.data,
+                                   ctx->entry.model.len)
+               != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+    } else if (route && ctx->attempts) {
+
+        target = (ngx_http_llm_target_t *) route->targets.elts + ctx->target;
+        name = &target->provider->name;
+
+        if (ngx_http_llm_header(r, "x-llm-provider", name->data, name->len)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        name = target->model.len ? &target->model : &ctx->model;
+
+        if (ngx_http_llm_header(r, "x-llm-model", name->data, name->len)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    v = p;
+    p = ngx_sprintf(p, "%ui", ctx->attempts);
+
+    if (ngx_http_llm_header(r, "x-llm-attempts", v, p - v) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    v = p;
+    p = ngx_sprintf(p, "%M", ctx->queued);
+
+    return ngx_http_llm_header(r, "x-llm-queue-ms", v, p - v);
+}
+
+
+static u_char *
+ngx_http_llm_reply_limits(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    u_char *p)
+{
+    u_char         *v;
+    llm_reading_t  *rd;
+
+    rd = &ctx->reading;
+
+    v = p;
+    p = ngx_sprintf(p, "%uL", rd->limit);
+
+    if (ngx_http_llm_header(r, "x-ratelimit-limit-requests", v, p - v)
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    v = p;
+    p = ngx_sprintf(p, "%uL", rd->remaining);
+
+    if (ngx_http_llm_header(r, "x-ratelimit-remaining-requests", v, p - v)
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    v = p;
+    p += llm_duration_format(p, rd->reset_ms);
+
+    if (ngx_http_llm_header(r, "x-ratelimit-reset-requests", v, p - v)
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return p;
+}
+
+
+/* RFC 9211: how the cache handled the request */
+
+static u_char *
+ngx_http_llm_reply_cache(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    u_char *p)
+{
+    time_t   age;
+    u_char  *v;
+
+    v = p;
+
+    switch (ctx->cache) {
+
+    case NGX_HTTP_LLM_CACHE_HIT:
+        age = ngx_time() - (time_t) ctx->entry.created;
+        age = ngx_max(age, 0);
+
+        p = ngx_sprintf(p, "%T", age);
+
+        if (ngx_http_llm_header(r, "Age", v, p - v) != NGX_OK) {
+            return NULL;
+        }
+
+        v = p;
+        p = ngx_sprintf(p, "ngx-llm; hit; ttl=%T",
+                        (time_t) ctx->entry.ttl - age);
+        break;
+
+    case NGX_HTTP_LLM_CACHE_MISS:
+        p = ngx_sprintf(p, "ngx-llm; fwd=uri-miss");
+        break;
+
+    case NGX_HTTP_LLM_CACHE_RELOAD:
+        p = ngx_sprintf(p, "ngx-llm; fwd=request");
+        break;
+
+    default:
+        p = ngx_sprintf(p, "ngx-llm; fwd=bypass");
+    }
+
+    if (ngx_http_llm_header(r, "Cache-Status", v, p - v) != NGX_OK) {
+        return NULL;
+    }
+
+    return p;
+}
+
+
+static ngx_int_t
+ngx_http_llm_reply_wait(ngx_http_request_t *r, ngx_http_llm_error_t *e)
+{
+    u_char     *p, *v;
+    ngx_int_t   sec;
+
+    if (e->no_retry || e->wait > 60 * 1000) {
+        if (ngx_http_llm_header(r, "x-should-retry", (u_char *) "false", 5)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (e->wait < 0) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, 2 * NGX_INT_T_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    /* who obeys must not be refused again: rounded up, and never "now" */
+
+    sec = (e->wait + 999) / 1000;
+    sec = ngx_max(sec, 1);
+
+    v = p;
+    p = ngx_sprintf(p, "%i", sec);
+
+    if (ngx_http_llm_header(r, "retry-after", v, p - v) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    v = p;
+    p = ngx_sprintf(p, "%i", ngx_max(e->wait, 1));
+
+    return ngx_http_llm_header(r, "retry-after-ms", v, p - v);
+}
+
+
+static ngx_int_t
+ngx_http_llm_reply_header(ngx_http_request_t *r, const char *name, size_t len,
+    u_char *value, size_t vlen)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = 1;
+    h->key.data = (u_char *) name;
+    h->key.len = len;
+    h->value.data = value;
+    h->value.len = vlen;
+    h->lowcase_key = NULL;
+    ngx_http_llm_header_unlink(h);
+
+    return NGX_OK;
+}

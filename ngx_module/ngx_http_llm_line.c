@@ -1,0 +1,747 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * The life of a request: a table of stages and one step() that walks it.
+ *
+ * A stage returns NGX_OK: go on; NGX_AGAIN: it waits and will be woken;
+ * NGX_DONE: the client has its answer, finalize with ctx->rc; NGX_ERROR; or
+ * the status of an error that is in ctx->error.  A stage that waited is
+ * called again after every wake, also a needless one, and looks at what has
+ * been recorded meanwhile.
+ */
+
+
+#include "ngx_http_llm_line.h"
+#include "http/ngx_http_llm_body.h"
+#include "http/ngx_http_llm_id.h"
+#include "http/ngx_http_llm_reply.h"
+#include "operate/ngx_http_llm_health.h"
+#include "policy/ngx_http_llm_cache.h"
+#include "policy/ngx_http_llm_limit.h"
+#include "policy/ngx_http_llm_tenant.h"
+#include "state/ngx_http_llm_zone.h"
+#include "upstream/ngx_http_llm_attempt.h"
+#include "upstream/ngx_http_llm_forward.h"
+#include "upstream/ngx_http_llm_models.h"
+#include "upstream/ngx_http_llm_provider.h"
+
+
+/* scratch memory of the scanner: what it is lent, and what it may take */
+
+#define NGX_HTTP_LLM_ARENA      1024
+#define NGX_HTTP_LLM_ARENA_MAX  (16 * 1024 * 1024)
+
+
+typedef struct {
+    const char                 *name;
+    ngx_int_t                 (*run)(ngx_http_llm_ctx_t *ctx);
+} ngx_http_llm_stage_t;
+
+
+typedef struct {
+    ngx_str_t                   uri;
+    ngx_uint_t                  prefix;
+    ngx_uint_t                  method;
+    ngx_uint_t                  endpoint;
+    ngx_http_llm_stage_t       *line;
+    ngx_int_t                 (*handler)(ngx_http_request_t *r);
+} ngx_http_llm_api_t;
+
+
+static ngx_http_llm_api_t *ngx_http_llm_line_api(ngx_http_request_t *r);
+static void ngx_http_llm_line_recover(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_line_refuse(ngx_http_request_t *r,
+    ngx_uint_t status);
+static ngx_int_t ngx_http_llm_line_start(ngx_http_request_t *r,
+    ngx_http_llm_api_t *api);
+static ngx_msec_t ngx_http_llm_line_total(ngx_http_request_t *r,
+    ngx_msec_t total);
+static void ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_line_wait(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_line_wake(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_line_event(ngx_event_t *ev);
+static void ngx_http_llm_line_resume(ngx_http_request_t *r);
+static void ngx_http_llm_line_watch(ngx_http_request_t *r);
+static void ngx_http_llm_line_settle(void *data);
+static ngx_int_t ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_line_body(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_line_parse(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_line_bad(ngx_http_llm_ctx_t *ctx,
+    llm_request_error_t *err);
+static ngx_int_t ngx_http_llm_line_route(ngx_http_llm_ctx_t *ctx);
+static void *ngx_http_llm_line_alloc(void *data, size_t size);
+static ngx_int_t ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_line_reply(ngx_http_llm_ctx_t *ctx);
+
+
+static ngx_http_llm_stage_t  ngx_http_llm_line_call[] = {
+    { "identify", ngx_http_llm_identify },
+    { "read",     ngx_http_llm_line_read },
+    { "parse",    ngx_http_llm_line_parse },
+    { "recall",   ngx_http_llm_line_recall },
+    { "admit",    ngx_http_llm_admit },
+    { "forward",  ngx_http_llm_forward },
+    { "reply",    ngx_http_llm_line_reply }
+};
+
+
+static ngx_http_llm_stage_t  ngx_http_llm_line_models[] = {
+    { "identify", ngx_http_llm_identify },
+    { "models",   ngx_http_llm_models },
+    { "reply",    ngx_http_llm_line_reply }
+};
+
+
+static ngx_http_llm_api_t  ngx_http_llm_line_apis[] = {
+
+    { ngx_string("/v1/chat/completions"), 0, NGX_HTTP_POST,
+      LLM_CHAT, ngx_http_llm_line_call, NULL },
+
+    { ngx_string("/v1/completions"), 0, NGX_HTTP_POST,
+      LLM_COMPLETIONS, ngx_http_llm_line_call, NULL },
+
+    { ngx_string("/v1/embeddings"), 0, NGX_HTTP_POST,
+      LLM_EMBEDDINGS, ngx_http_llm_line_call, NULL },
+
+    { ngx_string("/v1/responses"), 0, NGX_HTTP_POST,
+      LLM_RESPONSES, ngx_http_llm_line_call, NULL },
+
+    { ngx_string("/v1/models"), 0, NGX_HTTP_GET,
+      LLM_ENDPOINTS, ngx_http_llm_line_models, NULL },
+
+    { ngx_string("/v1/models/"), 1, NGX_HTTP_GET,
+      LLM_ENDPOINTS, ngx_http_llm_line_models, NULL },
+
+    { ngx_string("/healthz"), 0, NGX_HTTP_GET|NGX_HTTP_HEAD,
+      LLM_ENDPOINTS, NULL, ngx_http_llm_health_handler },
+
+    { ngx_string("/readyz"), 0, NGX_HTTP_GET|NGX_HTTP_HEAD,
+      LLM_ENDPOINTS, NULL, ngx_http_llm_health_handler },
+
+    { ngx_null_string, 0, 0, 0, NULL, NULL }
+};
+
+
+ngx_int_t
+ngx_http_llm_line_handler(ngx_http_request_t *r)
+{
+    ngx_http_llm_api_t  *api;
+
+    if (r->err_status) {
+        /* nginx itself refused the request, and error_page led here */
+        ngx_http_llm_line_recover(r);
+        return ngx_http_llm_line_refuse(r, r->err_status);
+    }
+
+    api = ngx_http_llm_line_api(r);
+
+    if (api == NULL) {
+        return ngx_http_llm_line_refuse(r, NGX_HTTP_NOT_FOUND);
+    }
+
+    if (!(r->method & api->method)) {
+        return ngx_http_llm_line_refuse(r, NGX_HTTP_NOT_ALLOWED);
+    }
+
+    if (api->handler) {
+        return api->handler(r);
+    }
+
+    return ngx_http_llm_line_start(r, api);
+}
+
+
+static ngx_http_llm_api_t *
+ngx_http_llm_line_api(ngx_http_request_t *r)
+{
+    ngx_http_llm_api_t  *api;
+
+    for (api = ngx_http_llm_line_apis; api->uri.len; api++) {
+
+        if (api->prefix ? r->uri.len <= api->uri.len
+                        : r->uri.len != api->uri.len)
+        {
+            continue;
+        }
+
+        if (ngx_memcmp(r->uri.data, api->uri.data, api->uri.len) == 0) {
+            return api;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* an internal redirect forgets the contexts, the cleanup does not */
+
+static void
+ngx_http_llm_line_recover(ngx_http_request_t *r)
+{
+    ngx_http_cleanup_t  *cln;
+
+    for (cln = r->main->cleanup; cln; cln = cln->next) {
+        if (cln->handler == ngx_http_llm_line_settle) {
+            ngx_http_set_ctx(r, cln->data, ngx_http_llm_module);
+            return;
+        }
+    }
+}
+
+
+/* what is no call of the API, or never became one */
+
+static ngx_int_t
+ngx_http_llm_line_refuse(ngx_http_request_t *r, ngx_uint_t status)
+{
+    const char                *type, *code, *message;
+    ngx_http_llm_ctx_t        *ctx;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    if (ctx == NULL) {
+        ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_llm_ctx_t));
+        if (ctx == NULL || ngx_http_llm_id(r, &ctx->id) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
+
+        mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+
+        ngx_http_llm_count_request(&mcf->zone->sh->count, LLM_ENDPOINTS,
+                                   status);
+    }
+
+    type = status < 500 ? "invalid_request_error" : "server_error";
+
+    switch (status) {
+
+    case NGX_HTTP_NOT_FOUND:
+        code = "unknown_url";
+        message = "Unknown request URL.";
+        break;
+
+    case NGX_HTTP_NOT_ALLOWED:
+        code = "method_not_supported";
+        message = "This URL does not support the method.";
+        break;
+
+    case NGX_HTTP_REQUEST_ENTITY_TOO_LARGE:
+        code = "request_too_large";
+        message = "The request body is larger than this gateway accepts.";
+        break;
+
+    default:
+        code = NULL;
+        message = status < 500 ? "The request could not be understood."
+                               : "The gateway could not handle the request.";
+    }
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "llm refused with %ui", status);
+
+    (void) ngx_http_llm_error(ctx, status, type, code, message);
+
+    return ngx_http_llm_reply_error(r, ctx, &ctx->error);
+}
+
+
+static ngx_int_t
+ngx_http_llm_line_start(ngx_http_request_t *r, ngx_http_llm_api_t *api)
+{
+    ngx_http_cleanup_t  *cln;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_llm_ctx_t));
+    if (ctx == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->request = r;
+    ctx->mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+    ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
+    ctx->wake = ngx_http_llm_line_wake;
+    ctx->table = api->line;
+    ctx->endpoint = api->endpoint;
+    ctx->start = ngx_current_msec;
+    ctx->deadline = ctx->start
+                    + ngx_http_llm_line_total(r, ctx->conf->timeout_total);
+
+    ctx->event.handler = ngx_http_llm_line_event;
+    ctx->event.data = ctx;
+    ctx->event.log = r->connection->log;
+
+    ctx->timer.handler = ngx_http_llm_line_event;
+    ctx->timer.data = ctx;
+    ctx->timer.log = r->connection->log;
+
+    if (ngx_http_llm_id(r, &ctx->id) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    cln = ngx_http_cleanup_add(r, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_llm_line_settle;
+    cln->data = ctx;
+
+    ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
+
+    /* the line finalizes the request itself, now or later */
+
+    r->main->count++;
+
+    ngx_http_llm_line_step(ctx);
+
+    return NGX_DONE;
+}
+
+
+/* the client may ask for less time than is configured, never for more */
+
+static ngx_msec_t
+ngx_http_llm_line_total(ngx_http_request_t *r, ngx_msec_t total)
+{
+    ngx_int_t         n;
+    ngx_table_elt_t  *h;
+
+    h = ngx_http_llm_header_in(r, "x-request-timeout-ms",
+                               sizeof("x-request-timeout-ms") - 1);
+    if (h == NULL) {
+        return total;
+    }
+
+    n = ngx_atoi(h->value.data, h->value.len);
+
+    if (n == NGX_ERROR || n == 0) {
+        return total;
+    }
+
+    return ngx_min((ngx_msec_t) n, total);
+}
+
+
+static void
+ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t              rc;
+    ngx_http_request_t    *r;
+    ngx_http_llm_stage_t  *stage;
+
+    r = ctx->request;
+
+    for ( ;; ) {
+        stage = (ngx_http_llm_stage_t *) ctx->table + ctx->stage;
+
+        rc = stage->run(ctx);
+
+        ngx_log_debug3(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                       "llm %s: %i count:%d", stage->name, rc,
+                       r->main->count);
+
+        if (rc != NGX_OK) {
+            break;
+        }
+
+        ctx->stage++;
+    }
+
+    if (rc == NGX_AGAIN) {
+        ngx_http_llm_line_wait(ctx);
+        return;
+    }
+
+    if (rc == NGX_ERROR) {
+        rc = ngx_http_llm_error(ctx, NGX_HTTP_INTERNAL_SERVER_ERROR,
+                                "server_error", NULL,
+                                "The gateway could not handle the request.");
+    }
+
+    if (rc == NGX_DONE) {
+        rc = ctx->rc;
+
+    } else if (ctx->committed) {
+        rc = NGX_ERROR;
+
+    } else {
+        ctx->committed = 1;
+        rc = ngx_http_llm_reply_error(r, ctx, &ctx->error);
+    }
+
+    ngx_http_finalize_request(r, rc);
+}
+
+
+/* every wait watches the client's socket */
+
+static void
+ngx_http_llm_line_wait(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (!ctx->body_read) {
+        /* it is nginx that reads */
+        return;
+    }
+
+    r->read_event_handler = ngx_http_llm_line_watch;
+    r->write_event_handler = ngx_http_llm_line_resume;
+
+    if (ctx->attempt && ctx->attempt->running) {
+        ctx->attempt->sr->read_event_handler = ngx_http_llm_line_watch;
+    }
+
+    if (!ctx->gone && ngx_http_llm_attempt_client_gone(r)) {
+        ngx_http_llm_line_watch(r);
+    }
+}
+
+
+static void
+ngx_http_llm_line_wake(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_post_event(&ctx->event, &ngx_posted_events);
+}
+
+
+/* what a service was waited for is there, or the time is up */
+
+static void
+ngx_http_llm_line_event(ngx_event_t *ev)
+{
+    ngx_connection_t    *c;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ev->data;
+    c = ctx->request->connection;
+
+    ngx_http_set_log_request(c->log, ctx->request);
+
+    ngx_http_llm_line_step(ctx);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+/* an attempt has ended, or the client's socket is writable for nobody */
+
+static void
+ngx_http_llm_line_resume(ngx_http_request_t *r)
+{
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    ngx_http_llm_line_step(ctx);
+}
+
+
+/* r is the main request or the attempt that holds the connection */
+
+static void
+ngx_http_llm_line_watch(ngx_http_request_t *r)
+{
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_llm_module);
+
+    if (ctx->gone || !ngx_http_llm_attempt_client_gone(r)) {
+        return;
+    }
+
+    if (ngx_http_llm_forward_detach(ctx) == NGX_OK) {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "llm: client closed connection in stage \"%s\"",
+                  ((ngx_http_llm_stage_t *) ctx->table)[ctx->stage].name);
+
+    ctx->gone = 1;
+
+    r->connection->read->eof = 1;
+    r->connection->error = 1;
+
+    ngx_http_finalize_request(r->main, NGX_HTTP_CLIENT_CLOSED_REQUEST);
+}
+
+
+/* the end, however it came: exactly once, from the request's cleanup */
+
+static void
+ngx_http_llm_line_settle(void *data)
+{
+    ngx_http_llm_ctx_t  *ctx = data;
+
+    ngx_uint_t               status;
+    ngx_http_llm_count_t    *count;
+    ngx_http_llm_attempt_t  *at;
+
+    if (ctx->settled) {
+        return;
+    }
+
+    ctx->settled = 1;
+
+    if (ctx->event.posted) {
+        ngx_delete_posted_event(&ctx->event);
+    }
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    ngx_http_llm_cache_cancel(ctx);
+    ngx_http_llm_limit_leave(ctx);
+
+    count = &ctx->mcf->zone->sh->count;
+    at = ctx->attempt;
+
+    if (at) {
+        if (at->cancel.posted) {
+            ngx_delete_posted_event(&at->cancel);
+        }
+
+        if (at->running) {
+            ngx_http_llm_forward_count(ctx, NGX_HTTP_LLM_ATTEMPT_CANCELLED);
+            ctx->gone = 1;
+        }
+    }
+
+    status = ctx->gone ? NGX_HTTP_CLIENT_CLOSED_REQUEST
+                       : ctx->request->headers_out.status;
+
+    ngx_http_llm_count_request(count, ctx->endpoint, status);
+
+    if (ctx->endpoint < LLM_ENDPOINTS) {
+        (void) ngx_atomic_fetch_add(&count->cache[ctx->cache], 1);
+    }
+
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "llm settle: %ui attempts:%ui queued:%M", status,
+                   ctx->attempts, ctx->queued);
+}
+
+
+static ngx_int_t
+ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t            rc;
+    ngx_table_elt_t     *h;
+    ngx_http_request_t  *r;
+
+    if (ctx->body_read) {
+        return NGX_OK;
+    }
+
+    r = ctx->request;
+
+    h = ngx_http_llm_header_in(r, "content-encoding",
+                               sizeof("content-encoding") - 1);
+
+    if (h && !(h->value.len == 8
+               && ngx_strncasecmp(h->value.data, (u_char *) "identity", 8)
+                  == 0))
+    {
+        return ngx_http_llm_error(ctx, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
+                                  "invalid_request_error", NULL,
+                                  "A compressed request body is not "
+                                  "supported.");
+    }
+
+    r->request_body_in_single_buf = 1;
+
+    rc = ngx_http_read_client_request_body(r, ngx_http_llm_line_body);
+
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        ctx->rc = rc;
+        return NGX_DONE;
+    }
+
+    /* it counted on a handler that returns NGX_DONE; ours did so once */
+
+    r->main->count--;
+
+    if (ctx->body_read) {
+        return NGX_OK;
+    }
+
+    ctx->body_wait = 1;
+
+    return NGX_AGAIN;
+}
+
+
+static void
+ngx_http_llm_line_body(ngx_http_request_t *r)
+{
+    ngx_uint_t           waited;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    waited = ctx->body_wait;
+    ctx->body_wait = 0;
+    ctx->body_read = 1;
+
+    if (waited) {
+        ngx_http_llm_line_step(ctx);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_llm_line_parse(ngx_http_llm_ctx_t *ctx)
+{
+    u_char               *p;
+    ngx_http_request_t   *r;
+    llm_request_error_t   err;
+
+    r = ctx->request;
+
+    if (ngx_http_llm_body(r, &ctx->body) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_palloc(r->pool, NGX_HTTP_LLM_ARENA);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->arena.pos = p;
+    ctx->arena.end = p + NGX_HTTP_LLM_ARENA;
+    ctx->arena.left = NGX_HTTP_LLM_ARENA_MAX;
+    ctx->arena.alloc = ngx_http_llm_line_alloc;
+    ctx->arena.data = r->pool;
+
+    if (llm_request_parse(&ctx->rq, ctx->endpoint, ctx->body.data,
+                          ctx->body.len, ngx_http_llm_cache_usable(ctx),
+                          &ctx->arena, &err)
+        != LLM_OK)
+    {
+        return ngx_http_llm_line_bad(ctx, &err);
+    }
+
+    ctx->model.data = ctx->rq.model.data;
+    ctx->model.len = ctx->rq.model.len;
+
+    return ngx_http_llm_line_route(ctx);
+}
+
+
+static void *
+ngx_http_llm_line_alloc(void *data, size_t size)
+{
+    return ngx_palloc(data, size);
+}
+
+
+static ngx_int_t
+ngx_http_llm_line_bad(ngx_http_llm_ctx_t *ctx, llm_request_error_t *err)
+{
+    u_char  *p;
+
+    (void) ngx_http_llm_error(ctx, NGX_HTTP_BAD_REQUEST,
+                              "invalid_request_error", err->code, "");
+
+    ctx->error.param = err->param;
+
+    p = ngx_pnalloc(ctx->request->pool, sizeof(err->text) + 64);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->error.message.data = p;
+
+    p = ngx_sprintf(p, "%s", err->text);
+
+    if (err->param == NULL) {
+        p = ngx_sprintf(p, " (at byte %uz of the body)", err->offset);
+    }
+
+    ctx->error.message.len = p - ctx->error.message.data;
+
+    ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
+                  "llm: bad request: %V", &ctx->error.message);
+
+    return NGX_HTTP_BAD_REQUEST;
+}
+
+
+/* a model that the key may not use does not exist for it */
+
+static ngx_int_t
+ngx_http_llm_line_route(ngx_http_llm_ctx_t *ctx)
+{
+    u_char                *p;
+    ngx_http_llm_route_t  *route;
+
+    route = ngx_http_llm_route(ctx->mcf, &ctx->model);
+
+    if (route && llm_policy_allows(ctx->key, &ctx->rq.model)) {
+        ctx->route = route;
+        return NGX_OK;
+    }
+
+    (void) ngx_atomic_fetch_add(
+               &ctx->mcf->zone->sh->count.refused[NGX_HTTP_LLM_REFUSED_MODEL],
+               1);
+
+    (void) ngx_http_llm_error(ctx, NGX_HTTP_NOT_FOUND,
+                              "invalid_request_error", "model_not_found", "");
+
+    ctx->error.param = "model";
+
+    p = ngx_pnalloc(ctx->request->pool, ctx->model.len + 80);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->error.message.data = p;
+    ctx->error.message.len = ngx_sprintf(p, "The model `%V` does not exist or "
+                                         "you do not have access to it.",
+                                         &ctx->model)
+                             - p;
+
+    return NGX_HTTP_NOT_FOUND;
+}
+
+
+static ngx_int_t
+ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    if (ctx->taken) {
+        return ctx->op ? NGX_AGAIN : NGX_OK;
+    }
+
+    rc = ngx_http_llm_limit_take(ctx);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (!ngx_http_llm_cache_usable(ctx)) {
+        return NGX_OK;
+    }
+
+    return ngx_http_llm_cache_lookup(ctx);
+}
+
+
+static ngx_int_t
+ngx_http_llm_line_reply(ngx_http_llm_ctx_t *ctx)
+{
+    ctx->committed = 1;
+    ctx->rc = ngx_http_llm_reply_answer(ctx);
+
+    return NGX_DONE;
+}

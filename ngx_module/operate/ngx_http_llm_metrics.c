@@ -1,0 +1,278 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "operate/ngx_http_llm_metrics.h"
+#include "http/ngx_http_llm_reply.h"
+#include "state/ngx_http_llm_redis.h"
+#include "state/ngx_http_llm_wake.h"
+#include "state/ngx_http_llm_zone.h"
+
+#include "core/llm_prometheus.h"
+
+
+/* all series are bounded, so the page is, too */
+
+#define NGX_HTTP_LLM_METRICS_SIZE  (128 * 1024)
+
+
+static void ngx_http_llm_metrics_requests(llm_prometheus_t *pm,
+    ngx_http_llm_count_t *count);
+static void ngx_http_llm_metrics_attempts(llm_prometheus_t *pm,
+    ngx_http_llm_count_t *count);
+static void ngx_http_llm_metrics_results(llm_prometheus_t *pm,
+    ngx_http_llm_count_t *count);
+static void ngx_http_llm_metrics_slots(llm_prometheus_t *pm,
+    ngx_http_llm_zone_t *zone);
+static void ngx_http_llm_metrics_gauge(llm_prometheus_t *pm,
+    const char *name, const char *help, uint64_t value);
+static void ngx_http_llm_metrics_label(llm_prometheus_label_t *label,
+    const char *name, const char *value);
+
+
+static const char  *ngx_http_llm_metrics_endpoint[] = {
+    "chat_completions", "completions", "embeddings", "responses", "other"
+};
+
+/* ngx_http_llm_attempt_e, ngx_http_llm_cache_e, ngx_http_llm_refused_e */
+
+static const char  *ngx_http_llm_metrics_attempt[] = {
+    "ok", "status_4xx", "status_429", "status_5xx", "connect", "timeout",
+    "broken", "cancelled"
+};
+
+static const char  *ngx_http_llm_metrics_cache[] = {
+    "off", "bypass", "miss", "hit", "reload"
+};
+
+static const char  *ngx_http_llm_metrics_refused[] = {
+    "key", "model", "requests", "queue_full", "queue_timeout", "memory"
+};
+
+
+ngx_int_t
+ngx_http_llm_metrics_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                  rc;
+    ngx_str_t                  body;
+    llm_prometheus_t           pm;
+    llm_prometheus_label_t     label;
+    ngx_http_llm_count_t      *count;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    static ngx_str_t  type = ngx_string("text/plain; version=0.0.4");
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return NGX_HTTP_NOT_ALLOWED;
+    }
+
+    rc = ngx_http_discard_request_body(r);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+
+    if (mcf->zone == NULL || mcf->zone->sh == NULL) {
+        return NGX_HTTP_SERVICE_UNAVAILABLE;
+    }
+
+    body.data = ngx_palloc(r->pool, NGX_HTTP_LLM_METRICS_SIZE);
+    if (body.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_memzero(&pm, sizeof(llm_prometheus_t));
+
+    pm.pos = body.data;
+    pm.last = body.data + NGX_HTTP_LLM_METRICS_SIZE;
+
+    count = &mcf->zone->sh->count;
+
+    llm_prometheus_family(&pm, "llm_build_info", "gauge",
+                          "The version of this module; always 1.");
+    ngx_http_llm_metrics_label(&label, "version", NGX_HTTP_LLM_VERSION);
+    llm_prometheus_sample(&pm, "llm_build_info", &label, 1, 1);
+
+    ngx_http_llm_metrics_requests(&pm, count);
+    ngx_http_llm_metrics_attempts(&pm, count);
+    ngx_http_llm_metrics_results(&pm, count);
+    ngx_http_llm_metrics_slots(&pm, mcf->zone);
+
+    if (mcf->redis) {
+        ngx_http_llm_metrics_gauge(&pm, "llm_redis_up",
+            "Whether this worker is connected to Redis.",
+            ngx_http_llm_redis_connected(mcf->redis) ? 1 : 0);
+    }
+
+    if (pm.overflow) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "llm: the metrics did not fit into %d bytes",
+                      NGX_HTTP_LLM_METRICS_SIZE);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    body.len = pm.pos - body.data;
+
+    return ngx_http_llm_reply_body(r, NGX_HTTP_OK, &type, &body);
+}
+
+
+static void
+ngx_http_llm_metrics_requests(llm_prometheus_t *pm,
+    ngx_http_llm_count_t *count)
+{
+    u_char                  text[NGX_INT_T_LEN + 1];
+    uint64_t                n;
+    ngx_uint_t              e, s;
+    llm_prometheus_label_t  label[2];
+
+    llm_prometheus_family(pm, "llm_requests_total", "counter",
+                          "Requests answered, by endpoint and status; 499: "
+                          "the client left first.");
+
+    for (e = 0; e <= LLM_ENDPOINTS; e++) {
+        for (s = 0; s < NGX_HTTP_LLM_STATUSES; s++) {
+
+            n = count->requests[e][s];
+
+            /* what never happened is no series, but success always is */
+
+            if (n == 0 && ngx_http_llm_statuses[s] != NGX_HTTP_OK) {
+                continue;
+            }
+
+            ngx_http_llm_metrics_label(&label[0], "endpoint",
+                                       ngx_http_llm_metrics_endpoint[e]);
+
+            if (ngx_http_llm_statuses[s]) {
+                *ngx_sprintf(text, "%ui", ngx_http_llm_statuses[s]) = '\0';
+                ngx_http_llm_metrics_label(&label[1], "status",
+                                           (char *) text);
+            } else {
+                ngx_http_llm_metrics_label(&label[1], "status", "other");
+            }
+
+            llm_prometheus_sample(pm, "llm_requests_total", label, 2, n);
+        }
+    }
+}
+
+
+static void
+ngx_http_llm_metrics_attempts(llm_prometheus_t *pm,
+    ngx_http_llm_count_t *count)
+{
+    ngx_uint_t                      i, k;
+    llm_prometheus_label_t          label[2];
+    ngx_http_llm_count_provider_t  *cp;
+
+    llm_prometheus_family(pm, "llm_upstream_attempts_total", "counter",
+                          "Attempts at providers, by how they ended.");
+
+    for (i = 0; i < NGX_HTTP_LLM_PROVIDERS; i++) {
+
+        cp = &count->provider[i];
+
+        if (cp->len == 0) {
+            break;
+        }
+
+        label[0].name = "provider";
+        label[0].value.data = cp->name;
+        label[0].value.len = cp->len;
+
+        for (k = 0; k < NGX_HTTP_LLM_ATTEMPT_RESULTS; k++) {
+            ngx_http_llm_metrics_label(&label[1], "result",
+                                       ngx_http_llm_metrics_attempt[k]);
+            llm_prometheus_sample(pm, "llm_upstream_attempts_total", label,
+                                  2, cp->attempts[k]);
+        }
+    }
+}
+
+
+static void
+ngx_http_llm_metrics_results(llm_prometheus_t *pm,
+    ngx_http_llm_count_t *count)
+{
+    ngx_uint_t              i;
+    llm_prometheus_label_t  label;
+
+    llm_prometheus_family(pm, "llm_cache_requests_total", "counter",
+                          "Calls of the API, by what the cache said.");
+
+    for (i = 0; i < NGX_HTTP_LLM_CACHE_RESULTS; i++) {
+        ngx_http_llm_metrics_label(&label, "result",
+                                   ngx_http_llm_metrics_cache[i]);
+        llm_prometheus_sample(pm, "llm_cache_requests_total", &label, 1,
+                              count->cache[i]);
+    }
+
+    llm_prometheus_family(pm, "llm_cache_stored_total", "counter",
+                          "Answers given to the cache.");
+    llm_prometheus_sample(pm, "llm_cache_stored_total", NULL, 0,
+                          count->stored);
+
+    llm_prometheus_family(pm, "llm_refusals_total", "counter",
+                          "Requests that were not let through, by reason.");
+
+    for (i = 0; i < NGX_HTTP_LLM_REFUSALS; i++) {
+        ngx_http_llm_metrics_label(&label, "reason",
+                                   ngx_http_llm_metrics_refused[i]);
+        llm_prometheus_sample(pm, "llm_refusals_total", &label, 1,
+                              count->refused[i]);
+    }
+}
+
+
+static void
+ngx_http_llm_metrics_slots(llm_prometheus_t *pm, ngx_http_llm_zone_t *zone)
+{
+    llm_owners_t       wake;
+    llm_ledger_stat_t  st;
+
+    ngx_memzero(&wake, sizeof(llm_owners_t));
+
+    ngx_http_llm_zone_lock(zone, &wake);
+    llm_ledger_stat(zone->sh->ledger, &st);
+    ngx_http_llm_zone_unlock(zone);
+
+    ngx_http_llm_wake(&wake);
+
+    ngx_http_llm_metrics_gauge(pm, "llm_slots_in_use",
+                               "Requests that hold a slot.", st.held);
+    ngx_http_llm_metrics_gauge(pm, "llm_slots_waiting",
+                               "Requests in line for a slot.", st.waiting);
+    ngx_http_llm_metrics_gauge(pm, "llm_ledger_tickets_used",
+                               "Slots and places in line in use.",
+                               st.tickets_used);
+    ngx_http_llm_metrics_gauge(pm, "llm_ledger_tickets",
+                               "Room for slots and places in line.",
+                               st.tickets);
+    ngx_http_llm_metrics_gauge(pm, "llm_ledger_nodes_used",
+                               "Keys and teams with a state.", st.nodes_used);
+    ngx_http_llm_metrics_gauge(pm, "llm_ledger_nodes",
+                               "Room for keys and teams.", st.nodes);
+}
+
+
+static void
+ngx_http_llm_metrics_gauge(llm_prometheus_t *pm, const char *name,
+    const char *help, uint64_t value)
+{
+    llm_prometheus_family(pm, name, "gauge", help);
+    llm_prometheus_sample(pm, name, NULL, 0, value);
+}
+
+
+static void
+ngx_http_llm_metrics_label(llm_prometheus_label_t *label, const char *name,
+    const char *value)
+{
+    label->name = name;
+    label->value.data = (u_char *) value;
+    label->value.len = ngx_strlen(value);
+}

@@ -1,0 +1,83 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * Counters in shared memory: fixed, bounded, bumped without a lock.
+ */
+
+
+#ifndef _NGX_HTTP_LLM_COUNT_H_INCLUDED_
+#define _NGX_HTTP_LLM_COUNT_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "core/llm_request.h"
+
+
+#define NGX_HTTP_LLM_PROVIDERS      32
+#define NGX_HTTP_LLM_PROVIDER_NAME  64
+#define NGX_HTTP_LLM_STATUSES       20
+
+
+typedef enum {
+    NGX_HTTP_LLM_ATTEMPT_OK = 0,
+    NGX_HTTP_LLM_ATTEMPT_4XX,
+    NGX_HTTP_LLM_ATTEMPT_429,
+    NGX_HTTP_LLM_ATTEMPT_5XX,
+    NGX_HTTP_LLM_ATTEMPT_CONNECT,
+    NGX_HTTP_LLM_ATTEMPT_TIMEOUT,
+    NGX_HTTP_LLM_ATTEMPT_BROKEN,
+    NGX_HTTP_LLM_ATTEMPT_CANCELLED,
+    NGX_HTTP_LLM_ATTEMPT_RESULTS
+} ngx_http_llm_attempt_e;
+
+
+typedef enum {
+    NGX_HTTP_LLM_REFUSED_KEY = 0,
+    NGX_HTTP_LLM_REFUSED_MODEL,
+    NGX_HTTP_LLM_REFUSED_REQUESTS,
+    NGX_HTTP_LLM_REFUSED_QUEUE_FULL,
+    NGX_HTTP_LLM_REFUSED_QUEUE_TIMEOUT,
+    NGX_HTTP_LLM_REFUSED_MEMORY,
+    NGX_HTTP_LLM_REFUSALS
+} ngx_http_llm_refused_e;
+
+
+#define NGX_HTTP_LLM_CACHE_RESULTS  5
+
+
+typedef struct {
+    u_char                      name[NGX_HTTP_LLM_PROVIDER_NAME];
+    size_t                      len;
+    ngx_atomic_t                attempts[NGX_HTTP_LLM_ATTEMPT_RESULTS];
+} ngx_http_llm_count_provider_t;
+
+
+typedef struct {
+    /* the last row: requests that were no call of the API */
+    ngx_atomic_t                requests[LLM_ENDPOINTS + 1]
+                                        [NGX_HTTP_LLM_STATUSES];
+    ngx_atomic_t                cache[NGX_HTTP_LLM_CACHE_RESULTS];
+    ngx_atomic_t                stored;
+    ngx_atomic_t                refused[NGX_HTTP_LLM_REFUSALS];
+    ngx_http_llm_count_provider_t  provider[NGX_HTTP_LLM_PROVIDERS];
+} ngx_http_llm_count_t;
+
+
+/* the statuses that have a counter of their own; 0 is "other" */
+extern ngx_uint_t  ngx_http_llm_statuses[NGX_HTTP_LLM_STATUSES];
+
+void ngx_http_llm_count_request(ngx_http_llm_count_t *count,
+    ngx_uint_t endpoint, ngx_uint_t status);
+
+/*
+ * The slot of a provider's counters, the same over reloads; called where the
+ * zone is initialized.  NGX_HTTP_LLM_PROVIDERS: there is no room.
+ */
+ngx_uint_t ngx_http_llm_count_provider(ngx_http_llm_count_t *count,
+    ngx_str_t *name);
+
+
+#endif /* _NGX_HTTP_LLM_COUNT_H_INCLUDED_ */

@@ -1,0 +1,188 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "state/ngx_http_llm_redis_connection.h"
+
+#include <ngx_sha1.h>
+
+
+ngx_http_llm_redis_t *
+ngx_http_llm_redis_create(ngx_conf_t *cf, ngx_str_t *url)
+{
+    ngx_http_llm_redis_t  *rd;
+
+    rd = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_redis_t));
+    if (rd == NULL) {
+        return NULL;
+    }
+
+    if (ngx_http_llm_redis_url_parse(cf, url, &rd->url) != NGX_OK) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&rd->scripts, cf->pool, 4,
+                       sizeof(ngx_http_llm_redis_script_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    rd->options.timeout = 50;
+    rd->options.connect_timeout = 1000;
+    rd->options.max_pending = 10000;
+    rd->options.max_unsent = 64 * 1024 * 1024;
+    rd->options.max_reply = 64 * 1024 * 1024;
+
+    return rd;
+}
+
+
+ngx_http_llm_redis_options_t *
+ngx_http_llm_redis_options(ngx_http_llm_redis_t *rd)
+{
+    return &rd->options;
+}
+
+
+ngx_http_llm_redis_script_t *
+ngx_http_llm_redis_script(ngx_http_llm_redis_t *rd, ngx_str_t *lua)
+{
+    u_char                         digest[20];
+    ngx_sha1_t                     sha1;
+    ngx_http_llm_redis_script_t   *script, **p;
+
+    script = ngx_pcalloc(rd->scripts.pool,
+                         sizeof(ngx_http_llm_redis_script_t));
+    if (script == NULL) {
+        return NULL;
+    }
+
+    ngx_sha1_init(&sha1);
+    ngx_sha1_update(&sha1, lua->data, lua->len);
+    ngx_sha1_final(digest, &sha1);
+
+    script->text = *lua;
+    script->sha1.len = NGX_HTTP_LLM_REDIS_SHA1;
+    script->sha1.data = script->hex;
+
+    (void) ngx_hex_dump(script->hex, digest, 20);
+
+    p = ngx_array_push(&rd->scripts);
+    if (p == NULL) {
+        return NULL;
+    }
+
+    *p = script;
+
+    return script;
+}
+
+
+ngx_str_t *
+ngx_http_llm_redis_name(ngx_http_llm_redis_t *rd)
+{
+    return &rd->url.name;
+}
+
+
+ngx_uint_t
+ngx_http_llm_redis_connected(ngx_http_llm_redis_t *rd)
+{
+    return rd->state == NGX_HTTP_LLM_REDIS_UP;
+}
+
+
+ngx_http_llm_redis_stat_t *
+ngx_http_llm_redis_stat(ngx_http_llm_redis_t *rd)
+{
+    return &rd->stat;
+}
+
+
+ngx_int_t
+ngx_http_llm_redis_init_process(ngx_http_llm_redis_t *rd, ngx_cycle_t *cycle)
+{
+    if (ngx_process != NGX_PROCESS_WORKER
+        && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    rd->log = cycle->log;
+
+    ngx_queue_init(&rd->pending);
+    ngx_queue_init(&rd->free);
+
+    rd->event.log = cycle->log;
+    rd->event.data = rd;
+    rd->event.opened = ngx_http_llm_redis_opened;
+    rd->event.closed = ngx_http_llm_redis_closed;
+    rd->event.max_unsent = rd->options.max_unsent;
+    rd->event.max_reply = rd->options.max_reply;
+
+    /* a worker that quits waits for no server, but for pending commands */
+
+    rd->connect.handler = ngx_http_llm_redis_connect;
+    rd->connect.log = cycle->log;
+    rd->connect.data = rd;
+    rd->connect.cancelable = 1;
+
+    rd->deadline.handler = ngx_http_llm_redis_deadline;
+    rd->deadline.log = cycle->log;
+    rd->deadline.data = rd;
+    rd->deadline.cancelable = 1;
+
+    ngx_http_llm_redis_connect(&rd->connect);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_llm_redis_exit_process(ngx_http_llm_redis_t *rd)
+{
+    ngx_queue_t              *q;
+    ngx_http_llm_redis_op_t  *op;
+
+    if (rd->log == NULL) {
+        return;
+    }
+
+    for (q = ngx_queue_head(&rd->pending);
+         q != ngx_queue_sentinel(&rd->pending);
+         q = ngx_queue_next(q))
+    {
+        op = ngx_queue_data(q, ngx_http_llm_redis_op_t, queue);
+        op->handler = NULL;
+    }
+
+    rd->state = NGX_HTTP_LLM_REDIS_CLOSED;
+
+    ngx_http_llm_redis_event_flush(&rd->event);
+    ngx_http_llm_redis_event_close(&rd->event);
+
+    if (rd->connect.timer_set) {
+        ngx_del_timer(&rd->connect);
+    }
+
+    if (rd->deadline.timer_set) {
+        ngx_del_timer(&rd->deadline);
+    }
+
+    while (!ngx_queue_empty(&rd->free)) {
+        q = ngx_queue_head(&rd->free);
+        ngx_queue_remove(q);
+        ngx_free(ngx_queue_data(q, ngx_http_llm_redis_op_t, queue));
+    }
+
+    if (rd->buffer != NULL) {
+        ngx_free(rd->buffer);
+        rd->buffer = NULL;
+        rd->size = 0;
+    }
+
+    rd->log = NULL;
+}

@@ -1,0 +1,173 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * Redis for a worker: one connection per configured server, kept up in the
+ * background, commands of one turn of the event loop in one write.  A server
+ * that is down, frozen or full costs its callers nothing but the answer "not
+ * now": nothing here waits, retries a caller's command or knows of requests.
+ */
+
+
+#ifndef _NGX_HTTP_LLM_REDIS_H_INCLUDED_
+#define _NGX_HTTP_LLM_REDIS_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+
+
+typedef struct ngx_http_llm_redis_s         ngx_http_llm_redis_t;
+typedef struct ngx_http_llm_redis_op_s      ngx_http_llm_redis_op_t;
+typedef struct ngx_http_llm_redis_script_s  ngx_http_llm_redis_script_t;
+
+
+/* may be changed until the end of the configuration */
+
+typedef struct {
+    ngx_msec_t                  timeout;          /* of a command: 50 */
+    ngx_msec_t                  connect_timeout;  /* with AUTH etc.: 1000 */
+    ngx_uint_t                  max_pending;      /* commands: 10000 */
+    size_t                      max_unsent;       /* bytes: 64M */
+    size_t                      max_reply;        /* bytes: 64M */
+} ngx_http_llm_redis_options_t;
+
+
+typedef enum {
+    NGX_HTTP_LLM_REDIS_NIL = 0,
+    NGX_HTTP_LLM_REDIS_STATUS,          /* str */
+    NGX_HTTP_LLM_REDIS_STRING,          /* str */
+    NGX_HTTP_LLM_REDIS_INTEGER,         /* integer */
+    NGX_HTTP_LLM_REDIS_ARRAY,           /* nelts */
+    NGX_HTTP_LLM_REDIS_ERROR,           /* str, error */
+    NGX_HTTP_LLM_REDIS_TIMEOUT,         /* no reply in time; it may have run */
+    NGX_HTTP_LLM_REDIS_GONE             /* connection lost; it may have run */
+} ngx_http_llm_redis_type_e;
+
+
+typedef enum {
+    NGX_HTTP_LLM_REDIS_ERR_NOSCRIPT = 0,
+    NGX_HTTP_LLM_REDIS_ERR_LOADING,
+    NGX_HTTP_LLM_REDIS_ERR_READONLY,
+    NGX_HTTP_LLM_REDIS_ERR_OOM,
+    NGX_HTTP_LLM_REDIS_ERR_MISCONF,
+    NGX_HTTP_LLM_REDIS_ERR_BUSY,
+    NGX_HTTP_LLM_REDIS_ERR_NOAUTH,      /* WRONGPASS and NOPERM too */
+    NGX_HTTP_LLM_REDIS_ERR_OTHER,
+    NGX_HTTP_LLM_REDIS_ERRORS
+} ngx_http_llm_redis_error_e;
+
+
+/* valid, with all it points to, only until the handler returns */
+
+typedef struct {
+    ngx_http_llm_redis_type_e   type;
+    ngx_http_llm_redis_error_e  error;
+    ngx_str_t                   str;
+    int64_t                     integer;
+    ngx_uint_t                  nelts;
+    void                       *elts;             /* private */
+} ngx_http_llm_redis_reply_t;
+
+
+typedef void (*ngx_http_llm_redis_handler_pt)(void *data,
+    ngx_http_llm_redis_reply_t *reply);
+
+
+/* of this worker, since its start */
+
+typedef struct {
+    uint64_t                    commands;         /* accepted */
+    uint64_t                    replies;          /* late ones too */
+    uint64_t                    refused;          /* not usable, too much */
+    uint64_t                    timeouts;
+    uint64_t                    gone;
+    uint64_t                    reconnects;       /* after the first time */
+    uint64_t                    resent;           /* EVALSHA as EVAL */
+    uint64_t                    errors[NGX_HTTP_LLM_REDIS_ERRORS];
+} ngx_http_llm_redis_stat_t;
+
+
+/* "noscript", "loading", ...: the classes of errors as metrics name them */
+extern ngx_str_t  ngx_http_llm_redis_errors[NGX_HTTP_LLM_REDIS_ERRORS];
+
+
+/*
+ * Configuration time.  NULL: an error, already logged, never with the
+ * password.  Names are resolved here; all their addresses are tried in turn.
+ */
+
+ngx_http_llm_redis_t *ngx_http_llm_redis_create(ngx_conf_t *cf,
+    ngx_str_t *url);
+
+ngx_http_llm_redis_options_t *ngx_http_llm_redis_options(
+    ngx_http_llm_redis_t *rd);
+
+/* the text is not copied; it is loaded into the server at every connect */
+
+ngx_http_llm_redis_script_t *ngx_http_llm_redis_script(
+    ngx_http_llm_redis_t *rd, ngx_str_t *lua);
+
+
+/*
+ * A worker's life.  init connects in the background and does nothing in
+ * processes that are no workers.  After exit no handler is called any more,
+ * what could not be sent by then is lost.
+ */
+
+ngx_int_t ngx_http_llm_redis_init_process(ngx_http_llm_redis_t *rd,
+    ngx_cycle_t *cycle);
+
+void ngx_http_llm_redis_exit_process(ngx_http_llm_redis_t *rd);
+
+
+/*
+ * Sends a command, binary safe, its bytes copied.  "timeout" 0: the default.
+ * NULL: not usable now, go on without it; the handler will not be called.
+ * Else the handler is called exactly once, later, from the event loop.  It may
+ * be NULL: nobody is interested in the reply, it is but counted.
+ *
+ * The op belongs to the client and ends when its handler returns, or, if
+ * detached, at any time after that: do not use it afterwards.
+ *
+ * Commands share the connection: none that blocks, subscribes or monitors.
+ */
+
+ngx_http_llm_redis_op_t *ngx_http_llm_redis_command(ngx_http_llm_redis_t *rd,
+    ngx_uint_t argc, ngx_str_t *argv, ngx_msec_t timeout,
+    ngx_http_llm_redis_handler_pt handler, void *data);
+
+/*
+ * EVALSHA with the script's "nkeys" keys and then its arguments in argv; if
+ * the server does not know the script, it is sent once more as EVAL.
+ */
+
+ngx_http_llm_redis_op_t *ngx_http_llm_redis_eval(ngx_http_llm_redis_t *rd,
+    ngx_http_llm_redis_script_t *script, ngx_uint_t nkeys, ngx_uint_t argc,
+    ngx_str_t *argv, ngx_msec_t timeout,
+    ngx_http_llm_redis_handler_pt handler, void *data);
+
+/*
+ * The caller goes: its handler will not be called.  The command itself has
+ * been sent and runs.  To be called at most until the handler has returned.
+ */
+
+void ngx_http_llm_redis_detach(ngx_http_llm_redis_op_t *op);
+
+/* NGX_OK and a view of the element; NGX_DECLINED: there is none */
+
+ngx_int_t ngx_http_llm_redis_element(ngx_http_llm_redis_reply_t *reply,
+    ngx_uint_t i, ngx_http_llm_redis_reply_t *element);
+
+
+/* 1: commands are accepted now */
+ngx_uint_t ngx_http_llm_redis_connected(ngx_http_llm_redis_t *rd);
+
+/* the URL without user and password */
+ngx_str_t *ngx_http_llm_redis_name(ngx_http_llm_redis_t *rd);
+
+ngx_http_llm_redis_stat_t *ngx_http_llm_redis_stat(ngx_http_llm_redis_t *rd);
+
+
+#endif /* _NGX_HTTP_LLM_REDIS_H_INCLUDED_ */

@@ -1,0 +1,129 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "state/ngx_http_llm_zone.h"
+
+
+static ngx_int_t ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data);
+
+
+ngx_http_llm_zone_t *
+ngx_http_llm_zone_create(ngx_conf_t *cf, ngx_str_t *name, ssize_t size,
+    void *tag)
+{
+    ngx_http_llm_zone_t  *zone;
+
+    zone = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_zone_t));
+    if (zone == NULL) {
+        return NULL;
+    }
+
+    zone->shm_zone = ngx_shared_memory_add(cf, name, size, tag);
+    if (zone->shm_zone == NULL) {
+        return NULL;
+    }
+
+    if (zone->shm_zone->data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_zone \"%V\" is used already", name);
+        return NULL;
+    }
+
+    zone->shm_zone->init = ngx_http_llm_zone_init;
+    zone->shm_zone->data = zone;
+
+    return zone;
+}
+
+
+static ngx_int_t
+ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
+{
+    ngx_http_llm_zone_t  *ozone = data;
+
+    void                 *mem;
+    size_t                len, size;
+    ngx_http_llm_zone_t  *zone;
+
+    zone = shm_zone->data;
+    zone->shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    if (ozone) {
+        /* a reload: draining workers go on with the same ledger */
+        zone->sh = ozone->sh;
+        return NGX_OK;
+    }
+
+    if (shm_zone->shm.exists) {
+        zone->sh = zone->shpool->data;
+        return NGX_OK;
+    }
+
+    zone->sh = ngx_slab_calloc(zone->shpool, sizeof(ngx_http_llm_zone_sh_t));
+    if (zone->sh == NULL) {
+        return NGX_ERROR;
+    }
+
+    zone->shpool->data = zone->sh;
+
+    len = sizeof(" in llm_zone \"\"") + shm_zone->shm.name.len;
+
+    zone->shpool->log_ctx = ngx_slab_alloc(zone->shpool, len);
+    if (zone->shpool->log_ctx == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_sprintf(zone->shpool->log_ctx, " in llm_zone \"%V\"%Z",
+                &shm_zone->shm.name);
+
+    /* all that is left but a little, in one block */
+
+    size = (zone->shpool->pfree - 4) * ngx_pagesize;
+
+    mem = ngx_slab_alloc(zone->shpool, size);
+    if (mem == NULL) {
+        return NGX_ERROR;
+    }
+
+    zone->sh->ledger = llm_ledger_create(mem, size);
+    if (zone->sh->ledger == NULL) {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_llm_zone_lock(ngx_http_llm_zone_t *zone, llm_owners_t *wake)
+{
+    ngx_shmtx_lock(&zone->shpool->mutex);
+
+    if (zone->sh->dirty) {
+        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                      "llm_zone \"%V\": a worker died while it changed the "
+                      "ledger, it is derived anew",
+                      &zone->shm_zone->shm.name);
+
+        llm_ledger_rebuild(zone->sh->ledger, wake);
+    }
+
+    zone->sh->dirty = 1;
+
+    /* the mark must be there before, and gone after, any change */
+    ngx_memory_barrier();
+}
+
+
+void
+ngx_http_llm_zone_unlock(ngx_http_llm_zone_t *zone)
+{
+    ngx_memory_barrier();
+
+    zone->sh->dirty = 0;
+
+    ngx_shmtx_unlock(&zone->shpool->mutex);
+}

@@ -1,0 +1,54 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * The shared memory: the ledger of limits, the table of the workers that own
+ * its tickets, and the counters.
+ */
+
+
+#ifndef _NGX_HTTP_LLM_ZONE_H_INCLUDED_
+#define _NGX_HTTP_LLM_ZONE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+#include "core/llm_ledger.h"
+#include "state/ngx_http_llm_count.h"
+
+
+#define NGX_HTTP_LLM_ZONE_MIN  (512 * 1024)
+
+
+typedef struct {
+    ngx_atomic_t                dirty;      /* somebody is, or died, inside */
+    llm_ledger_t               *ledger;
+    ngx_pid_t                   owner[LLM_LEDGER_OWNERS];
+    ngx_http_llm_count_t        count;
+} ngx_http_llm_zone_sh_t;
+
+
+typedef struct ngx_http_llm_zone_s  ngx_http_llm_zone_t;
+
+struct ngx_http_llm_zone_s {
+    ngx_shm_zone_t             *shm_zone;
+    ngx_slab_pool_t            *shpool;
+    ngx_http_llm_zone_sh_t     *sh;
+};
+
+
+/* adds the zone to the cycle; NULL: an error, already logged */
+ngx_http_llm_zone_t *ngx_http_llm_zone_create(ngx_conf_t *cf,
+    ngx_str_t *name, ssize_t size, void *tag);
+
+/*
+ * The zone's own slab mutex: the only lock that the master frees when its
+ * holder dies.  Who then enters next finds "dirty" set and derives the
+ * ledger anew; waiters that this starts are added to "wake".
+ */
+void ngx_http_llm_zone_lock(ngx_http_llm_zone_t *zone, llm_owners_t *wake);
+void ngx_http_llm_zone_unlock(ngx_http_llm_zone_t *zone);
+
+
+#endif /* _NGX_HTTP_LLM_ZONE_H_INCLUDED_ */

@@ -1,0 +1,487 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "upstream/ngx_http_llm_attempt.h"
+#include "http/ngx_http_llm_compat.h"
+
+
+static ngx_int_t ngx_http_llm_attempt_uri(ngx_http_llm_ctx_t *ctx,
+    ngx_str_t *uri);
+static ngx_int_t ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_attempt_t *at);
+static ngx_uint_t ngx_http_llm_attempt_hidden(ngx_table_elt_t *h);
+static ngx_int_t ngx_http_llm_attempt_body(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_attempt_t *at);
+static ngx_chain_t **ngx_http_llm_attempt_piece(ngx_http_request_t *r,
+    ngx_chain_t **ll, u_char *p, size_t len);
+static void ngx_http_llm_attempt_reset(ngx_http_llm_attempt_t *at);
+static ngx_int_t ngx_http_llm_attempt_done(ngx_http_request_t *sr, void *data,
+    ngx_int_t rc);
+static void ngx_http_llm_attempt_cancel_handler(ngx_event_t *ev);
+
+
+/* behind a provider's prefix; the order is llm_endpoint_e's */
+
+static ngx_str_t  ngx_http_llm_attempt_path[] = {
+    ngx_string("chat/completions"),
+    ngx_string("completions"),
+    ngx_string("embeddings"),
+    ngx_string("responses"),
+    ngx_string("models")
+};
+
+
+/* a client's headers that are for the gateway, not for a provider */
+
+static ngx_str_t  ngx_http_llm_attempt_hide[] = {
+    ngx_string("api-key"),
+    ngx_string("authorization"),
+    ngx_string("cache-control"),
+    ngx_string("cookie"),
+    ngx_string("expect"),
+    ngx_string("openai-organization"),
+    ngx_string("openai-project"),
+    ngx_string("proxy-authorization"),
+    ngx_string("x-request-id"),
+    ngx_string("x-request-timeout-ms"),
+    ngx_null_string
+};
+
+
+ngx_int_t
+ngx_http_llm_attempt_start(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_str_t                uri;
+    ngx_http_request_t      *r, *sr;
+    ngx_http_llm_attempt_t  *at;
+
+    r = ctx->request;
+    at = ctx->attempt;
+
+    if (at == NULL) {
+        at = ngx_pcalloc(r->pool, sizeof(ngx_http_llm_attempt_t));
+        if (at == NULL) {
+            return NGX_ERROR;
+        }
+
+        at->ctx = ctx;
+        at->ps.handler = ngx_http_llm_attempt_done;
+        at->ps.data = at;
+        at->cancel.handler = ngx_http_llm_attempt_cancel_handler;
+        at->cancel.data = at;
+        at->cancel.log = r->connection->log;
+
+        if (ngx_http_llm_attempt_headers(ctx, at) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        ctx->attempt = at;
+    }
+
+    ngx_http_llm_attempt_reset(at);
+
+    at->target = (ngx_http_llm_target_t *) ctx->route->targets.elts
+                 + ctx->target;
+
+    if (ngx_http_llm_attempt_body(ctx, at) != NGX_OK
+        || ngx_http_llm_attempt_uri(ctx, &uri) != NGX_OK
+        || ngx_http_subrequest(r, &uri, &r->args, &sr, &at->ps, 0) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    at->sr = sr;
+    at->running = 1;
+    at->start = ngx_current_msec;
+
+    ctx->attempts++;
+    ctx->tries++;
+
+    sr->method = r->method;
+    sr->method_name = r->method_name;
+    sr->request_body = at->body;
+    sr->headers_in.content_length_n = at->body_len;
+    sr->headers_in.chunked = 0;
+    sr->headers_in.authorization = NULL;
+    sr->headers_in.headers = at->headers;
+
+    if (at->headers.last == &at->headers.part) {
+        sr->headers_in.headers.last = &sr->headers_in.headers.part;
+    }
+
+    /* $upstream_* of the client's log line tell of all attempts */
+    sr->upstream_states = r->upstream_states;
+
+    /* the relay looks at the bytes */
+    sr->filter_need_in_memory = 1;
+
+    ngx_log_debug4(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "llm attempt %ui: \"%V\" bytes:%O count:%d",
+                   ctx->attempts, &uri, at->body_len, r->main->count);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_llm_attempt_reset(ngx_http_llm_attempt_t *at)
+{
+    at->sr = NULL;
+    at->rc = NGX_OK;
+    at->status = 0;
+    at->asked = -1;
+    at->relay = NGX_HTTP_LLM_RELAY_HOLD;
+    at->held = 0;
+    at->scan = 0;
+    at->done = 0;
+    at->last = 0;
+    at->stream = 0;
+    at->finish = 0;
+    at->terminal = 0;
+    at->error_event = 0;
+    at->overflow = 0;
+    at->timedout = 0;
+    at->cancelled = 0;
+    at->connected = 0;
+
+    at->usage.prompt_tokens = -1;
+    at->usage.cached_tokens = -1;
+    at->usage.completion_tokens = -1;
+    at->usage.reasoning_tokens = -1;
+    at->usage.total_tokens = -1;
+}
+
+
+static ngx_int_t
+ngx_http_llm_attempt_uri(ngx_http_llm_ctx_t *ctx, ngx_str_t *uri)
+{
+    u_char     *p;
+    ngx_str_t  *prefix, *path;
+
+    prefix = &ctx->attempt->target->provider->uri;
+    path = &ngx_http_llm_attempt_path[ctx->endpoint];
+
+    uri->len = prefix->len + path->len;
+
+    p = ngx_pnalloc(ctx->request->pool, uri->len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    uri->data = p;
+
+    p = ngx_cpymem(p, prefix->data, prefix->len);
+    ngx_memcpy(p, path->data, path->len);
+
+    return NGX_OK;
+}
+
+
+/*
+ * A list of its own: a subrequest's is a copy that shares its parts with the
+ * client's, and the client's key must not reach a provider whatever the
+ * location forgets to override.
+ */
+
+static ngx_int_t
+ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_attempt_t *at)
+{
+    ngx_uint_t           i;
+    ngx_list_part_t     *part;
+    ngx_table_elt_t     *h, *nh;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (ngx_list_init(&at->headers, r->pool, 24, sizeof(ngx_table_elt_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (ngx_http_llm_attempt_hidden(&h[i])) {
+                continue;
+            }
+
+            nh = ngx_list_push(&at->headers);
+            if (nh == NULL) {
+                return NGX_ERROR;
+            }
+
+            *nh = h[i];
+        }
+    }
+
+    nh = ngx_list_push(&at->headers);
+    if (nh == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_str_set(&nh->key, "X-Request-Id");
+    nh->lowcase_key = (u_char *) "x-request-id";
+    nh->hash = ngx_hash_key(nh->lowcase_key, nh->key.len);
+    nh->value = ctx->id;
+    ngx_http_llm_header_unlink(nh);
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_attempt_hidden(ngx_table_elt_t *h)
+{
+    ngx_str_t  *hide;
+
+    if (h->key.len > 6 && ngx_memcmp(h->lowcase_key, "x-llm-", 6) == 0) {
+        return 1;
+    }
+
+    for (hide = ngx_http_llm_attempt_hide; hide->len; hide++) {
+        if (h->key.len == hide->len
+            && ngx_memcmp(h->lowcase_key, hide->data, hide->len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* the client's own bytes; another model's name is spliced in between */
+
+static ngx_int_t
+ngx_http_llm_attempt_body(ngx_http_llm_ctx_t *ctx, ngx_http_llm_attempt_t *at)
+{
+    ngx_str_t            *body, *model;
+    ngx_chain_t         **ll;
+    ngx_http_request_t   *r;
+
+    if (at->body && at->body_for == at->target) {
+        return NGX_OK;
+    }
+
+    r = ctx->request;
+    body = &ctx->body;
+    model = &at->target->model;
+
+    at->body = ngx_pcalloc(r->pool, sizeof(ngx_http_request_body_t));
+    if (at->body == NULL) {
+        return NGX_ERROR;
+    }
+
+    at->body_for = at->target;
+    at->body_len = body->len;
+
+    if (body->len == 0) {
+        at->body_len = -1;
+        return NGX_OK;
+    }
+
+    ll = &at->body->bufs;
+
+    if (model->len == 0) {
+        ll = ngx_http_llm_attempt_piece(r, ll, body->data, body->len);
+        return ll ? NGX_OK : NGX_ERROR;
+    }
+
+    /* between the quotes: the configured name needs no escapes */
+
+    ll = ngx_http_llm_attempt_piece(r, ll, body->data,
+                                    ctx->rq.model_start + 1);
+    if (ll == NULL) {
+        return NGX_ERROR;
+    }
+
+    ll = ngx_http_llm_attempt_piece(r, ll, model->data, model->len);
+    if (ll == NULL) {
+        return NGX_ERROR;
+    }
+
+    ll = ngx_http_llm_attempt_piece(r, ll,
+                                    body->data + ctx->rq.model_end - 1,
+                                    body->len - ctx->rq.model_end + 1);
+    if (ll == NULL) {
+        return NGX_ERROR;
+    }
+
+    at->body_len = body->len + model->len
+                   - (ctx->rq.model_end - ctx->rq.model_start - 2);
+
+    return NGX_OK;
+}
+
+
+static ngx_chain_t **
+ngx_http_llm_attempt_piece(ngx_http_request_t *r, ngx_chain_t **ll, u_char *p,
+    size_t len)
+{
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    b = ngx_calloc_buf(r->pool);
+    cl = ngx_alloc_chain_link(r->pool);
+
+    if (b == NULL || cl == NULL) {
+        return NULL;
+    }
+
+    /* upstream rewinds to start when it sends again */
+
+    b->start = p;
+    b->pos = p;
+    b->last = p + len;
+    b->end = b->last;
+    b->memory = 1;
+
+    cl->buf = b;
+    cl->next = NULL;
+    *ll = cl;
+
+    return &cl->next;
+}
+
+
+/* called once or more often; only records: core resumes the main request */
+
+static ngx_int_t
+ngx_http_llm_attempt_done(ngx_http_request_t *sr, void *data, ngx_int_t rc)
+{
+    ngx_http_llm_attempt_t  *at = data;
+
+    ngx_http_upstream_state_t  *state;
+
+    if (sr == at->sr && !at->done) {
+
+        at->done = 1;
+        at->rc = rc;
+
+        if (sr->upstream_states) {
+            sr->main->upstream_states = sr->upstream_states;
+        }
+
+        if (sr->upstream && sr->upstream->state) {
+            state = sr->upstream->state;
+            at->connected = state->connect_time != (ngx_msec_t) -1;
+        }
+
+        ngx_log_debug5(NGX_LOG_DEBUG_HTTP, sr->connection->log, 0,
+                       "llm attempt done: %i status:%ui last:%d held:%uz "
+                       "terminal:%d", rc, at->status, at->last, at->held,
+                       at->terminal);
+    }
+
+    if (rc == NGX_ERROR || rc == NGX_HTTP_CLIENT_CLOSED_REQUEST
+        || rc == NGX_HTTP_REQUEST_TIME_OUT)
+    {
+        return rc;
+    }
+
+    /* an error page must not be rendered into the answer */
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_llm_attempt_cancel(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_request_t      *r, *sr;
+    ngx_http_upstream_t     *u;
+    ngx_http_llm_attempt_t  *at;
+
+    at = ctx->attempt;
+
+    if (at == NULL || !at->running || at->done) {
+        return;
+    }
+
+    r = ctx->request;
+    sr = at->sr;
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "llm attempt cancel count:%d", r->main->count);
+
+    at->cancelled = 1;
+
+    /* the way ngx_http_upstream_create() does it */
+
+    u = sr->upstream;
+
+    if (u && u->cleanup) {
+        r->main->count++;
+        (*u->cleanup)(sr);
+    }
+
+    ngx_http_finalize_request(sr, NGX_HTTP_GATEWAY_TIME_OUT);
+}
+
+
+static void
+ngx_http_llm_attempt_cancel_handler(ngx_event_t *ev)
+{
+    ngx_connection_t        *c;
+    ngx_http_llm_attempt_t  *at;
+
+    at = ev->data;
+    c = at->ctx->request->connection;
+
+    ngx_http_set_log_request(c->log, at->ctx->request);
+
+    ngx_http_llm_attempt_cancel(at->ctx);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+ngx_http_llm_attempt_t *
+ngx_http_llm_attempt(ngx_http_request_t *r)
+{
+    if (r == r->main || r->post_subrequest == NULL
+        || r->post_subrequest->handler != ngx_http_llm_attempt_done)
+    {
+        return NULL;
+    }
+
+    return r->post_subrequest->data;
+}
+
+
+ngx_uint_t
+ngx_http_llm_attempt_client_gone(ngx_http_request_t *r)
+{
+    int                n;
+    char               buf[1];
+    ngx_event_t       *rev;
+    ngx_connection_t  *c;
+
+    c = r->connection;
+    rev = c->read;
+
+    if (c->error || rev->pending_eof) {
+        return 1;
+    }
+
+    if (r->http_version >= NGX_HTTP_VERSION_20) {
+        return 0;
+    }
+
+#if (NGX_HAVE_EPOLLRDHUP)
+    if ((ngx_event_flags & NGX_USE_EPOLL_EVENT) && ngx_use_epoll_rdhup) {
+        return 0;
+    }
+#endif
+
+    n = recv(c->fd, buf, 1, MSG_PEEK);
+
+    return n == 0 || (n == -1 && ngx_socket_errno != NGX_EAGAIN);
+}

@@ -1,0 +1,91 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * One attempt: one subrequest to a provider's internal location.
+ */
+
+
+#ifndef _NGX_HTTP_LLM_ATTEMPT_H_INCLUDED_
+#define _NGX_HTTP_LLM_ATTEMPT_H_INCLUDED_
+
+
+#include "http/ngx_http_llm.h"
+
+
+/* what the relay does with the body that comes in */
+
+typedef enum {
+    NGX_HTTP_LLM_RELAY_HOLD = 0,     /* keep it whole */
+    NGX_HTTP_LLM_RELAY_EVENTS,       /* keep it until the first event */
+    NGX_HTTP_LLM_RELAY_STREAM,       /* committed: event by event */
+    NGX_HTTP_LLM_RELAY_PASS,         /* committed: as it comes */
+    NGX_HTTP_LLM_RELAY_DROP          /* nobody wants it any more */
+} ngx_http_llm_relay_e;
+
+
+struct ngx_http_llm_attempt_s {
+    ngx_http_llm_ctx_t         *ctx;
+    ngx_http_request_t         *sr;
+    ngx_http_llm_target_t      *target;
+    ngx_http_post_subrequest_t  ps;
+
+    ngx_http_request_body_t    *body;        /* as this target gets it */
+    off_t                       body_len;
+    ngx_http_llm_target_t      *body_for;
+
+    ngx_list_t                  headers;     /* without what is ours alone */
+
+    ngx_msec_t                  start;
+    ngx_int_t                   rc;
+    ngx_uint_t                  status;      /* 0: no header came */
+    int64_t                     asked;       /* ms the provider asks us to
+                                                wait, -1 */
+    ngx_http_llm_relay_e        relay;
+
+    u_char                     *hold;
+    size_t                      held;
+    size_t                      hold_size;
+    size_t                      hold_max;
+    size_t                      scan;        /* of the event in hold */
+
+    ngx_chain_t                *free;
+    ngx_chain_t                *busy;
+
+    llm_usage_t                 usage;
+    ngx_event_t                 cancel;      /* posted by the filters */
+
+    unsigned                    running:1;
+    unsigned                    done:1;
+    unsigned                    last:1;      /* the body ended as framed */
+    unsigned                    stream:1;
+    unsigned                    finish:1;    /* a finish_reason was seen */
+    unsigned                    terminal:1;  /* the last event was seen */
+    unsigned                    error_event:1;
+    unsigned                    overflow:1;  /* hold_max was not enough */
+    unsigned                    timedout:1;
+    unsigned                    cancelled:1;
+    unsigned                    connected:1;
+};
+
+
+/*
+ * Starts the attempt at ctx->target.  NGX_OK: ctx->wake-less, the line is
+ * resumed by main's write handler when the subrequest has ended.
+ */
+ngx_int_t ngx_http_llm_attempt_start(ngx_http_llm_ctx_t *ctx);
+
+/*
+ * Ends it before its time: from a timer or a posted event, never from inside
+ * a filter.  The line is resumed as if it had ended by itself.
+ */
+void ngx_http_llm_attempt_cancel(ngx_http_llm_ctx_t *ctx);
+
+/* the attempt that this subrequest is, or NULL */
+ngx_http_llm_attempt_t *ngx_http_llm_attempt(ngx_http_request_t *r);
+
+/* has the client of this request closed its connection? */
+ngx_uint_t ngx_http_llm_attempt_client_gone(ngx_http_request_t *r);
+
+
+#endif /* _NGX_HTTP_LLM_ATTEMPT_H_INCLUDED_ */

@@ -1,0 +1,35 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * Which provider, how often and when: attempts until one has an answer.
+ */
+
+
+#ifndef _NGX_HTTP_LLM_FORWARD_H_INCLUDED_
+#define _NGX_HTTP_LLM_FORWARD_H_INCLUDED_
+
+
+#include "http/ngx_http_llm.h"
+#include "state/ngx_http_llm_zone.h"
+
+
+/*
+ * The stage.  NGX_OK: ctx->answer is there, a provider's answer or its last
+ * error; NGX_AGAIN: an attempt runs or a pause is kept; NGX_DONE: a stream
+ * went out and ctx->rc says how it ended; a status: nobody answered.
+ */
+ngx_int_t ngx_http_llm_forward(ngx_http_llm_ctx_t *ctx);
+
+/*
+ * The client has left while an attempt runs: NGX_OK if the attempt goes on
+ * without it for a while (llm_timeout drain=), NGX_DECLINED if not.
+ */
+ngx_int_t ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx);
+
+/* counts how the present attempt ended */
+void ngx_http_llm_forward_count(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_attempt_e result);
+
+
+#endif /* _NGX_HTTP_LLM_FORWARD_H_INCLUDED_ */

@@ -1,0 +1,603 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "upstream/ngx_http_llm_provider.h"
+#include "state/ngx_http_llm_count.h"
+
+#include "core/llm_route.h"
+
+
+#define NGX_HTTP_LLM_KEY_MAX    4096
+#define NGX_HTTP_LLM_MODEL_MAX  256
+
+
+extern ngx_module_t  ngx_http_proxy_module;
+
+
+static char *ngx_http_llm_provider_uri(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *pr, ngx_str_t *value);
+static char *ngx_http_llm_provider_key(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *pr, ngx_str_t *value);
+static ngx_int_t ngx_http_llm_provider_key_file(ngx_conf_t *cf,
+    ngx_str_t *file, ngx_str_t *key);
+static ngx_http_llm_provider_t *ngx_http_llm_provider_find(
+    ngx_http_llm_main_conf_t *mcf, ngx_str_t *name);
+static ngx_uint_t ngx_http_llm_provider_name(ngx_str_t *name);
+static char *ngx_http_llm_route_target(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf, ngx_http_llm_target_t *target,
+    ngx_str_t *value);
+static ngx_int_t ngx_http_llm_provider_check_server(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf, ngx_http_core_srv_conf_t *cscf);
+static ngx_http_core_loc_conf_t *ngx_http_llm_provider_location(
+    ngx_http_location_tree_node_t *node, ngx_str_t *uri);
+static ngx_int_t ngx_http_llm_provider_check_location(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *pr, ngx_http_core_loc_conf_t *clcf);
+
+
+char *
+ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_main_conf_t *mcf = conf;
+
+    char                      *rv;
+    ngx_str_t                 *value;
+    ngx_uint_t                 i;
+    ngx_http_llm_provider_t   *pr, **ppr;
+
+    value = cf->args->elts;
+
+    if (!ngx_http_llm_provider_name(&value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "provider name \"%V\": expected 1 to %d of "
+                           "[A-Za-z0-9._-]", &value[1],
+                           NGX_HTTP_LLM_PROVIDER_NAME);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_llm_provider_find(mcf, &value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "provider \"%V\" is defined already", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (mcf->providers.nelts == NGX_HTTP_LLM_PROVIDERS) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "more than %d providers", NGX_HTTP_LLM_PROVIDERS);
+        return NGX_CONF_ERROR;
+    }
+
+    pr = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_provider_t));
+    ppr = ngx_array_push(&mcf->providers);
+
+    if (pr == NULL || ppr == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *ppr = pr;
+
+    pr->name = value[1];
+    pr->file = cf->conf_file->file.name.data;
+    pr->line = cf->conf_file->line;
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "uri=", 4) == 0) {
+            rv = ngx_http_llm_provider_uri(cf, pr, &value[i]);
+
+        } else if (ngx_strncmp(value[i].data, "key=", 4) == 0) {
+            rv = ngx_http_llm_provider_key(cf, pr, &value[i]);
+
+        } else {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\": expected uri= or "
+                               "key=", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    if (pr->uri.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "provider \"%V\" has no uri=", &pr->name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_provider_uri(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
+    ngx_str_t *value)
+{
+    pr->uri.data = value->data + 4;
+    pr->uri.len = value->len - 4;
+
+    if (pr->uri.len < 2 || pr->uri.data[0] != '/'
+        || pr->uri.data[pr->uri.len - 1] != '/')
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\": expected the prefix of an internal "
+                           "location, with a slash at both ends", value);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_provider_key(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
+    ngx_str_t *value)
+{
+    u_char     *p;
+    size_t      i;
+    ngx_str_t   key, name;
+
+    name.data = value->data + 4;
+    name.len = value->len - 4;
+
+    if (name.len > 4 && ngx_strncmp(name.data, "env:", 4) == 0) {
+
+        key.data = (u_char *) getenv((char *) name.data + 4);
+
+        if (key.data == NULL) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "key of provider \"%V\": there is no "
+                               "environment variable \"%s\"", &pr->name,
+                               name.data + 4);
+            return NGX_CONF_ERROR;
+        }
+
+        key.len = ngx_strlen(key.data);
+
+    } else if (name.len > 5 && ngx_strncmp(name.data, "file:", 5) == 0) {
+
+        name.data += 5;
+        name.len -= 5;
+
+        if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK
+            || ngx_http_llm_provider_key_file(cf, &name, &key) != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+    } else {
+        /* a key in the configuration would be everybody's to read */
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "key of provider \"%V\": expected env:VARIABLE or "
+                           "file:PATH", &pr->name);
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 0; i < key.len; i++) {
+        if (key.data[i] <= 0x20 || key.data[i] >= 0x7f) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "key of provider \"%V\": expected printable "
+                               "ASCII without spaces", &pr->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (key.len == 0) {
+        return NGX_CONF_OK;
+    }
+
+    p = ngx_pnalloc(cf->pool, sizeof("Bearer ") - 1 + key.len);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    pr->authorization.data = p;
+    pr->authorization.len = sizeof("Bearer ") - 1 + key.len;
+
+    p = ngx_cpymem(p, "Bearer ", sizeof("Bearer ") - 1);
+    ngx_memcpy(p, key.data, key.len);
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_provider_key_file(ngx_conf_t *cf, ngx_str_t *file,
+    ngx_str_t *key)
+{
+    ssize_t   n;
+    ngx_fd_t  fd;
+
+    fd = ngx_open_file(file->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_open_file_n " \"%V\" failed", file);
+        return NGX_ERROR;
+    }
+
+    key->data = ngx_pnalloc(cf->pool, NGX_HTTP_LLM_KEY_MAX);
+    if (key->data == NULL) {
+        (void) ngx_close_file(fd);
+        return NGX_ERROR;
+    }
+
+    n = ngx_read_fd(fd, key->data, NGX_HTTP_LLM_KEY_MAX);
+
+    (void) ngx_close_file(fd);
+
+    if (n == -1 || n == NGX_HTTP_LLM_KEY_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, n == -1 ? ngx_errno : 0,
+                           "\"%V\": expected a file with one key", file);
+        return NGX_ERROR;
+    }
+
+    while (n && (key->data[n - 1] == LF || key->data[n - 1] == CR)) {
+        n--;
+    }
+
+    key->len = n;
+
+    return NGX_OK;
+}
+
+
+static ngx_http_llm_provider_t *
+ngx_http_llm_provider_find(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name)
+{
+    ngx_uint_t                 i;
+    ngx_http_llm_provider_t  **pr;
+
+    pr = mcf->providers.elts;
+
+    for (i = 0; i < mcf->providers.nelts; i++) {
+        if (pr[i]->name.len == name->len
+            && ngx_memcmp(pr[i]->name.data, name->data, name->len) == 0)
+        {
+            return pr[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_provider_name(ngx_str_t *name)
+{
+    u_char  c;
+    size_t  i;
+
+    if (name->len == 0 || name->len > NGX_HTTP_LLM_PROVIDER_NAME) {
+        return 0;
+    }
+
+    for (i = 0; i < name->len; i++) {
+        c = name->data[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
+              || (c >= '0' && c <= '9')
+              || c == '-' || c == '_' || c == '.'))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+char *
+ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_main_conf_t *mcf = conf;
+
+    char                   *rv;
+    ngx_str_t              *value;
+    llm_str_t               pattern;
+    ngx_uint_t              i;
+    ngx_http_llm_route_t   *route, *other;
+    ngx_http_llm_target_t  *target;
+
+    value = cf->args->elts;
+    other = mcf->routes.elts;
+
+    for (i = 0; i < mcf->routes.nelts; i++) {
+        if (other[i].pattern.len == value[1].len
+            && ngx_memcmp(other[i].pattern.data, value[1].data, value[1].len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "there is a route for \"%V\" already",
+                               &value[1]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    route = ngx_array_push(&mcf->routes);
+    if (route == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    pattern.data = value[1].data;
+    pattern.len = value[1].len;
+
+    route->pattern = value[1];
+    route->literal = llm_route_literal(&pattern);
+
+    if (ngx_array_init(&route->targets, cf->pool, cf->args->nelts - 2,
+                       sizeof(ngx_http_llm_target_t))
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        target = ngx_array_push(&route->targets);
+        if (target == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        rv = ngx_http_llm_route_target(cf, mcf, target, &value[i]);
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* PROVIDER or PROVIDER:model; a model's name may have colons, too */
+
+static char *
+ngx_http_llm_route_target(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_target_t *target, ngx_str_t *value)
+{
+    u_char     *p, *last;
+    ngx_str_t   name;
+
+    last = value->data + value->len;
+    name = *value;
+
+    ngx_str_null(&target->model);
+
+    p = ngx_strlchr(value->data, last, ':');
+
+    if (p) {
+        name.len = p - value->data;
+        target->model.data = p + 1;
+        target->model.len = last - p - 1;
+
+        if (target->model.len == 0
+            || target->model.len > NGX_HTTP_LLM_MODEL_MAX)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"%V\": expected a model of 1 to %d bytes "
+                               "behind the colon", value,
+                               NGX_HTTP_LLM_MODEL_MAX);
+            return NGX_CONF_ERROR;
+        }
+
+        for (p = target->model.data; p < last; p++) {
+            if (*p < 0x20 || *p == '"' || *p == '\\' || *p == 0x7f) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "\"%V\": a model without quotes, "
+                                   "backslashes and control characters was "
+                                   "expected", value);
+                return NGX_CONF_ERROR;
+            }
+        }
+    }
+
+    target->provider = ngx_http_llm_provider_find(mcf, &name);
+
+    if (target->provider == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\": there is no provider \"%V\" above this "
+                           "line", value, &name);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+ngx_http_llm_route_t *
+ngx_http_llm_route(ngx_http_llm_main_conf_t *mcf, ngx_str_t *model)
+{
+    llm_str_t              name, pattern;
+    ngx_uint_t             i;
+    ngx_http_llm_route_t  *route, *found;
+
+    found = NULL;
+    route = mcf->routes.elts;
+
+    name.data = model->data;
+    name.len = model->len;
+
+    for (i = 0; i < mcf->routes.nelts; i++) {
+
+        if (route[i].literal) {
+            if (route[i].pattern.len == model->len
+                && ngx_memcmp(route[i].pattern.data, model->data, model->len)
+                   == 0)
+            {
+                return &route[i];
+            }
+
+            continue;
+        }
+
+        if (found == NULL) {
+            pattern.data = route[i].pattern.data;
+            pattern.len = route[i].pattern.len;
+
+            if (llm_route_match(&pattern, &name)) {
+                found = &route[i];
+            }
+        }
+    }
+
+    return found;
+}
+
+
+ngx_int_t
+ngx_http_llm_provider_check(ngx_conf_t *cf)
+{
+    ngx_uint_t                   i;
+    ngx_http_llm_srv_conf_t     *lscf;
+    ngx_http_llm_main_conf_t    *mcf;
+    ngx_http_core_srv_conf_t   **cscf;
+    ngx_http_core_main_conf_t   *cmcf;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    cscf = cmcf->servers.elts;
+
+    for (i = 0; i < cmcf->servers.nelts; i++) {
+
+        lscf = cscf[i]->ctx->srv_conf[ngx_http_llm_module.ctx_index];
+
+        if (lscf->gateway
+            && ngx_http_llm_provider_check_server(cf, mcf, cscf[i])
+               != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_provider_check_server(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf, ngx_http_core_srv_conf_t *cscf)
+{
+    ngx_uint_t                  i;
+    ngx_http_llm_provider_t   **pr;
+    ngx_http_core_loc_conf_t   *clcf;
+
+    clcf = cscf->ctx->loc_conf[ngx_http_core_module.ctx_index];
+    pr = mcf->providers.elts;
+
+    for (i = 0; i < mcf->providers.nelts; i++) {
+
+        if (ngx_http_llm_provider_check_location(cf, pr[i],
+                ngx_http_llm_provider_location(clcf->static_locations,
+                                               &pr[i]->uri))
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* the location that nginx will find for a URI below the prefix */
+
+static ngx_http_core_loc_conf_t *
+ngx_http_llm_provider_location(ngx_http_location_tree_node_t *node,
+    ngx_str_t *uri)
+{
+    size_t                     len, n;
+    u_char                    *p;
+    ngx_int_t                  rc;
+    ngx_http_core_loc_conf_t  *found;
+
+    found = NULL;
+    p = uri->data;
+    len = uri->len;
+
+    while (node) {
+
+        n = ngx_min(len, (size_t) node->len);
+
+        rc = ngx_filename_cmp(p, node->name, n);
+
+        if (rc != 0) {
+            node = rc < 0 ? node->left : node->right;
+            continue;
+        }
+
+        if (len >= (size_t) node->len) {
+
+            if (node->inclusive) {
+                found = node->inclusive;
+                p += node->len;
+                len -= node->len;
+                node = node->tree;
+                continue;
+            }
+
+            if (len > (size_t) node->len) {
+                node = node->right;
+                continue;
+            }
+
+            break;
+        }
+
+        node = node->left;
+    }
+
+    return found;
+}
+
+
+static ngx_int_t
+ngx_http_llm_provider_check_location(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *pr, ngx_http_core_loc_conf_t *clcf)
+{
+    const char                *need;
+    ngx_http_upstream_conf_t  *ucf;
+
+    need = NULL;
+
+    if (clcf == NULL || clcf->handler == NULL || !clcf->internal) {
+        need = "an internal location with proxy_pass";
+
+    } else {
+
+        /* the upstream part is the first member of the module's conf */
+
+        ucf = clcf->loc_conf[ngx_http_proxy_module.ctx_index];
+
+        if (!ucf->ignore_client_abort) {
+            need = "\"proxy_ignore_client_abort on\", since a call can "
+                   "outlive its client";
+
+        } else if (ucf->buffering) {
+            need = "\"proxy_buffering off\", since events go out as they "
+                   "come in";
+
+        } else if (ucf->intercept_errors) {
+            need = "\"proxy_intercept_errors off\", since errors are this "
+                   "module's";
+
+        } else if (!(ucf->next_upstream & NGX_HTTP_UPSTREAM_FT_OFF)) {
+            need = "\"proxy_next_upstream off\", since retries are this "
+                   "module's";
+        }
+    }
+
+    if (need == NULL) {
+        return NGX_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "llm_provider \"%V\" in %s:%ui: location \"%V\" needs %s",
+                  &pr->name, pr->file, pr->line, &pr->uri, need);
+
+    return NGX_ERROR;
+}

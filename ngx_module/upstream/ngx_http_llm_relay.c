@@ -1,0 +1,428 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "upstream/ngx_http_llm_relay.h"
+#include "upstream/ngx_http_llm_stream.h"
+#include "http/ngx_http_llm_reply.h"
+
+#include "core/llm_backoff.h"
+
+
+static ngx_int_t ngx_http_llm_relay_header_filter(ngx_http_request_t *r);
+static int64_t ngx_http_llm_relay_asked(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_relay_body_filter(ngx_http_request_t *r,
+    ngx_chain_t *in);
+static ngx_int_t ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at,
+    ngx_chain_t *in);
+
+
+static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
+
+
+void
+ngx_http_llm_relay_init(void)
+{
+    ngx_http_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_http_llm_relay_header_filter;
+
+    ngx_http_next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = ngx_http_llm_relay_body_filter;
+}
+
+
+static ngx_int_t
+ngx_http_llm_relay_header_filter(ngx_http_request_t *r)
+{
+    off_t                    len;
+    ngx_str_t               *type;
+    ngx_http_llm_attempt_t  *at;
+
+    at = ngx_http_llm_attempt(r);
+
+    if (at == NULL) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    /* the client's header is main's, and goes out when we commit */
+    r->header_sent = 1;
+
+    at->status = r->headers_out.status;
+    at->asked = ngx_http_llm_relay_asked(r);
+
+    type = &r->headers_out.content_type;
+    len = r->headers_out.content_length_n;
+
+    if (at->status != NGX_HTTP_OK) {
+        at->hold_max = NGX_HTTP_LLM_HOLD_ERROR;
+
+    } else if (type->len >= 17
+               && ngx_strncasecmp(type->data, (u_char *) "text/event-stream",
+                                  17)
+                  == 0)
+    {
+        at->relay = NGX_HTTP_LLM_RELAY_EVENTS;
+        at->stream = 1;
+        at->hold_max = NGX_HTTP_LLM_HOLD_ANSWER;
+
+    } else {
+        at->hold_max = NGX_HTTP_LLM_HOLD_ANSWER;
+    }
+
+    ngx_log_debug4(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "llm relay status:%ui type:\"%V\" length:%O relay:%d",
+                   at->status, type, len, at->relay);
+
+    return NGX_OK;
+}
+
+
+static int64_t
+ngx_http_llm_relay_asked(ngx_http_request_t *r)
+{
+    ngx_uint_t        i;
+    llm_str_t         ms, after, *pms, *pafter;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    if (r->headers_out.status == NGX_HTTP_OK) {
+        return -1;
+    }
+
+    pms = NULL;
+    pafter = NULL;
+
+    for (part = &r->headers_out.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (h[i].key.len == sizeof("retry-after-ms") - 1
+                && ngx_strncasecmp(h[i].key.data, (u_char *) "retry-after-ms",
+                                   sizeof("retry-after-ms") - 1)
+                   == 0)
+            {
+                ms.data = h[i].value.data;
+                ms.len = h[i].value.len;
+                pms = &ms;
+
+            } else if (h[i].key.len == sizeof("retry-after") - 1
+                       && ngx_strncasecmp(h[i].key.data,
+                                          (u_char *) "retry-after",
+                                          sizeof("retry-after") - 1)
+                          == 0)
+            {
+                after.data = h[i].value.data;
+                after.len = h[i].value.len;
+                pafter = &after;
+            }
+        }
+    }
+
+    return llm_backoff_asked(pms, pafter, ngx_time());
+}
+
+
+static ngx_int_t
+ngx_http_llm_relay_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_chain_t             *cl;
+    ngx_http_llm_attempt_t  *at;
+
+    at = ngx_http_llm_attempt(r);
+
+    if (at == NULL) {
+        return ngx_http_next_body_filter(r, in);
+    }
+
+    /* the only proof that the body came whole: its framing ended */
+
+    for (cl = in; cl; cl = cl->next) {
+        if (cl->buf->last_in_chain || cl->buf->last_buf) {
+            at->last = 1;
+        }
+    }
+
+    if (at->ctx->gone && at->relay != NGX_HTTP_LLM_RELAY_HOLD) {
+        at->relay = NGX_HTTP_LLM_RELAY_DROP;
+    }
+
+    switch (at->relay) {
+
+    case NGX_HTTP_LLM_RELAY_HOLD:
+        return ngx_http_llm_relay_hold(at, in);
+
+    case NGX_HTTP_LLM_RELAY_EVENTS:
+    case NGX_HTTP_LLM_RELAY_STREAM:
+        return ngx_http_llm_stream_events(at, in);
+
+    case NGX_HTTP_LLM_RELAY_PASS:
+        return ngx_http_llm_relay_pass(at, in);
+
+    default:
+        ngx_http_llm_relay_drop(in);
+        return NGX_OK;
+    }
+}
+
+
+/* the reader goes on only when its buffers are used up */
+
+void
+ngx_http_llm_relay_drop(ngx_chain_t *in)
+{
+    ngx_chain_t  *cl;
+
+    for (cl = in; cl; cl = cl->next) {
+        cl->buf->pos = cl->buf->last;
+        cl->buf->file_pos = cl->buf->file_last;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
+{
+    size_t         size;
+    ngx_buf_t     *b;
+    ngx_chain_t   *cl, *out, **ll;
+
+    for (cl = in; cl; cl = cl->next) {
+
+        b = cl->buf;
+        size = b->last - b->pos;
+
+        if (size == 0) {
+            continue;
+        }
+
+        if (at->held + size > at->hold_max) {
+            break;
+        }
+
+        if (ngx_http_llm_relay_keep(at, b->pos, size) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        b->pos = b->last;
+    }
+
+    if (cl == NULL) {
+        return NGX_OK;
+    }
+
+    at->overflow = 1;
+
+    if (at->status != NGX_HTTP_OK || at->ctx->gone
+        || at->ctx->endpoint == LLM_ENDPOINTS)
+    {
+
+        /* of an error the beginning is enough; nobody reads the rest */
+
+        ngx_http_llm_relay_drop(cl);
+        return NGX_OK;
+    }
+
+    /* too large to be held: from here on it is the client's */
+
+    if (ngx_http_llm_relay_commit(at) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    at->relay = NGX_HTTP_LLM_RELAY_PASS;
+
+    out = NULL;
+    ll = &out;
+
+    if (ngx_http_llm_relay_copy(at, at->hold, at->held, &ll) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    at->held = 0;
+
+    for ( /* void */ ; cl; cl = cl->next) {
+        if (ngx_http_llm_relay_link(at, cl->buf, &ll) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return ngx_http_llm_relay_out(at, out);
+}
+
+
+ngx_int_t
+ngx_http_llm_relay_commit(ngx_http_llm_attempt_t *at)
+{
+    ngx_int_t            rc;
+    ngx_http_request_t  *r;
+
+    r = at->ctx->request;
+
+    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "llm relay commit");
+
+    if (ngx_http_llm_reply_hoist(at->ctx, at->sr) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (at->stream) {
+        ngx_http_clear_content_length(r);
+    }
+
+    at->ctx->committed = 1;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    at->sr->main_filter_need_in_memory = r->main_filter_need_in_memory;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_relay_keep(ngx_http_llm_attempt_t *at, u_char *p, size_t len)
+{
+    off_t    known;
+    size_t   size;
+    u_char  *hold;
+
+    if (at->held + len > at->hold_size) {
+
+        size = at->hold_size ? 2 * at->hold_size : 2048;
+
+        known = at->sr->headers_out.content_length_n;
+
+        if (known > 0 && known <= (off_t) at->hold_max) {
+            size = (size_t) known;
+        }
+
+        size = ngx_max(size, at->held + len);
+
+        hold = ngx_pnalloc(at->sr->pool, size);
+        if (hold == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (at->hold) {
+            ngx_memcpy(hold, at->hold, at->held);
+            (void) ngx_pfree(at->sr->pool, at->hold);
+        }
+
+        at->hold = hold;
+        at->hold_size = size;
+    }
+
+    ngx_memcpy(at->hold + at->held, p, len);
+    at->held += len;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_relay_link(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
+    ngx_chain_t ***ll)
+{
+    ngx_chain_t  *cl;
+
+    cl = ngx_alloc_chain_link(at->sr->pool);
+    if (cl == NULL) {
+        return NGX_ERROR;
+    }
+
+    cl->buf = b;
+    cl->next = NULL;
+
+    **ll = cl;
+    *ll = &cl->next;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_relay_copy(ngx_http_llm_attempt_t *at, u_char *p, size_t len,
+    ngx_chain_t ***ll)
+{
+    size_t        size;
+    ngx_buf_t    *b;
+    ngx_pool_t   *pool;
+    ngx_chain_t  *cl;
+
+    pool = at->sr->pool;
+
+    cl = ngx_chain_get_free_buf(pool, &at->free);
+    if (cl == NULL) {
+        return NGX_ERROR;
+    }
+
+    b = cl->buf;
+
+    if ((size_t) (b->end - b->start) < len) {
+
+        if (b->start) {
+            (void) ngx_pfree(pool, b->start);
+        }
+
+        size = ngx_max(len, 1024);
+
+        b->start = ngx_pnalloc(pool, size);
+        if (b->start == NULL) {
+            return NGX_ERROR;
+        }
+
+        b->end = b->start + size;
+    }
+
+    b->pos = b->start;
+    b->last = ngx_cpymem(b->start, p, len);
+    b->temporary = 1;
+    b->flush = 1;
+    b->tag = (ngx_buf_tag_t) &ngx_http_llm_module;
+
+    cl->next = NULL;
+    **ll = cl;
+    *ll = &cl->next;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_relay_pass(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
+{
+    ngx_int_t     rc;
+    ngx_chain_t  *none;
+
+    none = NULL;
+
+    rc = ngx_http_next_body_filter(at->sr, in);
+
+    ngx_chain_update_chains(at->sr->pool, &at->free, &at->busy, &none,
+                            (ngx_buf_tag_t) &ngx_http_llm_module);
+
+    return rc;
+}
+
+
+/* the links are ours, and go back as soon as what they hold is sent */
+
+ngx_int_t
+ngx_http_llm_relay_out(ngx_http_llm_attempt_t *at, ngx_chain_t *out)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_next_body_filter(at->sr, out);
+
+    ngx_chain_update_chains(at->sr->pool, &at->free, &at->busy, &out,
+                            (ngx_buf_tag_t) &ngx_http_llm_module);
+
+    return rc;
+}
