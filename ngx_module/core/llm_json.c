@@ -59,7 +59,7 @@ llm_json_init(llm_json_t *js, const unsigned char *text, size_t len)
 
     js->text = text;
     js->pos = text;
-    js->last = text + len;
+    js->last = len != 0 ? text + len : text;     /* text may be NULL */
 }
 
 

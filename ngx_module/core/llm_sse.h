@@ -23,6 +23,8 @@
                                       nothing more is to come */
 #define LLM_SSE_FINISH    0x08     /* some choice got its finish_reason */
 #define LLM_SSE_USAGE     0x10     /* carries usage that is not null */
+#define LLM_SSE_USAGE_ONLY  0x20   /* and no choice: the chunk that is sent
+                                      for stream_options.include_usage */
 
 
 /*

@@ -94,14 +94,14 @@ ngx_http_llm_redis_opened(void *data)
         ngx_http_llm_redis_greet(rd, "SELECT", 2, argv);
     }
 
+    ngx_http_llm_redis_ping(rd);
+
+    /* what follows goes before any command, but it may fail */
+
     ngx_str_set(&argv[0], "CLIENT");
     ngx_str_set(&argv[1], "SETNAME");
     ngx_str_set(&argv[2], "ngx-llm");
     ngx_http_llm_redis_greet(rd, "CLIENT", 3, argv);
-
-    ngx_http_llm_redis_ping(rd);
-
-    /* before any command, though nobody waits for it */
 
     script = rd->scripts.elts;
 

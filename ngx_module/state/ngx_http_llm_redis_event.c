@@ -37,6 +37,7 @@ static void ngx_http_llm_redis_event_del_read(void *data);
 static void ngx_http_llm_redis_event_add_write(void *data);
 static void ngx_http_llm_redis_event_del_write(void *data);
 static void ngx_http_llm_redis_event_cleanup(void *data);
+static void ngx_http_llm_redis_event_reason(ngx_http_llm_redis_event_t *ev);
 
 static ngx_int_t ngx_http_llm_redis_event_admit(const redisReadTask *task,
     size_t size);
@@ -423,7 +424,6 @@ ngx_http_llm_redis_event_cleanup(void *data)
 {
     ngx_http_llm_redis_event_t  *ev = data;
 
-    char              *why;
     ngx_connection_t  *c;
 
     c = ev->connection;
@@ -446,9 +446,7 @@ ngx_http_llm_redis_event_cleanup(void *data)
     ngx_free_connection(c);
     c->fd = (ngx_socket_t) -1;
 
-    why = ev->why ? ev->why : ev->ac->c.errstr;
-
-    (void) ngx_cpystrn((u_char *) ev->text, (u_char *) why, sizeof(ev->text));
+    ngx_http_llm_redis_event_reason(ev);
 
     ev->ac = NULL;
     ev->connection = NULL;
@@ -457,6 +455,33 @@ ngx_http_llm_redis_event_cleanup(void *data)
     if (!ev->closing) {
         ev->closed(ev->data, ev->text);
     }
+}
+
+
+static void
+ngx_http_llm_redis_event_reason(ngx_http_llm_redis_event_t *ev)
+{
+    char          *why;
+    ssize_t        n;
+    redisContext  *c;
+
+    c = &ev->ac->c;
+    why = ev->why ? ev->why : c->errstr;
+
+    if (ev->connected && ev->why == NULL && c->err == REDIS_ERR_IO) {
+
+        /* a server with too many clients says so, closes, and a write fails */
+
+        n = recv(c->fd, ev->text, sizeof(ev->text) - 1, 0);
+
+        if (n > 0 && ev->text[0] == '-') {
+            ev->text[n] = '\0';
+            ev->text[strcspn(ev->text, CRLF)] = '\0';
+            return;
+        }
+    }
+
+    (void) ngx_cpystrn((u_char *) ev->text, (u_char *) why, sizeof(ev->text));
 }
 
 

@@ -81,7 +81,9 @@ ngx_http_llm_redis_view(ngx_http_llm_redis_reply_t *reply, redisReply *r)
         return;
     }
 
-    for (i = 0; /* void */ ; i++) {
+    reply->error = NGX_HTTP_LLM_REDIS_ERR_OTHER;
+
+    for (i = 0; ngx_http_llm_redis_prefixes[i].prefix.len; i++) {
         prefix = &ngx_http_llm_redis_prefixes[i].prefix;
 
         if (reply->str.len >= prefix->len

@@ -1,0 +1,185 @@
+# ngx-llm: an LLM API gateway as an nginx module.  "make help" lists targets.
+
+export BUILD := $(abspath $(or $(BUILD),build))
+
+NGINX_SRC =
+SUITES    = unit t clients
+
+# sanitized twins of the unit tests; one flag list for both kinds
+CFLAGS_C  = -std=c11 -O2 -g -Wall -Wextra -Wpointer-arith -Werror
+SANITIZE  = -fsanitize=address,undefined -fno-sanitize-recover=all \
+            -fno-omit-frame-pointer
+
+CORE      = $(wildcard ngx_module/core/*.c)
+CORE_H    = $(wildcard ngx_module/core/*.h)
+UNIT      = $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
+UNIT_H    = $(wildcard tests/unit/*.h)
+FUZZ      = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_TIME = 20
+TOOL_H    = $(wildcard tests/tools/*.h)
+TOOL_LIB  = $(wildcard tests/tools/lib_*.c)
+TOOLS     = $(BUILD)/mock $(BUILD)/load $(BUILD)/faultproxy
+
+CORE_O    = $(CORE:ngx_module/core/%.c=$(BUILD)/core/%.o)
+CORE_SAN  = $(CORE:ngx_module/core/%.c=$(BUILD)/core-san/%.o)
+CORE_FUZZ = $(CORE:ngx_module/core/%.c=$(BUILD)/core-fuzz/%.o)
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+.PHONY: all help module tools run test test-unit test-t test-clients check \
+        check-style check-analyze check-unit check-fuzz check-t bench \
+        install deb clean need-build need-run need-test need-check
+
+all: module
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+
+#: make               builds build/ngx_http_llm_module.so against the
+#:                    installed nginx; NGINX_SRC=DIR: another source tree
+module: need-build
+	@util/build-module.sh $(BUILD) $(NGINX_SRC)
+
+need-build:
+	@util/need.sh build
+
+
+# the mock provider, the load generator and the fault proxy
+
+tools: $(TOOLS)
+
+$(BUILD)/mock: $(wildcard tests/mock/*.c tests/mock/*.h) $(TOOL_LIB) \
+               $(TOOL_H) | need-build
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_C) -Itests/tools -o $@ $(filter %.c,$^)
+
+$(BUILD)/load: $(wildcard tests/tools/load*.c) $(TOOL_LIB) $(TOOL_H) \
+               | need-build
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_C) -o $@ $(filter %.c,$^) -lm
+
+$(BUILD)/faultproxy: $(wildcard tests/tools/faultproxy*.c) $(TOOL_LIB) \
+                     $(TOOL_H) | need-build
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_C) -o $@ $(filter %.c,$^)
+
+
+#: make run           starts the gateway in the foreground (see util/run.sh)
+run: need-run module $(BUILD)/mock
+	@util/run.sh
+
+need-run:
+	@util/need.sh run
+
+
+#: make test          every test; alone: test-unit, test-t, test-clients;
+#:                    T=t/01-x.t chooses files, V=1 shows all output
+test: need-test module $(TOOLS) $(UNIT:%=$(BUILD)/unit/%)
+	@util/test.pl $(SUITES)
+
+test-unit: need-test $(UNIT:%=$(BUILD)/unit/%)
+	@util/test.pl unit
+
+test-t: need-test module $(TOOLS)
+	@util/test.pl t
+
+test-clients: need-test module $(TOOLS)
+	@util/test.pl clients
+
+need-test:
+	@util/need.sh build test
+
+$(BUILD)/core/%.o: ngx_module/core/%.c $(CORE_H) | need-build
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_C) -Ingx_module -c -o $@ $<
+
+$(BUILD)/core/libcore.a: $(CORE_O)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/unit/%: tests/unit/%.c $(BUILD)/core/libcore.a $(UNIT_H) \
+                 | need-test
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_C) -Ingx_module -Itests/unit -o $@ $< \
+	    $(BUILD)/core/libcore.a -lcmocka -ljansson -lcrypto -lm
+
+
+#: make check         style, static analysis, the tests under sanitizers,
+#:                    short fuzz runs; alone: check-style, check-analyze,
+#:                    check-unit, check-fuzz, check-t
+check: check-style check-analyze check-unit check-fuzz check-t
+
+need-check:
+	@util/need.sh build test check
+
+check-style:
+	@util/check-style.pl
+	@util/check-includes.pl
+
+check-analyze: need-check
+	@util/check-analyze.sh $(BUILD)/analyze
+
+check-unit: need-check $(UNIT:%=$(BUILD)/unit-san/%)
+	@TEST_UNIT_DIR=$(BUILD)/unit-san util/test.pl unit
+
+check-fuzz: need-check $(FUZZ:%=$(BUILD)/fuzz/%)
+	@util/fuzz.sh $(BUILD)/fuzz $(FUZZ_TIME)
+
+check-t: need-check $(TOOLS)
+	@tree=$${NGINX_SRC:-$$(util/nginx-source.sh $(BUILD)/src)} \
+	    && util/build-static.sh $(BUILD)/asan "$$tree" \
+	    && TEST_NGINX_BINARY=$(BUILD)/asan/nginx \
+	       TEST_NGINX_MODULE= util/test.pl t
+
+$(BUILD)/core-san/%.o: ngx_module/core/%.c $(CORE_H) | need-build
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_C) -O1 $(SANITIZE) -Ingx_module -c -o $@ $<
+
+$(BUILD)/core-san/libcore.a: $(CORE_SAN)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/unit-san/%: tests/unit/%.c $(BUILD)/core-san/libcore.a $(UNIT_H) \
+                     | need-test
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_C) -O1 $(SANITIZE) -Ingx_module -Itests/unit -o $@ $< \
+	    $(BUILD)/core-san/libcore.a -lcmocka -ljansson -lcrypto -lm
+
+$(BUILD)/core-fuzz/%.o: ngx_module/core/%.c $(CORE_H) | need-check
+	@mkdir -p $(@D)
+	clang $(CFLAGS_C) -O1 $(SANITIZE) -fsanitize=fuzzer-no-link \
+	    -Ingx_module -c -o $@ $<
+
+$(BUILD)/core-fuzz/libcore.a: $(CORE_FUZZ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/core-fuzz/libcore.a \
+                 $(wildcard tests/fuzz/*.h) | need-check
+	@mkdir -p $(@D)
+	clang $(CFLAGS_C) -O1 $(SANITIZE) -fsanitize=fuzzer -Ingx_module \
+	    -Itests/fuzz -o $@ $< $(BUILD)/core-fuzz/libcore.a \
+	    -ljansson -lcrypto -lm
+
+
+#: make bench         measures against plain nginx and peers, writes
+#:                    bench/results/
+bench: module $(TOOLS)
+	@bench/run
+
+
+#: make install       into the installed nginx; DESTDIR is respected
+install: module
+	@util/install.sh "$(DESTDIR)"
+
+#: make deb           build/deb/libnginx-mod-http-llm_VERSION_ARCH.deb
+deb: module
+	@util/need.sh deb
+	@util/deb.sh $(BUILD)/deb
+
+
+#: make clean         removes build/
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,328 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "core/llm_sse_private.h"
+#include "core/llm_json.h"
+
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+
+/* how many words tell an event, and how many of them are names */
+
+#define LLM_SSE_WORDS  6
+#define LLM_SSE_NAMES  3
+
+
+typedef struct {
+    llm_json_t            js;
+    unsigned              bits;
+
+    unsigned              choices:1;       /* there is one */
+    unsigned              usage:1;         /* there may be one */
+} llm_sse_chunk_t;
+
+
+typedef int (*llm_sse_member_pt)(llm_sse_chunk_t *ch);
+
+
+static int llm_sse_telling(const unsigned char *p, const unsigned char *end);
+static int llm_sse_members(llm_sse_chunk_t *ch, llm_sse_member_pt member);
+static int llm_sse_member(llm_sse_chunk_t *ch);
+static int llm_sse_choices(llm_sse_chunk_t *ch);
+static int llm_sse_choice(llm_sse_chunk_t *ch);
+static int llm_sse_value(llm_sse_chunk_t *ch, llm_json_token_e token);
+static void llm_sse_usage(llm_sse_chunk_t *ch, llm_endpoint_e endpoint,
+    const llm_str_t *data, llm_usage_t *usage);
+
+
+#define llm_sse_is(ch, s)  llm_json_is(&(ch)->js, s, sizeof(s) - 1)
+
+
+/*
+ * Is there anything that could make the event more than a piece of text?
+ * Names inside generated text do not look like names, since their quotes are
+ * escaped; what is left of false alarms is for the reader to tell.
+ */
+
+int
+llm_sse_suspect(const unsigned char *p, const unsigned char *end)
+{
+#if defined(__SSE2__)
+    unsigned  mask;
+    __m128i   x, y, m;
+
+    for ( ; end - p > 16; p += 16) {
+
+        x = _mm_loadu_si128((const __m128i *) (const void *) p);
+        y = _mm_loadu_si128((const __m128i *) (const void *) (p + 1));
+
+        /* '"' and then the first letter of one of the names */
+
+        m = _mm_or_si128(_mm_cmpeq_epi8(y, _mm_set1_epi8('e')),
+                         _mm_cmpeq_epi8(y, _mm_set1_epi8('f')));
+        m = _mm_or_si128(m, _mm_cmpeq_epi8(y, _mm_set1_epi8('u')));
+        m = _mm_or_si128(m, _mm_cmpeq_epi8(y, _mm_set1_epi8('r')));
+        m = _mm_and_si128(m, _mm_cmpeq_epi8(x, _mm_set1_epi8('"')));
+
+        mask = (unsigned) _mm_movemask_epi8(m);
+
+        for ( ; mask != 0; mask &= mask - 1) {
+            if (llm_sse_telling(p + __builtin_ctz(mask), end)) {
+                return 1;
+            }
+        }
+    }
+#endif
+
+    while (p < end) {
+        p = memchr(p, '"', (size_t) (end - p));
+
+        if (p == NULL) {
+            return 0;
+        }
+
+        if (llm_sse_telling(p, end)) {
+            return 1;
+        }
+
+        p++;
+    }
+
+    return 0;
+}
+
+
+/* at '"': a name whose value is not null, or one of the types */
+
+static int
+llm_sse_telling(const unsigned char *p, const unsigned char *end)
+{
+    size_t  i, len;
+
+    static const llm_str_t  words[LLM_SSE_WORDS] = {
+        llm_string("error\""),              /* both name and type */
+        llm_string("usage\""),
+        llm_string("finish_reason\""),
+        llm_string("response.failed\""),
+        llm_string("response.completed\""),
+        llm_string("response.incomplete\"")
+    };
+
+    p++;
+    len = (size_t) (end - p);
+
+    for (i = 0; i < LLM_SSE_WORDS; i++) {
+        if (len >= words[i].len && *p == words[i].data[0]
+            && memcmp(p, words[i].data, words[i].len) == 0)
+        {
+            break;
+        }
+    }
+
+    if (i >= LLM_SSE_NAMES) {
+        return i != LLM_SSE_WORDS;
+    }
+
+    for (p += words[i].len; p < end; p++) {
+        if (*p != ' ' && *p != '\t') {
+            break;
+        }
+    }
+
+    if (p < end && *p != ':') {
+        return i == 0;
+    }
+
+    while (p < end && (*p == ':' || *p == ' ' || *p == '\t')) {
+        p++;
+    }
+
+    /* where the line ends here, the value is on the next one */
+
+    return end - p < 4 || memcmp(p, "null", 4) != 0;
+}
+
+
+unsigned
+llm_sse_chunk(llm_endpoint_e endpoint, const llm_str_t *data,
+    llm_usage_t *usage, unsigned type)
+{
+    llm_sse_chunk_t  ch;
+
+    ch.bits = type;
+    ch.choices = 0;
+    ch.usage = 0;
+
+    llm_json_init(&ch.js, data->data, data->len);
+
+    /* the end of an answer must be whole, an error need not be */
+
+    if (llm_json_next(&ch.js) != LLM_JSON_OBJECT
+        || llm_sse_members(&ch, llm_sse_member) != LLM_OK
+        || llm_json_next(&ch.js) != LLM_JSON_END)
+    {
+        return ch.bits & LLM_SSE_ERROR;
+    }
+
+    if (ch.usage) {
+        llm_sse_usage(&ch, endpoint, data, usage);
+    }
+
+    return ch.bits;
+}
+
+
+/* the rest of an object: "member" stands behind a name and reads its value */
+
+static int
+llm_sse_members(llm_sse_chunk_t *ch, llm_sse_member_pt member)
+{
+    llm_json_token_e  token;
+
+    while ((token = llm_json_next(&ch->js)) == LLM_JSON_NAME) {
+        if (member(ch) != LLM_OK) {
+            return LLM_ERROR;
+        }
+    }
+
+    return token == LLM_JSON_OBJECT_END ? LLM_OK : LLM_ERROR;
+}
+
+
+static int
+llm_sse_member(llm_sse_chunk_t *ch)
+{
+    int                usage;
+    llm_json_t        *js;
+    llm_json_token_e   token;
+
+    js = &ch->js;
+
+    if (llm_sse_is(ch, "choices")) {
+        return llm_sse_choices(ch);
+    }
+
+    if (llm_sse_is(ch, "error")) {
+        token = llm_json_next(js);
+
+        if (token != LLM_JSON_NULL) {
+            ch->bits |= LLM_SSE_ERROR;
+        }
+
+        return llm_sse_value(ch, token);
+    }
+
+    if (llm_sse_is(ch, "type")) {
+        token = llm_json_next(js);
+
+        if (token == LLM_JSON_STRING) {
+            ch->bits |= llm_sse_type(js->start + 1,
+                                     (size_t) (js->end - js->start) - 2);
+        }
+
+        return llm_sse_value(ch, token);
+    }
+
+    usage = llm_sse_is(ch, "usage") || llm_sse_is(ch, "response")
+            || llm_sse_is(ch, "x_groq");
+
+    token = llm_json_next(js);
+
+    if (usage && token == LLM_JSON_OBJECT) {
+        ch->usage = 1;
+    }
+
+    return llm_sse_value(ch, token);
+}
+
+
+static int
+llm_sse_choices(llm_sse_chunk_t *ch)
+{
+    llm_json_token_e  token;
+
+    token = llm_json_next(&ch->js);
+
+    if (token != LLM_JSON_ARRAY) {
+        return llm_sse_value(ch, token);
+    }
+
+    while ((token = llm_json_next(&ch->js)) == LLM_JSON_OBJECT) {
+        ch->choices = 1;
+
+        if (llm_sse_members(ch, llm_sse_choice) != LLM_OK) {
+            return LLM_ERROR;
+        }
+    }
+
+    return token == LLM_JSON_ARRAY_END ? LLM_OK : LLM_ERROR;
+}
+
+
+static int
+llm_sse_choice(llm_sse_chunk_t *ch)
+{
+    llm_json_token_e  token;
+
+    if (!llm_sse_is(ch, "finish_reason")) {
+        return llm_sse_value(ch, llm_json_next(&ch->js));
+    }
+
+    token = llm_json_next(&ch->js);
+
+    /* some give an empty one until there is a reason */
+
+    if (token == LLM_JSON_STRING && ch->js.size != 0) {
+        ch->bits |= LLM_SSE_FINISH;
+    }
+
+    return llm_sse_value(ch, token);
+}
+
+
+/* behind the first token of a value: goes on to its last */
+
+static int
+llm_sse_value(llm_sse_chunk_t *ch, llm_json_token_e token)
+{
+    if (token == LLM_JSON_OBJECT || token == LLM_JSON_ARRAY) {
+        token = llm_json_skip(&ch->js);
+    }
+
+    return token != LLM_JSON_ERROR ? LLM_OK : LLM_ERROR;
+}
+
+
+static void
+llm_sse_usage(llm_sse_chunk_t *ch, llm_endpoint_e endpoint,
+    const llm_str_t *data, llm_usage_t *usage)
+{
+    llm_answer_t  an;
+
+    llm_answer_scan(&an, endpoint, data->data, data->len);
+
+    if (an.usage.prompt_tokens == -1 && an.usage.completion_tokens == -1
+        && an.usage.total_tokens == -1)
+    {
+        return;
+    }
+
+    ch->bits |= LLM_SSE_USAGE;
+
+    if (usage != NULL) {
+        *usage = an.usage;
+    }
+
+    if (endpoint != LLM_RESPONSES && !ch->choices
+        && (ch->bits & LLM_SSE_ERROR) == 0)
+    {
+        ch->bits |= LLM_SSE_USAGE_ONLY;
+    }
+}

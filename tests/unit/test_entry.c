@@ -1,0 +1,331 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "core/llm_entry.h"
+
+
+static void
+make(llm_entry_t *e, unsigned char *body, size_t len)
+{
+    static const llm_str_t  type = llm_string("application/json");
+    static const llm_str_t  provider = llm_string("openai");
+    static const llm_str_t  model = llm_string("gpt-4o-mini");
+
+    memset(e, 0, sizeof(llm_entry_t));
+
+    e->created = 1763700000123ULL;
+    e->ttl = 3600;
+    e->usage.prompt_tokens = 12;
+    e->usage.cached_tokens = -1;
+    e->usage.completion_tokens = INT64_MAX;
+    e->usage.reasoning_tokens = 0;
+    e->usage.total_tokens = 4711;
+    e->content_type = type;
+    e->provider = provider;
+    e->model = model;
+    e->body.data = body;
+    e->body.len = len;
+}
+
+
+/* in a block of its own, so that a step too far is seen by a checker */
+
+static unsigned char *
+store(const llm_entry_t *e, size_t *size)
+{
+    size_t          head;
+    unsigned char  *p, *body;
+
+    head = llm_entry_head_size(e);
+    *size = head + e->body.len;
+    p = malloc(*size + 1);
+    p[*size] = 0xa5;
+
+    body = llm_entry_encode_head(e, p);
+
+    assert_ptr_equal(body, p + head);
+
+    if (e->body.len != 0) {
+        memcpy(body, e->body.data, e->body.len);
+    }
+
+    assert_int_equal(p[*size], 0xa5);
+
+    return p;
+}
+
+
+static unsigned char *
+clone(const unsigned char *p, size_t size)
+{
+    unsigned char  *copy;
+
+    copy = malloc(size == 0 ? 1 : size);
+    memcpy(copy, p, size);
+
+    return copy;
+}
+
+
+static void
+assert_str(const llm_str_t *a, const llm_str_t *b)
+{
+    assert_int_equal(a->len, b->len);
+
+    if (a->len != 0) {
+        assert_memory_equal(a->data, b->data, a->len);
+    }
+}
+
+
+static void
+assert_same(const llm_entry_t *a, const llm_entry_t *b)
+{
+    assert_int_equal(a->created, b->created);
+    assert_int_equal(a->ttl, b->ttl);
+    assert_memory_equal(&a->usage, &b->usage, sizeof(llm_usage_t));
+    assert_str(&a->content_type, &b->content_type);
+    assert_str(&a->provider, &b->provider);
+    assert_str(&a->model, &b->model);
+    assert_str(&a->body, &b->body);
+}
+
+
+static void
+test_round_trip(void **state)
+{
+    size_t          len, size;
+    llm_entry_t     e, d;
+    unsigned char   body[300], *p, *copy;
+
+    (void) state;
+
+    for (len = 0; len < sizeof(body); len++) {
+        body[len] = (unsigned char) (len * 7);
+    }
+
+    for (len = 0; len < sizeof(body); len++) {
+        make(&e, body, len);
+        p = store(&e, &size);
+        copy = clone(p, size);
+
+        memset(&d, 0xff, sizeof(llm_entry_t));
+        assert_int_equal(llm_entry_decode(&d, copy, size), LLM_OK);
+        assert_same(&e, &d);
+        assert_ptr_equal(d.body.data, copy + size - len);
+
+        free(copy);
+        free(p);
+    }
+}
+
+
+static void
+test_empty(void **state)
+{
+    size_t          size;
+    llm_entry_t     e, d;
+    unsigned char  *p;
+
+    (void) state;
+
+    memset(&e, 0, sizeof(llm_entry_t));
+
+    p = store(&e, &size);
+
+    assert_int_equal(llm_entry_decode(&d, p, size), LLM_OK);
+    assert_same(&e, &d);
+
+    free(p);
+}
+
+
+/* unaligned, as it lies in a reply */
+
+static void
+test_unaligned(void **state)
+{
+    size_t          size, off;
+    llm_entry_t     e, d;
+    unsigned char  *p, *q, body[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+
+    (void) state;
+
+    make(&e, body, sizeof(body));
+    p = store(&e, &size);
+
+    for (off = 0; off < 8; off++) {
+        q = malloc(size + off);
+        memcpy(q + off, p, size);
+
+        assert_int_equal(llm_entry_decode(&d, q + off, size), LLM_OK);
+        assert_same(&e, &d);
+
+        free(q);
+    }
+
+    free(p);
+}
+
+
+/* the bytes themselves: what one machine writes another one reads */
+
+static void
+test_layout(void **state)
+{
+    size_t          size;
+    llm_entry_t     e;
+    unsigned char  *p, body[] = "{\"a\":1}";
+
+    static const unsigned char  start[] = {
+        'n', 'L', 'L', 'M', 1, 0, 0, 0, 16, 0, 0, 0, 6, 0, 0, 0,
+        11, 0, 0, 0, 0x10, 0x0e, 0, 0,
+        0x7b, 0x45, 0xb6, 0xa4, 0x9a, 0x01, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0,
+        12, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255,
+        255, 255, 255, 255, 255, 255, 255, 127, 0, 0, 0, 0, 0, 0, 0, 0,
+        0x67, 0x12, 0, 0, 0, 0, 0, 0,
+        232, 176, 9, 220, 21, 95, 40, 26,
+        183, 26, 26, 111, 115, 105, 116, 48
+    };
+
+    (void) state;
+
+    make(&e, body, 7);
+    p = store(&e, &size);
+
+    assert_int_equal(size, sizeof(start) + 16 + 6 + 11 + 7);
+    assert_memory_equal(p, start, sizeof(start));
+    assert_memory_equal(p + sizeof(start),
+                        "application/jsonopenaigpt-4o-mini{\"a\":1}", 40);
+
+    free(p);
+}
+
+
+static void
+test_truncation(void **state)
+{
+    size_t          size, len;
+    llm_entry_t     e, d;
+    unsigned char  *p, *copy, body[] = "{\"choices\":[{\"index\":0}]}";
+
+    (void) state;
+
+    make(&e, body, sizeof(body) - 1);
+    p = store(&e, &size);
+
+    for (len = 0; len < size; len++) {
+        copy = clone(p, len);
+        assert_int_equal(llm_entry_decode(&d, copy, len), LLM_DECLINED);
+        free(copy);
+    }
+
+    /* nor may there be more than was stored */
+
+    copy = malloc(size + 8);
+    memcpy(copy, p, size);
+    memset(copy + size, 0, 8);
+
+    for (len = size + 1; len <= size + 8; len++) {
+        assert_int_equal(llm_entry_decode(&d, copy, len), LLM_DECLINED);
+    }
+
+    free(copy);
+    free(p);
+}
+
+
+static void
+test_damage(void **state)
+{
+    int             bit;
+    size_t          size, i, k;
+    llm_entry_t     e, d;
+    unsigned char  *p, *copy, body[] = "{\"choices\":[{\"index\":0}]}..";
+
+    (void) state;
+
+    make(&e, body, sizeof(body));
+    p = store(&e, &size);
+    copy = clone(p, size);
+
+    for (i = 0; i < size; i++) {
+        for (bit = 0; bit < 8; bit++) {
+            copy[i] ^= (unsigned char) (1 << bit);
+            assert_int_equal(llm_entry_decode(&d, copy, size), LLM_DECLINED);
+
+            /* and one more bit: the same one in every other byte */
+
+            for (k = i + 1; k < size; k++) {
+                copy[k] ^= (unsigned char) (1 << bit);
+                assert_int_equal(llm_entry_decode(&d, copy, size),
+                                 LLM_DECLINED);
+                copy[k] ^= (unsigned char) (1 << bit);
+            }
+
+            copy[i] ^= (unsigned char) (1 << bit);
+        }
+    }
+
+    assert_int_equal(llm_entry_decode(&d, copy, size), LLM_OK);
+
+    /* words that changed places */
+
+    memcpy(copy + size - 16, p + size - 8, 8);
+    memcpy(copy + size - 8, p + size - 16, 8);
+    assert_int_equal(llm_entry_decode(&d, copy, size), LLM_DECLINED);
+
+    free(copy);
+    free(p);
+}
+
+
+/* a body of another entry with the same length */
+
+static void
+test_body(void **state)
+{
+    size_t          size;
+    llm_entry_t     e, d;
+    unsigned char  *p, body[64];
+
+    (void) state;
+
+    memset(body, 0, sizeof(body));
+    make(&e, body, sizeof(body));
+    p = store(&e, &size);
+
+    assert_int_equal(llm_entry_decode(&d, p, size), LLM_OK);
+
+    memset(p + size - sizeof(body), 1, sizeof(body));
+    assert_int_equal(llm_entry_decode(&d, p, size), LLM_DECLINED);
+
+    free(p);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_unaligned),
+        cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_body)
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,210 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "core/llm_prometheus.h"
+
+
+static unsigned char     page[4096];
+static llm_prometheus_t  pm;
+
+
+static int
+setup(void **state)
+{
+    (void) state;
+
+    memset(page, 0xa5, sizeof(page));
+
+    pm.pos = page;
+    pm.last = page + sizeof(page);
+    pm.overflow = 0;
+
+    return 0;
+}
+
+
+static void
+assert_page(const char *text)
+{
+    assert_int_equal(pm.pos - page, strlen(text));
+    assert_memory_equal(page, text, strlen(text));
+    assert_false(pm.overflow);
+}
+
+
+static void
+sample(const char *value, size_t len)
+{
+    llm_prometheus_label_t  label;
+
+    label.name = "key";
+    label.value.data = (unsigned char *) value;
+    label.value.len = len;
+
+    llm_prometheus_sample(&pm, "llm_x", &label, 1, 1);
+}
+
+
+static void
+test_family(void **state)
+{
+    (void) state;
+
+    llm_prometheus_family(&pm, "llm_requests_total", "counter",
+                          "Requests, \"all\" of them.\nBack\\slash.");
+
+    assert_page("# HELP llm_requests_total Requests, \"all\" of them."
+                "\\nBack\\\\slash.\n"
+                "# TYPE llm_requests_total counter\n");
+}
+
+
+static void
+test_sample(void **state)
+{
+    llm_prometheus_label_t  labels[2] = {
+        { "tenant", llm_string("search") },
+        { "le", llm_string("+Inf") }
+    };
+
+    (void) state;
+
+    llm_prometheus_sample(&pm, "llm_up", NULL, 0, 0);
+    llm_prometheus_sample(&pm, "llm_a_total", labels, 1, 42);
+    llm_prometheus_sample(&pm, "llm_b_bucket", labels, 2, UINT64_MAX);
+
+    assert_page("llm_up 0\n"
+                "llm_a_total{tenant=\"search\"} 42\n"
+                "llm_b_bucket{tenant=\"search\",le=\"+Inf\"} "
+                "18446744073709551615\n");
+}
+
+
+static void
+test_escape(void **state)
+{
+    (void) state;
+
+    sample("a\\b\"c\nd\te{},=", 13);
+
+    assert_page("llm_x{key=\"a\\\\b\\\"c\\nd\te{},=\"} 1\n");
+}
+
+
+static void
+test_empty(void **state)
+{
+    (void) state;
+
+    sample(NULL, 0);
+
+    assert_page("llm_x{key=\"\"} 1\n");
+}
+
+
+static void
+test_utf8(void **state)
+{
+    unsigned  i;
+    char      text[64];
+
+    static const struct {
+        const char  *in;
+        const char  *out;
+    } table[] = {
+        { "\xc3\xa9", "\xc3\xa9" },
+        { "\xe2\x82\xac", "\xe2\x82\xac" },
+        { "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80" },
+        { "\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf" },
+
+        /* cut short, alone, overlong, a surrogate, too large */
+
+        { "x\xc3", "x?" },
+        { "\xe2\x82", "??" },
+        { "\x80", "?" },
+        { "\xc0\xaf", "??" },
+        { "\xc1\xbf", "??" },
+        { "\xe0\x80\x80", "???" },
+        { "\xf0\x80\x80\x80", "????" },
+        { "\xed\xa0\x80", "???" },
+        { "\xf4\x90\x80\x80", "????" },
+        { "\xf5\x80\x80\x80", "????" },
+        { "\xff", "?" },
+        { "\xc3\"", "?\\\"" },
+        { "\xe2\x82\n", "??\\n" }
+    };
+
+    for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        setup(state);
+        sample(table[i].in, strlen(table[i].in));
+
+        snprintf(text, sizeof(text), "llm_x{key=\"%s\"} 1\n", table[i].out);
+        assert_page(text);
+    }
+}
+
+
+/* at every size of the page: whole calls from the front, and the flag */
+
+static void
+test_overflow(void **state)
+{
+    size_t                  size, whole, first, second;
+    unsigned char          *mem;
+    llm_prometheus_label_t  label = { "k", llm_string("a\"b") };
+
+    static const char  text[] =
+        "# HELP x y\n# TYPE x gauge\n" "x{k=\"a\\\"b\"} 12\n" "z 1\n";
+
+    (void) state;
+
+    whole = sizeof(text) - 1;
+    first = strlen("# HELP x y\n# TYPE x gauge\n");
+    second = whole - strlen("z 1\n");
+
+    for (size = 0; size <= whole; size++) {
+
+        mem = malloc(size + 1);
+        pm.pos = mem;
+        pm.last = mem + size;
+        pm.overflow = 0;
+
+        llm_prometheus_family(&pm, "x", "gauge", "y");
+        llm_prometheus_sample(&pm, "x", &label, 1, 12);
+        llm_prometheus_sample(&pm, "z", NULL, 0, 1);
+
+        assert_int_equal(pm.overflow, size < whole);
+        assert_int_equal(pm.pos - mem,
+                         size < first ? 0 : size < second ? first
+                         : size < whole ? second : whole);
+        assert_memory_equal(mem, text, pm.pos - mem);
+
+        free(mem);
+    }
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test_setup(test_family, setup),
+        cmocka_unit_test_setup(test_sample, setup),
+        cmocka_unit_test_setup(test_escape, setup),
+        cmocka_unit_test_setup(test_empty, setup),
+        cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_overflow)
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

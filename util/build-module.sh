@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+#
+# build-module.sh OUT [TREE]: builds ngx_http_llm_module.so into OUT against
+# the headers of the installed nginx (Debian's nginx-dev) or against the
+# source tree TREE.  Neither is written to: nginx's configure runs in a folder
+# of links to the tree.
+
+set -eu
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+system=/usr/share/nginx/src
+out=$1
+tree=${2:-$system}
+
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+
+case $here$out in
+    *[[:space:]]*) echo "nginx cannot be built in a path with blanks" >&2
+                   exit 1 ;;
+esac
+
+if ! tree=$(cd "$tree" 2>/dev/null && pwd) || [ ! -d "$tree/auto" ]; then
+    echo "no nginx source tree: ${2:-$system}" >&2
+    exit 1
+fi
+
+if [ -x "$tree/configure" ]; then
+    configure=./configure
+else
+    configure=auto/configure
+fi
+
+flags=(--with-compat)
+if [ -f "$tree/conf_flags" ]; then
+    . "$tree/conf_flags"
+    flags=("${NGX_CONF_FLAGS[@]}")
+fi
+
+work=$out/nginx
+[ "$tree" = "$system" ] || work=$work-$(printf %s "$tree" | cksum | cut -d' ' -f1)
+
+# configured anew when a file came or went, or configure itself is another
+state=$({ echo "$tree" "${flags[@]}" "${CC:-cc}" "${CFLAGS:-}"
+          find "$here/ngx_module" -name '*.[ch]' | LC_ALL=C sort
+          cksum "$here/ngx_module/config" "$tree/$configure" \
+                "$tree/src/core/nginx.h"; })
+
+if [ "$state" != "$(cat "$work/state" 2>/dev/null)" ]; then
+    rm -rf "$work"
+    mkdir -p "$work/tree"
+
+    for f in "$tree"/*; do
+        case ${f##*/} in
+            Makefile|objs) ;;
+            *) ln -s "$f" "$work/tree/" ;;
+        esac
+    done
+
+    echo "configuring for $tree"
+
+    if ! (cd "$work/tree" && $configure "${flags[@]}" ${CC:+--with-cc="$CC"} \
+          --with-cc-opt="-O2 -g -fPIC -Wextra -Wno-unused-parameter \
+                         ${CFLAGS:-}" \
+          --with-ld-opt="-fPIC -Wl,-z,relro -Wl,-z,now" \
+          --add-dynamic-module="$here/ngx_module" \
+          --builddir="$work/objs") >"$work/configure.log" 2>&1
+    then
+        tail -n 20 "$work/configure.log" >&2
+        exit 1
+    fi
+
+    printf '%s\n' "$state" >"$work/state"
+fi
+
+unset MAKEFLAGS MFLAGS MAKELEVEL
+cd "$work/tree"
+make -s -j"$(nproc)" -f "$work/objs/Makefile" modules >"$work/make.log" 2>&1 \
+    || { grep -v '^make' "$work/make.log" >&2; exit 1; }
+
+so=$work/objs/ngx_http_llm_module.so
+
+if ! cmp -s "$so" "$out/ngx_http_llm_module.so"; then
+    # never changed in place: a running nginx may have it mapped
+    cp "$so" "$out/ngx_http_llm_module.so.new"
+    mv -f "$out/ngx_http_llm_module.so.new" "$out/ngx_http_llm_module.so"
+    echo "built $out/ngx_http_llm_module.so"
+fi

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+#
+# build-static.sh OUT TREE: a whole nginx from TREE in OUT/nginx with the module
+# linked in, AddressSanitizer and UndefinedBehaviorSanitizer on, and every
+# ngx_palloc() a malloc() of its own, so that an overflow inside a pool shows.
+# TREE is not written to.
+
+set -eu
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
+tree=$(cd "$2" && pwd)
+
+if [ -x "$tree/configure" ]; then
+    configure=./configure
+else
+    configure=auto/configure
+fi
+
+state=$({ echo "$tree" "${CC:-cc}"
+          find "$here/ngx_module" -name '*.[ch]' | LC_ALL=C sort
+          cksum "$here/ngx_module/config" "$tree/$configure" "$0"; })
+
+if [ "$state" != "$(cat "$out/state" 2>/dev/null)" ]; then
+    rm -rf "$out/tree" "$out/objs"
+    mkdir -p "$out/tree"
+
+    for f in "$tree"/*; do
+        case ${f##*/} in
+            Makefile|objs) ;;
+            *) ln -s "$f" "$out/tree/" ;;
+        esac
+    done
+
+    sanitize="-fsanitize=address,undefined -fno-omit-frame-pointer"
+
+    if ! (cd "$out/tree" && $configure ${CC:+--with-cc="$CC"} \
+          --prefix="$out" --builddir="$out/objs" --with-compat --with-debug \
+          --with-pcre-jit --with-threads --with-http_ssl_module \
+          --with-http_v2_module --with-http_realip_module \
+          --with-http_stub_status_module --with-http_auth_request_module \
+          --with-cc-opt="-O1 -g $sanitize \
+              -DNGX_DEBUG_PALLOC=1 -DNGX_DEBUG_MALLOC=1" \
+          --with-ld-opt="$sanitize" \
+          --add-module="$here/ngx_module") >"$out/configure.log" 2>&1
+    then
+        tail -n 20 "$out/configure.log" >&2
+        exit 1
+    fi
+
+    printf '%s\n' "$state" >"$out/state"
+fi
+
+unset MAKEFLAGS MFLAGS MAKELEVEL
+
+# the build runs nothing that it links, but a later link may: no leak checks
+export ASAN_OPTIONS=detect_leaks=0
+
+cd "$out/tree"
+make -s -j"$(nproc)" -f "$out/objs/Makefile" binary >"$out/make.log" 2>&1 \
+    || { grep -v '^make' "$out/make.log" >&2; exit 1; }
+
+cmp -s "$out/objs/nginx" "$out/nginx" || { cp "$out/objs/nginx" \
+    "$out/nginx.new" && mv -f "$out/nginx.new" "$out/nginx"; }

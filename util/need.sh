@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+#
+# need.sh PURPOSE...: installs the Debian packages a purpose needs, if any of
+# them is missing.  Looks first, so that a second call costs nothing and needs
+# neither root nor a network.
+
+set -u
+
+declare -A packages=(
+    [build]="gcc libc6-dev make nginx nginx-dev libhiredis-dev
+             libjansson-dev libssl-dev"
+    [run]="gcc libc6-dev make nginx redis-server curl"
+    [test]="perl libcmocka-dev libjansson-dev redis-server nginx curl"
+    [python]="python3-venv"
+    [check]="cppcheck clang dpkg-dev libpcre2-dev zlib1g-dev libssl-dev"
+    [deb]="dpkg-dev"
+)
+
+missing=()
+
+for purpose in "$@"; do
+    if [ "$purpose" = node ]; then
+        command -v npm >/dev/null 2>&1 || missing+=(npm)
+        continue
+    fi
+
+    for package in ${packages[$purpose]?unknown purpose $purpose}; do
+        status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null)
+        [ "$status" = "install ok installed" ] || missing+=("$package")
+    done
+done
+
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+sudo=
+if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null 2>&1; then
+        echo "missing packages: ${missing[*]}" >&2
+        echo "neither root nor sudo: please install them" >&2
+        exit 1
+    fi
+    sudo=sudo
+fi
+
+# Installing a server starts it, and the ports of nginx and Redis may be
+# somebody else's: unless the machine has its own policy, none is started now.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+    $sudo chmod 755 "$policy"
+    trap '$sudo rm -f "$policy"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+fi
+
+echo "installing: ${missing[*]}" >&2
+
+# lists may be missing or too old: refresh them only when they do not do
+install() {
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+        --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}"
+}
+
+install >&2 2>/dev/null && exit 0
+
+$sudo apt-get update -qq >&2 && install >&2
