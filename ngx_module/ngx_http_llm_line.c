@@ -29,7 +29,7 @@
 
 /* scratch memory of the scanner: what it is lent, and what it may take */
 
-#define NGX_HTTP_LLM_ARENA      1024
+#define NGX_HTTP_LLM_ARENA      (16 * 1024)
 #define NGX_HTTP_LLM_ARENA_MAX  (16 * 1024 * 1024)
 
 
@@ -600,9 +600,11 @@ ngx_http_llm_line_body(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_llm_line_parse(ngx_http_llm_ctx_t *ctx)
 {
-    u_char               *p;
     ngx_http_request_t   *r;
     llm_request_error_t   err;
+
+    /* lent until the digest is made, which is before the line waits again */
+    static u_char  arena[NGX_HTTP_LLM_ARENA];
 
     r = ctx->request;
 
@@ -610,13 +612,8 @@ ngx_http_llm_line_parse(ngx_http_llm_ctx_t *ctx)
         return NGX_ERROR;
     }
 
-    p = ngx_palloc(r->pool, NGX_HTTP_LLM_ARENA);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ctx->arena.pos = p;
-    ctx->arena.end = p + NGX_HTTP_LLM_ARENA;
+    ctx->arena.pos = arena;
+    ctx->arena.end = arena + NGX_HTTP_LLM_ARENA;
     ctx->arena.left = NGX_HTTP_LLM_ARENA_MAX;
     ctx->arena.alloc = ngx_http_llm_line_alloc;
     ctx->arena.data = r->pool;
@@ -631,6 +628,19 @@ ngx_http_llm_line_parse(ngx_http_llm_ctx_t *ctx)
 
     ctx->model.data = ctx->rq.model.data;
     ctx->model.len = ctx->rq.model.len;
+
+    if (ctx->model.data < ctx->body.data
+        || ctx->model.data >= ctx->body.data + ctx->body.len)
+    {
+        /* it was written with escapes, and decoded into the lent memory */
+
+        ctx->model.data = ngx_pnalloc(r->pool, ctx->model.len);
+        if (ctx->model.data == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_memcpy(ctx->model.data, ctx->rq.model.data, ctx->model.len);
+    }
 
     return ngx_http_llm_line_route(ctx);
 }

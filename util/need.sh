@@ -9,9 +9,8 @@ set -u
 declare -A packages=(
     [build]="gcc libc6-dev make nginx nginx-dev libhiredis-dev
              libjansson-dev libssl-dev"
-    [run]="gcc libc6-dev make nginx redis-server curl"
+    [run]="gcc libc6-dev make nginx redis-server curl ca-certificates"
     [test]="perl libcmocka-dev libjansson-dev redis-server nginx curl"
-    [python]="python3-venv"
     [check]="cppcheck clang dpkg-dev libpcre2-dev zlib1g-dev libssl-dev"
     [deb]="dpkg-dev"
 )
@@ -19,8 +18,15 @@ declare -A packages=(
 missing=()
 
 for purpose in "$@"; do
+    # these two may have come another way than by their package
     if [ "$purpose" = node ]; then
         command -v npm >/dev/null 2>&1 || missing+=(npm)
+        continue
+    fi
+
+    if [ "$purpose" = python ]; then
+        python3 -c 'import ensurepip, venv' 2>/dev/null \
+            || missing+=(python3-venv)
         continue
     fi
 

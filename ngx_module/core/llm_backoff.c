@@ -405,7 +405,7 @@ static void
 llm_backoff_trim(llm_backoff_text_t *t, const llm_str_t *s)
 {
     t->pos = s->data;
-    t->end = s->data + s->len;
+    t->end = s->len != 0 ? s->data + s->len : s->data;
 
     while (t->pos < t->end && (*t->pos == ' ' || *t->pos == '\t')) {
         t->pos++;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/llm_canon.h"
+#include "core/llm_json_private.h"
 
 
 #define LLM_CANON_DIGITS  15              /* of an exponent that is added up */
@@ -25,28 +26,23 @@ typedef struct {
 } llm_canon_number_t;
 
 
+static void llm_canon_string(llm_canon_t *cn, const unsigned char *p,
+    const unsigned char *end);
+static const unsigned char *llm_canon_number(llm_canon_t *cn,
+    const unsigned char *p, int real);
 static void llm_canon_split(llm_canon_number_t *n, const unsigned char *p,
     const unsigned char *end);
 static void llm_canon_strip(llm_canon_number_t *n);
 
 
 void
-llm_canon_init(llm_canon_t *cn, llm_sink_pt sink, void *data)
+llm_canon_init(llm_canon_t *cn, const unsigned char *last, llm_sink_pt sink,
+    void *data)
 {
+    cn->last = last;
     cn->sink = sink;
     cn->data = data;
     cn->used = 0;
-}
-
-
-void
-llm_canon_byte(llm_canon_t *cn, unsigned char c)
-{
-    if (cn->used == LLM_CANON_BUFFER) {
-        llm_canon_flush(cn);
-    }
-
-    cn->buf[cn->used++] = c;
 }
 
 
@@ -97,36 +93,211 @@ llm_canon_name(llm_canon_t *cn, const unsigned char *p, size_t len)
 }
 
 
-void
-llm_canon_string(llm_canon_t *cn, const llm_json_t *js)
+const unsigned char *
+llm_canon_skip_string(const unsigned char *p, const unsigned char *last)
 {
-    size_t                i, n;
-    unsigned char         out[4];
-    const unsigned char  *p, *end, *slash;
+    const unsigned char  *q, *slash;
 
-    if (!js->escaped) {
+    for (q = p + 1; /* void */ ; q++) {
+        q = memchr(q, '"', (size_t) (last - q));
+        slash = q;
 
-        /* nothing in it would have to be escaped here either */
+        while (slash[-1] == '\\') {
+            slash--;
+        }
 
-        llm_canon_put(cn, js->start, (size_t) (js->end - js->start));
+        /* backslashes escape each other in pairs */
+
+        if (((q - slash) & 1) == 0) {
+            return q + 1;
+        }
+    }
+}
+
+
+/* behind a number or a literal */
+
+static inline const unsigned char *
+llm_canon_word(const unsigned char *p)
+{
+    while (*p > ' ' && *p != ',' && *p != ']' && *p != '}') {
+        p++;
+    }
+
+    return p;
+}
+
+
+const unsigned char *
+llm_canon_skip(const unsigned char *p, const unsigned char *last)
+{
+    unsigned  depth;
+
+    depth = 0;
+
+    do {
+        switch (*p) {
+
+        case '"':
+            p = llm_canon_skip_string(p, last);
+            continue;
+
+        case '{':
+        case '[':
+            depth++;
+            break;
+
+        case '}':
+        case ']':
+            depth--;
+            break;
+
+        default:
+
+            if (depth == 0) {
+                return llm_canon_word(p);
+            }
+        }
+
+        p++;
+    } while (depth != 0);
+
+    return p;
+}
+
+
+const unsigned char *
+llm_canon_value(llm_canon_t *cn, const unsigned char *p)
+{
+    unsigned              depth;
+    const unsigned char  *end;
+
+    depth = 0;
+
+    do {
+        switch (*p) {
+
+        case ' ':
+        case '\t':
+        case '\n':
+        case '\r':
+            p++;
+            continue;
+
+        case '"':
+            end = llm_canon_skip_string(p, cn->last);
+            llm_canon_string(cn, p, end);
+            p = end;
+            continue;
+
+        case '-':
+        case '0': case '1': case '2': case '3': case '4':
+        case '5': case '6': case '7': case '8': case '9':
+            p = llm_canon_number(cn, p, 0);
+            continue;
+
+        case '{':
+        case '[':
+            depth++;
+            break;
+
+        case '}':
+        case ']':
+            depth--;
+            break;
+
+        case ',':
+        case ':':
+            break;
+
+        default:
+            end = llm_canon_word(p);
+            llm_canon_put(cn, p, (size_t) (end - p));
+            p = end;
+            continue;
+        }
+
+        llm_canon_byte(cn, *p++);
+    } while (depth != 0);
+
+    return p;
+}
+
+
+const unsigned char *
+llm_canon_real(llm_canon_t *cn, const unsigned char *p)
+{
+    return llm_canon_number(cn, p, 1);
+}
+
+
+/*
+ * Copies up to a backslash or the end: where that is.  Short runs are the
+ * rule where there are escapes at all, so this is no memchr() and memcpy().
+ */
+
+static inline const unsigned char *
+llm_canon_run(llm_canon_t *cn, const unsigned char *p,
+    const unsigned char *end)
+{
+#if (LLM_JSON_SSE2)
+
+    int      mask;
+    __m128i  v;
+
+    while (end - p >= 16) {
+
+        if (LLM_CANON_BUFFER - cn->used < 16) {
+            llm_canon_flush(cn);
+        }
+
+        v = llm_json_load(p);
+        mask = _mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+
+        _mm_storeu_si128((__m128i *) (void *) (cn->buf + cn->used), v);
+
+        if (mask != 0) {
+            cn->used += (size_t) __builtin_ctz((unsigned) mask);
+            return p + __builtin_ctz((unsigned) mask);
+        }
+
+        cn->used += 16;
+        p += 16;
+    }
+
+#endif
+
+    while (p < end && *p != '\\') {
+        llm_canon_byte(cn, *p++);
+    }
+
+    return p;
+}
+
+
+static void
+llm_canon_string(llm_canon_t *cn, const unsigned char *p,
+    const unsigned char *end)
+{
+    size_t         i, n;
+    unsigned char  out[4];
+
+    /* the body of a large file goes to the sink as it lies there */
+
+    if (end - p > LLM_CANON_BUFFER
+        && memchr(p, '\\', (size_t) (end - p)) == NULL)
+    {
+        llm_canon_put(cn, p, (size_t) (end - p));
         return;
     }
 
-    llm_canon_byte(cn, '"');
-
-    p = js->start + 1;
-    end = js->end - 1;
-
     for ( ;; ) {
-        slash = memchr(p, '\\', (size_t) (end - p));
+        p = llm_canon_run(cn, p, end);
 
-        if (slash == NULL) {
-            break;
+        if (p == end) {
+            return;
         }
 
-        llm_canon_put(cn, p, (size_t) (slash - p));
-
-        p = slash;
         n = llm_json_unescape(&p, out);
 
         for (i = 0; i < n; i++) {
@@ -138,55 +309,58 @@ llm_canon_string(llm_canon_t *cn, const llm_json_t *js)
             llm_canon_byte(cn, out[i]);
         }
     }
-
-    llm_canon_put(cn, p, (size_t) (end - p));
-    llm_canon_byte(cn, '"');
 }
 
 
-void
-llm_canon_number(llm_canon_t *cn, const llm_json_t *js, int real)
+static const unsigned char *
+llm_canon_number(llm_canon_t *cn, const unsigned char *p, int real)
 {
-    int                 len, minus;
-    char                power[32];
-    llm_canon_number_t  n;
+    int                   len, minus;
+    char                  power[32];
+    llm_canon_number_t    n;
+    const unsigned char  *end;
 
-    minus = (*js->start == '-');
+    end = llm_canon_word(p);
+    minus = (*p == '-');
 
-    if (!js->integer || real) {
-        llm_canon_split(&n, js->start + minus, js->end);
-        llm_canon_strip(&n);
+    llm_canon_split(&n, p + minus, end);
 
-        if (n.whole == n.whole_end && n.part == n.part_end) {
-
-            if (minus && !real) {
-                llm_canon_byte(cn, '-');
-            }
-
-            llm_canon_put(cn, "0e0,", 4);
-            return;
-        }
-
-        if (!n.huge) {
-
-            if (minus) {
-                llm_canon_byte(cn, '-');
-            }
-
-            len = snprintf(power, sizeof(power), "e%lld,",
-                           (long long) n.power);
-
-            llm_canon_put(cn, n.whole, (size_t) (n.whole_end - n.whole));
-            llm_canon_put(cn, n.part, (size_t) (n.part_end - n.part));
-            llm_canon_put(cn, power, (size_t) len);
-            return;
-        }
-
-        /* beyond all numbers in use: the same only if written the same */
+    if (n.whole_end == end && !real) {
+        llm_canon_put(cn, p, (size_t) (end - p));
+        return end;
     }
 
-    llm_canon_put(cn, js->start, (size_t) (js->end - js->start));
-    llm_canon_byte(cn, ',');
+    llm_canon_strip(&n);
+
+    if (n.whole == n.whole_end && n.part == n.part_end) {
+
+        if (minus && !real) {
+            llm_canon_byte(cn, '-');
+        }
+
+        llm_canon_put(cn, "0e0", 3);
+        return end;
+    }
+
+    if (n.huge) {
+
+        /* beyond all numbers in use: the same only if written the same */
+
+        llm_canon_put(cn, p, (size_t) (end - p));
+        return end;
+    }
+
+    if (minus) {
+        llm_canon_byte(cn, '-');
+    }
+
+    len = snprintf(power, sizeof(power), "e%lld", (long long) n.power);
+
+    llm_canon_put(cn, n.whole, (size_t) (n.whole_end - n.whole));
+    llm_canon_put(cn, n.part, (size_t) (n.part_end - n.part));
+    llm_canon_put(cn, power, (size_t) len);
+
+    return end;
 }
 
 

@@ -2,10 +2,10 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * The canonical bytes of a request.  No tree is built: an object whose order carries no
- * meaning is read once to find its members and again, member by member, in
- * the order of their names.  Such objects nest a few levels deep at known
- * places alone, so the work stays linear.
+ * The canonical bytes of a request.  No tree is built: an object whose order
+ * carries no meaning is looked through once for its members and then written
+ * member by member in the order of their names.  Such objects nest a few
+ * levels deep at known places alone, so the work stays linear.
  */
 
 
@@ -13,7 +13,6 @@
 
 #include "core/llm_canon.h"
 #include "core/llm_digest.h"
-#include "core/llm_json.h"
 #include "core/llm_member.h"
 
 
@@ -22,7 +21,8 @@
 
 typedef struct {
     llm_kind_e            kind;
-    unsigned              array;
+    unsigned              array:1;
+    unsigned              some:1;         /* a comma must come first */
     uint32_t              base;           /* of its members on the stack */
     uint32_t              i;
     uint32_t              n;
@@ -47,10 +47,8 @@ static int llm_digest_member(llm_digest_t *d, llm_digest_frame_t *f);
 static int llm_digest_element(llm_digest_t *d, llm_digest_frame_t *f);
 static int llm_digest_value(llm_digest_t *d, llm_kind_e kind,
     const unsigned char *p);
-static int llm_digest_object(llm_digest_t *d, llm_kind_e kind,
-    llm_json_t *js);
-static int llm_digest_stream(llm_digest_t *d, llm_json_t *js,
-    llm_json_token_e token);
+static int llm_digest_object(llm_digest_t *d, llm_digest_frame_t *f,
+    const unsigned char *p);
 
 
 int
@@ -82,12 +80,12 @@ llm_request_digest(const llm_request_t *rq, llm_arena_t *arena,
     d.members = ms;
     d.depth = 1;
 
-    llm_canon_init(&d.canon, sink, data);
-
     memset(d.frames, 0, sizeof(llm_digest_frame_t));
     d.frames[0].kind = LLM_KIND_TOP;
     d.frames[0].n = n;
+    d.frames[0].end = d.last;
 
+    llm_canon_init(&d.canon, d.last, sink, data);
     llm_canon_byte(&d.canon, '{');
 
     do {
@@ -103,6 +101,19 @@ llm_request_digest(const llm_request_t *rq, llm_arena_t *arena,
 }
 
 
+static inline const unsigned char *
+llm_digest_space(const unsigned char *p)
+{
+    /* the text is valid: nothing else is that small outside of strings */
+
+    while (*p <= ' ') {
+        p++;
+    }
+
+    return p;
+}
+
+
 /* the next member of an object, or its end */
 
 static int
@@ -114,7 +125,7 @@ llm_digest_member(llm_digest_t *d, llm_digest_frame_t *f)
     const unsigned char  *p;
 
     if (f->i == f->n) {
-        llm_canon_put(&d->canon, "},", 2);
+        llm_canon_byte(&d->canon, '}');
 
         d->members->n = f->base;
         d->pos = f->end;
@@ -132,7 +143,22 @@ llm_digest_member(llm_digest_t *d, llm_digest_frame_t *f)
         return LLM_OK;
     }
 
-    llm_canon_name(&d->canon, m->name, m->len);
+    if (f->some) {
+        llm_canon_byte(&d->canon, ',');
+    }
+
+    f->some = 1;
+
+    if (m->name == d->text + m->at + 1) {
+
+        /* no escapes: it is canonical as it stands in the text */
+
+        llm_canon_put(&d->canon, d->text + m->at, (size_t) m->len + 2);
+        llm_canon_byte(&d->canon, ':');
+
+    } else {
+        llm_canon_name(&d->canon, m->name, m->len);
+    }
 
     return llm_digest_value(d, kind, p);
 }
@@ -145,22 +171,23 @@ llm_digest_element(llm_digest_t *d, llm_digest_frame_t *f)
 {
     const unsigned char  *p;
 
-    /* the text is valid: what is in between are white space and a comma */
-
-    p = d->pos;
-
-    while (*p <= ' ' || *p == ',') {
-        p++;
-    }
+    p = llm_digest_space(d->pos);
 
     if (*p == ']') {
-        llm_canon_put(&d->canon, "],", 2);
+        llm_canon_byte(&d->canon, ']');
 
         d->pos = p + 1;
         d->depth--;
 
         return LLM_OK;
     }
+
+    if (f->some) {
+        llm_canon_byte(&d->canon, ',');
+        p = llm_digest_space(p + 1);
+    }
+
+    f->some = 1;
 
     return llm_digest_value(d, llm_kind_element(f->kind), p);
 }
@@ -169,81 +196,84 @@ llm_digest_element(llm_digest_t *d, llm_digest_frame_t *f)
 static int
 llm_digest_value(llm_digest_t *d, llm_kind_e kind, const unsigned char *p)
 {
-    llm_json_t           js;
-    llm_json_token_e     token;
-    llm_digest_frame_t  *f;
-
-    llm_json_init(&js, p, (size_t) (d->last - p));
-
-    token = llm_json_next(&js);
-
-    if (token == LLM_JSON_OBJECT && llm_kind_sorted(kind)) {
-        return llm_digest_object(d, kind, &js);
-    }
-
-    if (token == LLM_JSON_ARRAY && llm_kind_element(kind) != LLM_KIND_KEEP) {
-
-        if (d->depth == LLM_DIGEST_DEPTH) {
-            return LLM_ERROR;
-        }
-
-        llm_canon_byte(&d->canon, '[');
-
-        f = &d->frames[d->depth++];
-        f->kind = kind;
-        f->array = 1;
-
-        d->pos = js.end;
-
-        return LLM_OK;
-    }
-
-    if (token == LLM_JSON_NUMBER) {
-        llm_canon_number(&d->canon, &js, kind == LLM_KIND_REAL);
-        d->pos = js.end;
-        return LLM_OK;
-    }
-
-    return llm_digest_stream(d, &js, token);
-}
-
-
-/* finds the members of an object and puts them in order */
-
-static int
-llm_digest_object(llm_digest_t *d, llm_kind_e kind, llm_json_t *js)
-{
-    uint32_t             base;
-    llm_member_t        *m;
-    llm_json_token_e     token;
     llm_digest_frame_t  *f;
 
     if (d->depth == LLM_DIGEST_DEPTH) {
         return LLM_ERROR;
     }
 
+    f = &d->frames[d->depth];
+
+    if (*p == '{' && llm_kind_sorted(kind)) {
+        f->kind = kind;
+
+        return llm_digest_object(d, f, p);
+    }
+
+    if (*p == '[' && llm_kind_element(kind) != LLM_KIND_KEEP) {
+        f->kind = kind;
+        f->array = 1;
+        f->some = 0;
+
+        llm_canon_byte(&d->canon, '[');
+
+        d->pos = p + 1;
+        d->depth++;
+
+        return LLM_OK;
+    }
+
+    if (kind == LLM_KIND_REAL && *p <= '9' && *p != '"') {
+        d->pos = llm_canon_real(&d->canon, p);
+        return LLM_OK;
+    }
+
+    d->pos = llm_canon_value(&d->canon, p);
+
+    return LLM_OK;
+}
+
+
+/* finds the members of an object and puts them in order */
+
+static int
+llm_digest_object(llm_digest_t *d, llm_digest_frame_t *f,
+    const unsigned char *p)
+{
+    int                   escaped;
+    uint32_t              base;
+    llm_member_t         *m;
+    const unsigned char  *end;
+
     base = d->members->n;
 
-    while (llm_json_next(js) == LLM_JSON_NAME) {
+    for ( ;; ) {
+        p = llm_digest_space(p + 1);                /* behind a { or comma */
 
-        m = llm_members_push(d->members, js, d->text);
+        if (*p == '}') {
+            break;
+        }
+
+        end = llm_canon_skip_string(p, d->last);
+        escaped = memchr(p, '\\', (size_t) (end - p)) != NULL;
+
+        m = llm_members_push(d->members, d->text, p, end, escaped);
         if (m == NULL) {
             return LLM_ERROR;
         }
 
-        token = llm_json_next(js);
+        p = llm_digest_space(end);
+        p = llm_digest_space(p + 1);                /* behind the colon */
+        m->start = (uint32_t) (p - d->text);
 
-        m->start = (uint32_t) (js->start - d->text);
+        p = llm_canon_skip(p, d->last);
+        m->end = (uint32_t) (p - d->text);
 
-        if (token == LLM_JSON_OBJECT || token == LLM_JSON_ARRAY) {
-            token = llm_json_skip(js);
+        p = llm_digest_space(p);
+
+        if (*p == '}') {
+            break;
         }
-
-        if (token == LLM_JSON_ERROR) {
-            return LLM_ERROR;
-        }
-
-        m->end = (uint32_t) (js->end - d->text);
     }
 
     if (llm_members_sort(d->members, base) != LLM_OK) {
@@ -252,60 +282,14 @@ llm_digest_object(llm_digest_t *d, llm_kind_e kind, llm_json_t *js)
 
     llm_canon_byte(&d->canon, '{');
 
-    f = &d->frames[d->depth++];
-    f->kind = kind;
     f->array = 0;
+    f->some = 0;
     f->base = base;
     f->i = 0;
     f->n = d->members->n - base;
-    f->end = js->end;
+    f->end = p + 1;
+
+    d->depth++;
 
     return LLM_OK;
-}
-
-
-/* a value as it is written, whatever is in it */
-
-static int
-llm_digest_stream(llm_digest_t *d, llm_json_t *js, llm_json_token_e token)
-{
-    for ( ;; ) {
-
-        switch (token) {
-
-        case LLM_JSON_NAME:
-            llm_canon_string(&d->canon, js);
-            llm_canon_byte(&d->canon, ':');
-            break;
-
-        case LLM_JSON_STRING:
-            llm_canon_string(&d->canon, js);
-            llm_canon_byte(&d->canon, ',');
-            break;
-
-        case LLM_JSON_NUMBER:
-            llm_canon_number(&d->canon, js, 0);
-            break;
-
-        case LLM_JSON_OBJECT:
-        case LLM_JSON_ARRAY:
-            llm_canon_byte(&d->canon, *js->start);
-            break;
-
-        case LLM_JSON_ERROR:
-        case LLM_JSON_END:
-            return LLM_ERROR;
-
-        default:
-            llm_canon_put(&d->canon, js->start, (size_t) (js->end - js->start));
-            llm_canon_byte(&d->canon, ',');
-        }
-
-        if (js->depth == 0) {
-            d->pos = js->end;
-            return LLM_OK;
-        }
-
-        token = llm_json_next(js);
-    }
 }

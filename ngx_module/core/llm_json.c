@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "core/llm_json.h"
+#include "core/llm_json_private.h"
 
 
 /* what may come next */
@@ -115,22 +115,6 @@ llm_json_next(llm_json_t *js)
 }
 
 
-llm_json_token_e
-llm_json_skip(llm_json_t *js)
-{
-    unsigned          depth;
-    llm_json_token_e  token;
-
-    depth = js->depth;
-
-    do {
-        token = llm_json_next(js);
-    } while (js->depth >= depth && token != LLM_JSON_ERROR);
-
-    return token;
-}
-
-
 static llm_json_token_e
 llm_json_value(llm_json_t *js, const unsigned char *p)
 {
@@ -143,7 +127,7 @@ llm_json_value(llm_json_t *js, const unsigned char *p)
     case '"':
         js->start = p;
 
-        p = llm_json_string(js, p + 1);
+        p = llm_json_quoted(js, p + 1);
         if (p == NULL) {
             js->state = LLM_JSON_FAILED;
             return LLM_JSON_ERROR;
@@ -204,7 +188,7 @@ llm_json_name(llm_json_t *js, const unsigned char *p)
 
     js->start = p;
 
-    p = llm_json_string(js, p + 1);
+    p = llm_json_quoted(js, p + 1);
     if (p == NULL) {
         js->state = LLM_JSON_FAILED;
         return LLM_JSON_ERROR;

@@ -39,8 +39,8 @@ typedef struct {
     const unsigned char  *start;            /* the token, */
     const unsigned char  *end;              /* its quotes included */
     size_t                size;             /* NAME, STRING: bytes decoded */
-    unsigned              escaped:1;        /* NAME, STRING */
-    unsigned              integer:1;        /* NUMBER: digits alone */
+    int                   escaped;          /* NAME, STRING */
+    int                   integer;          /* NUMBER: digits alone */
 
     unsigned              state;
     unsigned              depth;            /* open objects and arrays */
@@ -53,9 +53,6 @@ typedef struct {
 void llm_json_init(llm_json_t *js, const unsigned char *text, size_t len);
 
 llm_json_token_e llm_json_next(llm_json_t *js);
-
-/* behind OBJECT or ARRAY: goes on to its end */
-llm_json_token_e llm_json_skip(llm_json_t *js);
 
 
 /*
@@ -72,16 +69,14 @@ int llm_json_integer(const llm_json_t *js, int64_t *value);
 
 
 /*
- * The inside of a string, up to its closing quote: where that is, or NULL
- * with "error" and "pos" set.  Sets "size" and "escaped".
- */
-const unsigned char *llm_json_string(llm_json_t *js, const unsigned char *p);
-
-/*
  * One valid escape sequence at *p: writes its UTF-8 to out[4], moves *p
  * behind it, and gives the number of bytes written.
  */
 size_t llm_json_unescape(const unsigned char **p, unsigned char *out);
+
+/* a valid inside of a string, p to end: decoded into "out"; its length */
+size_t llm_json_decode(const unsigned char *p, const unsigned char *end,
+    unsigned char *out);
 
 
 #endif /* _LLM_JSON_H_INCLUDED_ */

@@ -9,24 +9,35 @@
 
 #include <string.h>
 
-#include "core/llm_json.h"
-
-#if defined(__SSE2__) && !defined(LLM_JSON_NO_SSE2)
-#include <emmintrin.h>
-#define LLM_JSON_SSE2  1
-#endif
+#include "core/llm_json_private.h"
 
 
 #define LLM_JSON_ONES   0x0101010101010101
 #define LLM_JSON_HIGHS  0x8080808080808080
 
+/* what a letter behind a backslash stands for */
 
-static const unsigned char *llm_json_escape(llm_json_t *js,
+static const unsigned char  llm_json_escapes[256] = {
+    ['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
+    ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t'
+};
+
+/* one more than the value of a hexadecimal digit */
+
+static const unsigned char  llm_json_hex[256] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,
+    ['5'] = 6,  ['6'] = 7,  ['7'] = 8,  ['8'] = 9,  ['9'] = 10,
+    ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16
+};
+
+
+static inline const unsigned char *llm_json_escape(llm_json_t *js,
     const unsigned char *p);
 static const unsigned char *llm_json_unicode(llm_json_t *js,
     const unsigned char *p);
 static int llm_json_hex4(llm_json_t *js, const unsigned char *p);
-static const unsigned char *llm_json_utf8(const unsigned char *p,
+static inline const unsigned char *llm_json_utf8(const unsigned char *p,
     const unsigned char *last);
 static const unsigned char *llm_json_fault(llm_json_t *js,
     const unsigned char *p, const char *error);
@@ -42,27 +53,21 @@ llm_json_plain(const unsigned char *p, const unsigned char *last)
 {
 #if (LLM_JSON_SSE2)
 
-    int      mask;
-    __m128i  v, odd;
+    unsigned  mask;
+    __m128i   low, high;
 
-    while (last - p >= 16) {
-        v = _mm_loadu_si128((const __m128i *) (const void *) p);
+    while (last - p >= 32) {
+        low = llm_json_odd(llm_json_load(p));
+        high = llm_json_odd(llm_json_load(p + 16));
 
-        odd = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
-                           _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+        if (_mm_movemask_epi8(_mm_or_si128(low, high)) != 0) {
+            mask = (unsigned) _mm_movemask_epi8(low)
+                   | (unsigned) _mm_movemask_epi8(high) << 16;
 
-        odd = _mm_or_si128(odd, _mm_cmpeq_epi8(
-                                    _mm_min_epu8(v, _mm_set1_epi8(0x1f)), v));
-
-        /* the high bit of a byte that is not ASCII counts as it is */
-
-        mask = _mm_movemask_epi8(_mm_or_si128(odd, v));
-
-        if (mask != 0) {
-            return p + __builtin_ctz((unsigned) mask);
+            return p + __builtin_ctz(mask);
         }
 
-        p += 16;
+        p += 32;
     }
 
 #else
@@ -76,7 +81,7 @@ llm_json_plain(const unsigned char *p, const unsigned char *last)
         slash = v ^ (LLM_JSON_ONES * '\\');
 
         /*
-         * A borrow may mark a good byte above a bad one, never a word
+         * A borrow may mark a good byte next to a bad one, never a word
          * without any: the loop below finds the byte itself.
          */
 
@@ -123,10 +128,13 @@ llm_json_string(llm_json_t *js, const unsigned char *p)
         }
 
         if (*p == '\\') {
-            p = llm_json_escape(js, p);
-            if (p == NULL) {
-                return NULL;
-            }
+
+            do {
+                p = llm_json_escape(js, p);
+                if (p == NULL) {
+                    return NULL;
+                }
+            } while (p < js->last && *p == '\\');
 
             continue;
         }
@@ -148,7 +156,7 @@ llm_json_string(llm_json_t *js, const unsigned char *p)
 }
 
 
-static const unsigned char *
+static inline const unsigned char *
 llm_json_escape(llm_json_t *js, const unsigned char *p)
 {
     js->escaped = 1;
@@ -157,19 +165,33 @@ llm_json_escape(llm_json_t *js, const unsigned char *p)
         return llm_json_fault(js, p + 1, "it ends before it is complete");
     }
 
-    switch (p[1]) {
-
-    case 'n': case '"': case '\\': case '/':
-    case 't': case 'r': case 'b': case 'f':
+    if (llm_json_escapes[p[1]] != 0) {
         js->size++;
         return p + 2;
-
-    case 'u':
-        return llm_json_unicode(js, p);
-
-    default:
-        return llm_json_fault(js, p + 1, "an escape sequence is unknown");
     }
+
+    if (p[1] == 'u') {
+        return llm_json_unicode(js, p);
+    }
+
+    return llm_json_fault(js, p + 1, "an escape sequence is unknown");
+}
+
+
+/* the four digits at p, or above 0xffff: not all of them are digits */
+
+static inline unsigned
+llm_json_code(const unsigned char *p)
+{
+    unsigned  a, b, c, d;
+
+    a = llm_json_hex[p[0]] - 1u;
+    b = llm_json_hex[p[1]] - 1u;
+    c = llm_json_hex[p[2]] - 1u;
+    d = llm_json_hex[p[3]] - 1u;
+
+    return ((a | b | c | d) & 0x10000) | (a << 12 & 0xf000)
+           | (b << 8 & 0xf00) | (c << 4 & 0xf0) | (d & 0xf);
 }
 
 
@@ -215,57 +237,57 @@ llm_json_unicode(llm_json_t *js, const unsigned char *p)
 }
 
 
-static inline int
-llm_json_hex(unsigned char c)
-{
-    if ((unsigned) (c - '0') < 10) {
-        return c - '0';
-    }
-
-    c |= 0x20;
-
-    if ((unsigned) (c - 'a') < 6) {
-        return c - 'a' + 10;
-    }
-
-    return -1;
-}
-
-
 static int
 llm_json_hex4(llm_json_t *js, const unsigned char *p)
 {
-    int  i, digit, code;
+    unsigned              code;
+    const unsigned char  *end;
 
-    code = 0;
+    if (js->last - p >= 4) {
+        code = llm_json_code(p);
 
-    for (i = 0; i < 4; i++) {
-
-        if (p + i == js->last) {
-            (void) llm_json_fault(js, p + i, "it ends before it is complete");
-            return -1;
+        if (code <= 0xffff) {
+            return (int) code;
         }
-
-        digit = llm_json_hex(p[i]);
-
-        if (digit < 0) {
-            (void) llm_json_fault(js, p + i, "expected a hexadecimal digit");
-            return -1;
-        }
-
-        code = code << 4 | digit;
     }
 
-    return code;
+    end = js->last - p >= 4 ? p + 4 : js->last;
+
+    while (p < end && llm_json_hex[*p] != 0) {
+        p++;
+    }
+
+    (void) llm_json_fault(js, p, p == js->last
+                                 ? "it ends before it is complete"
+                                 : "expected a hexadecimal digit");
+    return -1;
 }
 
 
 /* one character of RFC 3629 that is not ASCII; NULL: it is none */
 
-static const unsigned char *
+static inline const unsigned char *
 llm_json_utf8(const unsigned char *p, const unsigned char *last)
 {
     unsigned char  c;
+
+#if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+
+    uint32_t  v, bits;
+
+    if (last - p >= 4) {
+        memcpy(&v, p, 4);
+
+        /* the common case: three bytes, and no special one among the leads */
+
+        bits = v & 0x200f;
+
+        if ((v & 0xc0c0f0) == 0x8080e0 && bits != 0 && bits != 0x200d) {
+            return p + 3;
+        }
+    }
+
+#endif
 
     c = *p;
 
@@ -318,29 +340,16 @@ llm_json_unescape(const unsigned char **pos, unsigned char *out)
     unsigned              code;
     const unsigned char  *p;
 
-    p = *pos + 1;
+    p = *pos;
 
-    if (*p != 'u') {
-        *pos = p + 1;
-
-        switch (*p) {
-        case 'n':  *out = '\n';  break;
-        case 't':  *out = '\t';  break;
-        case 'r':  *out = '\r';  break;
-        case 'b':  *out = '\b';  break;
-        case 'f':  *out = '\f';  break;
-        default:   *out = *p;                       /* stands for itself */
-        }
-
+    if (p[1] != 'u') {
+        *out = llm_json_escapes[p[1]];
+        *pos = p + 2;
         return 1;
     }
 
-#define llm_json_code(p)                                                      \
-    ((unsigned) (llm_json_hex((p)[0]) << 12 | llm_json_hex((p)[1]) << 8       \
-                 | llm_json_hex((p)[2]) << 4 | llm_json_hex((p)[3])))
-
-    code = llm_json_code(p + 1);
-    *pos = p + 5;
+    code = llm_json_code(p + 2);
+    *pos = p + 6;
 
     if (code < 0x80) {
         out[0] = (unsigned char) code;
@@ -360,8 +369,8 @@ llm_json_unescape(const unsigned char **pos, unsigned char *out)
         return 3;
     }
 
-    code = 0x10000 + ((code & 0x3ff) << 10) + (llm_json_code(p + 7) & 0x3ff);
-    *pos = p + 11;
+    code = 0x10000 + ((code & 0x3ff) << 10) + (llm_json_code(p + 8) & 0x3ff);
+    *pos = p + 12;
 
     out[0] = (unsigned char) (0xf0 | code >> 18);
     out[1] = (unsigned char) (0x80 | (code >> 12 & 0x3f));
@@ -372,30 +381,28 @@ llm_json_unescape(const unsigned char **pos, unsigned char *out)
 }
 
 
-/* "out" has room for js->size bytes, which is what this writes */
-
-static void
-llm_json_decode(const llm_json_t *js, unsigned char *out)
+size_t
+llm_json_decode(const unsigned char *p, const unsigned char *end,
+    unsigned char *out)
 {
-    const unsigned char  *p, *end, *slash;
+    unsigned char        *start;
+    const unsigned char  *slash;
 
-    p = js->start + 1;
-    end = js->end - 1;
+    start = out;
 
-    while (p < end) {
+    for ( ;; ) {
         slash = memchr(p, '\\', (size_t) (end - p));
 
         if (slash == NULL) {
-            slash = end;
+            memcpy(out, p, (size_t) (end - p));
+            return (size_t) (out - start) + (size_t) (end - p);
         }
 
         memcpy(out, p, (size_t) (slash - p));
         out += slash - p;
-        p = slash;
 
-        if (p < end) {
-            out += llm_json_unescape(&p, out);
-        }
+        p = slash;
+        out += llm_json_unescape(&p, out);
     }
 }
 
@@ -415,7 +422,7 @@ llm_json_text(const llm_json_t *js, llm_arena_t *arena, llm_str_t *text)
         return LLM_ERROR;
     }
 
-    llm_json_decode(js, text->data);
+    (void) llm_json_decode(js->start + 1, js->end - 1, text->data);
 
     return LLM_OK;
 }
@@ -434,7 +441,7 @@ llm_json_is(const llm_json_t *js, const char *s, size_t len)
         return memcmp(js->start + 1, s, len) == 0;
     }
 
-    llm_json_decode(js, buf);
+    (void) llm_json_decode(js->start + 1, js->end - 1, buf);
 
     return memcmp(buf, s, len) == 0;
 }

@@ -6,13 +6,13 @@
 
 #include <string.h>
 
+#include "core/llm_json.h"
 #include "core/llm_member.h"
 
 
 #define LLM_MEMBER_INITIAL  16
 
 
-static int llm_members_grow(llm_members_t *ms);
 static void llm_members_insertion(llm_member_t *m, uint32_t n);
 static int llm_members_merge(llm_members_t *ms, llm_member_t *m, uint32_t n);
 
@@ -34,34 +34,26 @@ llm_member_cmp(const llm_member_t *a, const llm_member_t *b)
 }
 
 
-llm_member_t *
-llm_members_push(llm_members_t *ms, const llm_json_t *js,
-    const unsigned char *text)
+int
+llm_member_decode(llm_members_t *ms, llm_member_t *m)
 {
-    llm_str_t      name;
-    llm_member_t  *m;
+    unsigned char  *name;
 
-    if (ms->n == ms->size && llm_members_grow(ms) != LLM_OK) {
-        return NULL;
+    /* decoding never makes a name longer */
+
+    name = llm_arena_alloc(ms->arena, m->len);
+    if (name == NULL) {
+        return LLM_ERROR;
     }
 
-    if (llm_json_text(js, ms->arena, &name) != LLM_OK) {
-        return NULL;
-    }
+    m->len = (uint32_t) llm_json_decode(m->name, m->name + m->len, name);
+    m->name = name;
 
-    m = &ms->elts[ms->n++];
-
-    m->name = name.data;
-    m->len = (uint32_t) name.len;
-    m->at = (uint32_t) (js->start - text);
-    m->start = 0;
-    m->end = 0;
-
-    return m;
+    return LLM_OK;
 }
 
 
-static int
+int
 llm_members_grow(llm_members_t *ms)
 {
     uint32_t       size;
@@ -86,30 +78,6 @@ llm_members_grow(llm_members_t *ms)
     ms->size = size;
 
     return LLM_OK;
-}
-
-
-int
-llm_members_twice(const llm_members_t *ms, uint32_t base, uint32_t *first)
-{
-    const llm_member_t  *m, *top;
-
-    top = &ms->elts[ms->n - 1];
-    m = &ms->elts[base];
-
-    if (top - m >= LLM_MEMBER_FEW) {
-        return 0;
-    }
-
-    for ( /* void */ ; m < top; m++) {
-
-        if (m->len == top->len && memcmp(m->name, top->name, top->len) == 0) {
-            *first = m->at;
-            return 1;
-        }
-    }
-
-    return 0;
 }
 
 

@@ -16,8 +16,7 @@
 static int llm_policy_read_file(llm_policy_parser_t *ps, json_t *root);
 static int llm_policy_allocate(llm_policy_parser_t *ps, json_t *teams,
     json_t *keys);
-static void llm_policy_measure(json_t *rows, size_t *patterns,
-    size_t *text);
+static void llm_policy_measure(json_t *rows, size_t *patterns, size_t *text);
 static int llm_policy_read_rows(llm_policy_parser_t *ps, const char *name,
     json_t *rows);
 static int llm_policy_read_team(llm_policy_parser_t *ps, const char *name,
@@ -341,8 +340,7 @@ llm_policy_read_row(llm_policy_parser_t *ps, unsigned where,
 
         if (m->name == NULL || (m->where & where) == 0) {
             llm_policy_error(ps->err, ps->errlen, &ps->path,
-                             m->name == NULL ? "unknown member"
-                                             : "is of no meaning here", NULL);
+                             "unknown member", NULL);
             return LLM_ERROR;
         }
 

@@ -19,15 +19,15 @@
 #define LLM_POLICY_PATTERN      256
 
 
-static json_t *llm_policy_part(llm_policy_parser_t *ps,
-    json_t *object, const char *name);
+static json_t *llm_policy_part(llm_policy_parser_t *ps, json_t *object,
+    const char *name);
 static int llm_policy_range(llm_policy_parser_t *ps, json_t *value,
     int64_t min, int64_t max, int64_t *n);
 
 static int llm_policy_integer(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
-static int llm_policy_concurrency(llm_policy_parser_t *ps,
-    json_t *value, size_t offset);
+static int llm_policy_concurrency(llm_policy_parser_t *ps, json_t *value,
+    size_t offset);
 static int llm_policy_budget(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
 static int llm_policy_queue(llm_policy_parser_t *ps, json_t *value,
@@ -83,8 +83,7 @@ const llm_policy_member_t  llm_policy_members[] = {
 /* a member of a member, at whose path it leaves the parser */
 
 static json_t *
-llm_policy_part(llm_policy_parser_t *ps, json_t *object,
-    const char *name)
+llm_policy_part(llm_policy_parser_t *ps, json_t *object, const char *name)
 {
     ps->path.name[ps->path.depth - 1] = name;
 
@@ -163,7 +162,8 @@ llm_policy_refuse(llm_policy_parser_t *ps, const char *expected,
         break;
 
     case JSON_ARRAY:
-        snprintf(text, sizeof(text), "a list");
+        snprintf(text, sizeof(text),
+                 json_array_size(got) != 0 ? "a list" : "an empty list");
         break;
 
     case JSON_STRING:
@@ -173,7 +173,8 @@ llm_policy_refuse(llm_policy_parser_t *ps, const char *expected,
 
     case JSON_INTEGER:
     case JSON_REAL:
-        n = json_dumpb(got, text, LLM_POLICY_SHOW, JSON_ENCODE_ANY);
+        n = json_dumpb(got, text, LLM_POLICY_SHOW,
+                       JSON_ENCODE_ANY|JSON_REAL_PRECISION(15));
 
         if (n == 0 || n > LLM_POLICY_SHOW) {
             n = (size_t) snprintf(text, sizeof(text), "a number");

@@ -114,14 +114,11 @@ static void
 llm_prometheus_escape(llm_prometheus_t *pm, const unsigned char *p,
     size_t len, int quote)
 {
-    size_t                n;
-    const unsigned char  *end;
+    size_t  n;
 
-    end = p + len;
+    while (len != 0) {
 
-    while (p < end) {
-
-        n = llm_prometheus_utf8(p, (size_t) (end - p));
+        n = llm_prometheus_utf8(p, len);
 
         if (n == 0) {
             llm_prometheus_text(pm, "?");
@@ -141,6 +138,7 @@ llm_prometheus_escape(llm_prometheus_t *pm, const unsigned char *p,
         }
 
         p += n;
+        len -= n;
     }
 }
 

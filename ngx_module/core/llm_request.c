@@ -149,7 +149,8 @@ llm_request_name(llm_request_scan_t *sc)
     js = &sc->js;
     base = sc->base[js->depth];
 
-    m = llm_members_push(sc->members, js, js->text);
+    m = llm_members_push(sc->members, js->text, js->start, js->end,
+                         js->escaped);
     if (m == NULL) {
         return llm_request_complex(sc);
     }

@@ -299,9 +299,13 @@ llm_sse_lines(llm_sse_lines_t *ls, unsigned char *event, size_t len)
     ls->pos = event;
     ls->end = event + len;
 
+    while (ls->pos < ls->end && (*ls->pos == '\n' || *ls->pos == '\r')) {
+        ls->pos++;
+    }
+
     /* a byte order mark in front of a stream is none of the first name */
 
-    if (len >= 3 && memcmp(event, "\xef\xbb\xbf", 3) == 0) {
+    if (ls->end - ls->pos >= 3 && memcmp(ls->pos, "\xef\xbb\xbf", 3) == 0) {
         ls->pos += 3;
     }
 }

@@ -14,12 +14,6 @@
 #endif
 
 
-/* how many words tell an event, and how many of them are names */
-
-#define LLM_SSE_WORDS  6
-#define LLM_SSE_NAMES  3
-
-
 typedef struct {
     llm_json_t            js;
     unsigned              bits;
@@ -33,6 +27,8 @@ typedef int (*llm_sse_member_pt)(llm_sse_chunk_t *ch);
 
 
 static int llm_sse_telling(const unsigned char *p, const unsigned char *end);
+static int llm_sse_some(const unsigned char *p, const unsigned char *end,
+    int value);
 static int llm_sse_members(llm_sse_chunk_t *ch, llm_sse_member_pt member);
 static int llm_sse_member(llm_sse_chunk_t *ch);
 static int llm_sse_choices(llm_sse_chunk_t *ch);
@@ -43,6 +39,9 @@ static void llm_sse_usage(llm_sse_chunk_t *ch, llm_endpoint_e endpoint,
 
 
 #define llm_sse_is(ch, s)  llm_json_is(&(ch)->js, s, sizeof(s) - 1)
+
+#define llm_sse_starts(p, len, s)                                             \
+    (len >= sizeof(s) - 1 && *p == s[0] && memcmp(p, s, sizeof(s) - 1) == 0)
 
 
 /*
@@ -56,22 +55,23 @@ llm_sse_suspect(const unsigned char *p, const unsigned char *end)
 {
 #if defined(__SSE2__)
     unsigned  mask;
-    __m128i   x, y, m;
+    __m128i   x, y, eu, fr;
 
     for ( ; end - p > 16; p += 16) {
 
         x = _mm_loadu_si128((const __m128i *) (const void *) p);
         y = _mm_loadu_si128((const __m128i *) (const void *) (p + 1));
 
-        /* '"' and then the first letter of one of the names */
+        /* '"' and "e" or "u", which differ in one bit, or "f" or "r", in two */
 
-        m = _mm_or_si128(_mm_cmpeq_epi8(y, _mm_set1_epi8('e')),
-                         _mm_cmpeq_epi8(y, _mm_set1_epi8('f')));
-        m = _mm_or_si128(m, _mm_cmpeq_epi8(y, _mm_set1_epi8('u')));
-        m = _mm_or_si128(m, _mm_cmpeq_epi8(y, _mm_set1_epi8('r')));
-        m = _mm_and_si128(m, _mm_cmpeq_epi8(x, _mm_set1_epi8('"')));
+        eu = _mm_cmpeq_epi8(_mm_or_si128(y, _mm_set1_epi8(0x10)),
+                            _mm_set1_epi8('u'));
+        fr = _mm_cmpeq_epi8(_mm_or_si128(y, _mm_set1_epi8(0x14)),
+                            _mm_set1_epi8('f' | 'r'));
+        x = _mm_cmpeq_epi8(x, _mm_set1_epi8('"'));
 
-        mask = (unsigned) _mm_movemask_epi8(m);
+        mask = (unsigned) _mm_movemask_epi8(
+                              _mm_and_si128(x, _mm_or_si128(eu, fr)));
 
         for ( ; mask != 0; mask &= mask - 1) {
             if (llm_sse_telling(p + __builtin_ctz(mask), end)) {
@@ -104,40 +104,42 @@ llm_sse_suspect(const unsigned char *p, const unsigned char *end)
 static int
 llm_sse_telling(const unsigned char *p, const unsigned char *end)
 {
-    size_t  i, len;
-
-    static const llm_str_t  words[LLM_SSE_WORDS] = {
-        llm_string("error\""),              /* both name and type */
-        llm_string("usage\""),
-        llm_string("finish_reason\""),
-        llm_string("response.failed\""),
-        llm_string("response.completed\""),
-        llm_string("response.incomplete\"")
-    };
+    size_t  len;
 
     p++;
     len = (size_t) (end - p);
 
-    for (i = 0; i < LLM_SSE_WORDS; i++) {
-        if (len >= words[i].len && *p == words[i].data[0]
-            && memcmp(p, words[i].data, words[i].len) == 0)
-        {
-            break;
-        }
+    /* the first letter alone rules nearly all others out */
+
+    if (llm_sse_starts(p, len, "finish_reason\"")) {
+        return llm_sse_some(p + 14, end, 0);
     }
 
-    if (i >= LLM_SSE_NAMES) {
-        return i != LLM_SSE_WORDS;
+    if (llm_sse_starts(p, len, "usage\"")) {
+        return llm_sse_some(p + 6, end, 0);
     }
 
-    for (p += words[i].len; p < end; p++) {
-        if (*p != ' ' && *p != '\t') {
-            break;
-        }
+    if (llm_sse_starts(p, len, "error\"")) {
+        return llm_sse_some(p + 6, end, 1);
+    }
+
+    return llm_sse_starts(p, len, "response.completed\"")
+           || llm_sse_starts(p, len, "response.incomplete\"")
+           || llm_sse_starts(p, len, "response.failed\"");
+}
+
+
+/* behind a name: is there some value? "value": it may be one itself */
+
+static int
+llm_sse_some(const unsigned char *p, const unsigned char *end, int value)
+{
+    while (p < end && (*p == ' ' || *p == '\t')) {
+        p++;
     }
 
     if (p < end && *p != ':') {
-        return i == 0;
+        return value;
     }
 
     while (p < end && (*p == ':' || *p == ' ' || *p == '\t')) {
@@ -292,8 +294,14 @@ llm_sse_choice(llm_sse_chunk_t *ch)
 static int
 llm_sse_value(llm_sse_chunk_t *ch, llm_json_token_e token)
 {
+    unsigned  depth;
+
     if (token == LLM_JSON_OBJECT || token == LLM_JSON_ARRAY) {
-        token = llm_json_skip(&ch->js);
+        depth = ch->js.depth;
+
+        do {
+            token = llm_json_next(&ch->js);
+        } while (ch->js.depth >= depth && token != LLM_JSON_ERROR);
     }
 
     return token != LLM_JSON_ERROR ? LLM_OK : LLM_ERROR;

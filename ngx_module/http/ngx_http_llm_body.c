@@ -27,7 +27,12 @@ ngx_http_llm_body(ngx_http_request_t *r, ngx_str_t *body)
 
     bufs = r->request_body->bufs;
 
-    if (bufs->next == NULL && ngx_buf_in_memory(bufs->buf)) {
+    /* behind a chunked body, or one of HTTP/2, comes an empty last buffer */
+
+    if ((bufs->next == NULL || (bufs->next->next == NULL
+                                && ngx_buf_size(bufs->next->buf) == 0))
+        && ngx_buf_in_memory(bufs->buf))
+    {
         body->data = bufs->buf->pos;
         body->len = bufs->buf->last - bufs->buf->pos;
         return NGX_OK;
@@ -47,6 +52,10 @@ ngx_http_llm_body(ngx_http_request_t *r, ngx_str_t *body)
     for (cl = bufs; cl; cl = cl->next) {
         b = cl->buf;
         size = (size_t) ngx_buf_size(b);
+
+        if (size == 0) {
+            continue;
+        }
 
         if (ngx_buf_in_memory(b)) {
             ngx_memcpy(p, b->pos, size);

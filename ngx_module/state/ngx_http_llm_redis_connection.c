@@ -219,7 +219,9 @@ ngx_http_llm_redis_up(ngx_http_llm_redis_t *rd)
     ngx_log_debug1(NGX_LOG_DEBUG_EVENT, rd->log, 0,
                    "llm redis up, backoff:%M", rd->backoff);
 
-    ngx_del_timer(&rd->connect);
+    if (rd->connect.timer_set) {
+        ngx_del_timer(&rd->connect);
+    }
 
     if (rd->before) {
         rd->stat.reconnects++;

@@ -14,15 +14,9 @@
 
 
 #if (HIREDIS_MAJOR >= 1)
-
-#define ngx_http_llm_redis_sdslen  hi_sdslen
 typedef size_t  ngx_http_llm_redis_nelts_t;
-
 #else
-
-#define ngx_http_llm_redis_sdslen  sdslen
 typedef int     ngx_http_llm_redis_nelts_t;
-
 #endif
 
 
@@ -226,9 +220,7 @@ ngx_http_llm_redis_event_send(ngx_http_llm_redis_event_t *ev,
 
     c = &ac->c;
 
-    if (c->err
-        || ngx_http_llm_redis_sdslen(c->obuf) + len > ev->max_unsent)
-    {
+    if (c->err || sdslen(c->obuf) + len > ev->max_unsent) {
         return NGX_ERROR;
     }
 

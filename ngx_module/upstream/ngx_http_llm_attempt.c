@@ -190,14 +190,20 @@ static ngx_int_t
 ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_attempt_t *at)
 {
-    ngx_uint_t           i;
+    ngx_uint_t           i, n;
     ngx_list_part_t     *part;
     ngx_table_elt_t     *h, *nh;
     ngx_http_request_t  *r;
 
     r = ctx->request;
 
-    if (ngx_list_init(&at->headers, r->pool, 24, sizeof(ngx_table_elt_t))
+    n = 1;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        n += part->nelts;
+    }
+
+    if (ngx_list_init(&at->headers, r->pool, n, sizeof(ngx_table_elt_t))
         != NGX_OK)
     {
         return NGX_ERROR;

@@ -59,7 +59,7 @@ arena(llm_arena_t *a, pool_t *pool, void *first, size_t size, size_t left)
     pool->fail = BLOCKS;
 
     a->pos = first;
-    a->end = a->pos + size;
+    a->end = size != 0 ? a->pos + size : a->pos;
     a->left = left;
     a->alloc = pool_alloc;
     a->data = pool;

@@ -210,8 +210,8 @@ test_dates(void **state)
         { "Sun, 06 Nov 1994 08:49:36 GMT", 0 },
         { "Sun, 06 Nov 0001 08:49:36 GMT", 0 },
         { "Sunday, 06-Nov-93 08:49:37 GMT", 0 },
-        { "Sunday, 06-Nov-44 08:49:36 GMT", DAY },     /* 2044 */
-        { "Sunday, 06-Nov-45 08:49:36 GMT", 0 },       /* 1945 */
+        { "Saturday, 05-Nov-44 08:49:36 GMT", DAY },   /* 2044 */
+        { "Tuesday, 07-Nov-44 08:49:38 GMT", 0 },      /* 1944 */
         { "Mon, 07 Nov 1994 08:49:36 GMT", DAY - 1000 },
         { "Mon, 07 Nov 1994 08:49:37 GMT", DAY },
         { "Tue, 08 Nov 1994 08:49:37 GMT", DAY },
@@ -334,6 +334,7 @@ static void
 test_order(void **state)
 {
     llm_str_t  ms = llm_string("1500"), bad = llm_string("-1");
+    llm_str_t  none = { 0, NULL };
     llm_str_t  s = llm_string("7"), date = llm_string(
                                         "Sun, 06 Nov 1994 08:49:47 GMT");
 
@@ -347,6 +348,7 @@ test_order(void **state)
     assert_int_equal(llm_backoff_asked(NULL, &s, NOW), 7000);
     assert_int_equal(llm_backoff_asked(NULL, NULL, NOW), -1);
     assert_int_equal(llm_backoff_asked(&bad, NULL, NOW), -1);
+    assert_int_equal(llm_backoff_asked(&none, &none, NOW), -1);
 }
 
 

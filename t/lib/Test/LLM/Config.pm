@@ -66,6 +66,7 @@ proxy_http_version 1.1;
             proxy_set_header Accept-Encoding "";
             proxy_buffering off;
             proxy_buffer_size 16k;
+            proxy_busy_buffers_size 16k;
             proxy_next_upstream off;
             proxy_ignore_client_abort on;
             proxy_ignore_headers X-Accel-Redirect X-Accel-Buffering
@@ -138,8 +139,9 @@ error_log $dir/error.log $level;
     # a value may hold tokens itself
     for (1 .. 3) {
         $template =~ s{%%(\w+)%%}{
-            $tokens{$1} // ($1 =~ /^PORT/ ? $self->port($1)
-                : croak "no value for %%$1%%")
+            my $name = $1;
+            $tokens{$name} // ($name =~ /^PORT/ ? $self->port($name)
+                : croak "no value for %%$name%%")
         }ge;
     }
 

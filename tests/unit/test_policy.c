@@ -1,0 +1,468 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "policy_parse.h"
+
+
+static void
+test_contract(void **state)
+{
+    llm_policy_t      *p;
+    llm_str_t          m;
+    const llm_key_t   *k;
+    const llm_team_t  *t;
+
+    (void) state;
+
+    p = parse("{\"defaults\":{\"requests_per_minute\":60,\"concurrency\":8,"
+              "\"requests_per_day\":1000},"
+              "\"keys\":{\"notebooks\":{\"team\":\"search\","
+              "\"sha256\":\"" HEX "\",\"requests_per_minute\":61,"
+              "\"tokens_per_minute\":20000,\"concurrency\":4,"
+              "\"queue\":{\"size\":64,\"timeout_ms\":20000},\"priority\":-1,"
+              "\"models\":[\"*o\",\"gpt-4o-mini\",\"text-*\"],"
+              "\"expires\":\"2027-01-01T00:00:00Z\",\"enabled\":false},"
+              "\"other\":{\"sha256\":\"" HEX1 "\",\"burst_requests\":7}},"
+              "\"teams\":{\"empty\":{},\"search\":{"
+              "\"requests_per_minute\":600,\"tokens_per_minute\":200000,"
+              "\"concurrency\":32,\"budget\":{\"usd\":500,"
+              "\"period\":\"month\"},\"cache\":{\"scope\":\"key\"},"
+              "\"models\":[\"gpt-4o*\",\"text-embedding-3-*\"]}}}");
+    assert_string_equal(err, "");
+    assert_non_null(p);
+    assert_int_equal(llm_policy_keys(p), 2);
+    assert_int_equal(llm_policy_teams(p), 2);
+    assert_null(llm_policy_key(p, 2));
+    assert_null(llm_policy_team(p, 2));
+
+    k = llm_policy_key(p, 0);
+    t = llm_policy_team(p, 1);
+
+    assert_int_equal(k->name.len, 9);
+    assert_memory_equal(k->name.data, "notebooks", 9);
+    assert_ptr_equal(k->team, t);
+    assert_int_equal(k->terms.requests_per_minute, 61);
+    assert_int_equal(k->terms.requests_per_day, 1000);
+    assert_int_equal(k->terms.tokens_per_minute, 20000);
+    assert_int_equal(k->terms.tokens_per_day, -1);
+    assert_int_equal(k->terms.concurrency, 4);
+    assert_int_equal(k->terms.budget_micro_usd, -1);
+    assert_int_equal(k->terms.queue_size, 64);
+    assert_int_equal(k->terms.queue_timeout, 20000);
+    assert_int_equal(k->terms.queue_rates, 0);
+    assert_int_equal(k->terms.priority, -1);
+    assert_int_equal(k->terms.cache_scope, LLM_SCOPE_KEY);
+    assert_int_equal(k->terms.cache_ttl, -1);
+    assert_int_equal(k->expires, 1798761600);
+    assert_int_equal(k->enabled, 0);
+    assert_int_equal(k->nmodels, 3);
+    assert_int_equal(k->limit.name.len, 11);
+    assert_memory_equal(k->limit.name.data, "k:notebooks", 11);
+    assert_int_equal(k->limit.rpm, 61);
+    assert_int_equal(k->limit.burst, 61);
+    assert_int_equal(k->limit.concurrency, 4);
+
+    assert_memory_equal(t->limit.name.data, "t:search", 8);
+    assert_int_equal(t->terms.budget_micro_usd, 500000000);
+    assert_int_equal(t->terms.budget_month, 1);
+    assert_int_equal(t->terms.priority, 0);
+    assert_int_equal(t->terms.requests_per_day, -1);
+    assert_int_equal(t->limit.rpm, 600);
+
+    t = llm_policy_team(p, 0);
+    assert_int_equal(t->limit.rpm, LLM_UNLIMITED);
+    assert_int_equal(t->limit.concurrency, LLM_UNLIMITED);
+
+    /* by the key's patterns and by the team's */
+    m = (llm_str_t) llm_string("gpt-4o");
+    assert_true(llm_policy_allows(k, &m));
+    m = (llm_str_t) llm_string("gpt-4o-mini");
+    assert_true(llm_policy_allows(k, &m));
+    m = (llm_str_t) llm_string("gpt-4o-vision");
+    assert_false(llm_policy_allows(k, &m));
+    m = (llm_str_t) llm_string("text-davinci");
+    assert_false(llm_policy_allows(k, &m));
+
+    k = llm_policy_key(p, 1);
+    assert_true(llm_policy_allows(k, &m));
+    assert_null(k->team);
+    assert_int_equal(k->terms.requests_per_minute, 60);
+    assert_int_equal(k->terms.concurrency, 8);
+    assert_int_equal(k->terms.queue_size, 128);
+    assert_int_equal(k->terms.queue_timeout, 30000);
+    assert_int_equal(k->terms.priority, 0);
+    assert_int_equal(k->terms.cache_scope, -1);
+    assert_int_equal(k->expires, 0);
+    assert_int_equal(k->enabled, 1);
+    assert_int_equal(k->limit.rpm, 60);
+    assert_int_equal(k->limit.burst, 7);
+    assert_int_equal(k->limit.concurrency, 8);
+
+    llm_policy_destroy(p);
+    llm_policy_destroy(NULL);
+}
+
+
+static void
+test_inherit(void **state)
+{
+    llm_policy_t     *p;
+    const llm_key_t  *k;
+
+    (void) state;
+
+    p = parse("{\"defaults\":{\"queue\":{\"size\":1,\"timeout_ms\":2,"
+              "\"rates\":true},\"priority\":5,\"budget\":{\"usd\":1,"
+              "\"period\":\"month\"},\"cache\":{\"ttl_s\":9,"
+              "\"scope\":\"global\"},\"burst_tokens\":3,"
+              "\"tokens_per_day\":4},"
+              "\"teams\":{\"t\":{\"queue\":{\"timeout_ms\":20},"
+              "\"priority\":-1,\"cache\":{\"ttl_s\":90},\"concurrency\":5}},"
+              "\"keys\":{\"a\":{\"team\":\"t\",\"sha256\":\"" HEX "\","
+              "\"queue\":{\"size\":0}},\"b\":{\"sha256\":\"" HEX1 "\","
+              "\"queue\":{\"rates\":false},\"priority\":0,"
+              "\"budget\":{\"usd\":0.25,\"period\":\"day\"}}}}");
+    assert_string_equal(err, "");
+
+    k = llm_policy_key(p, 0);
+    assert_int_equal(k->terms.queue_size, 0);
+    assert_int_equal(k->terms.queue_timeout, 20);
+    assert_int_equal(k->terms.queue_rates, 1);
+    assert_int_equal(k->terms.priority, -1);
+    assert_int_equal(k->terms.cache_ttl, 90);
+    assert_int_equal(k->terms.cache_scope, LLM_SCOPE_GLOBAL);
+    assert_int_equal(k->terms.budget_micro_usd, 1000000);
+    assert_int_equal(k->terms.budget_month, 1);
+    assert_int_equal(k->terms.burst_tokens, 3);
+    assert_int_equal(k->terms.tokens_per_day, 4);
+    /* a team's limits are the team's alone */
+    assert_int_equal(k->terms.concurrency, -1);
+    assert_int_equal(k->limit.concurrency, LLM_UNLIMITED);
+    assert_int_equal(k->limit.rpm, LLM_UNLIMITED);
+
+    k = llm_policy_key(p, 1);
+    assert_int_equal(k->terms.queue_size, 1);
+    assert_int_equal(k->terms.queue_rates, 0);
+    assert_int_equal(k->terms.priority, 0);
+    assert_int_equal(k->terms.budget_micro_usd, 250000);
+    assert_int_equal(k->terms.budget_month, 0);
+
+    llm_policy_destroy(p);
+}
+
+
+static void
+test_find(void **state)
+{
+    size_t            n;
+    char             *text;
+    unsigned          i;
+    unsigned char     sha[32];
+    llm_policy_t     *p;
+
+    (void) state;
+
+    /* all keys but the first two begin alike: one run in the index */
+
+    text = malloc(200 * 1000);
+    n = (size_t) sprintf(text, "{\"keys\":{");
+
+    for (i = 0; i < 1000; i++) {
+        n += (size_t) sprintf(text + n, "%s\"k%u\":{\"sha256\":\"%08x%056x\"}",
+                              i ? "," : "", i, i < 2 ? i : 0x77, i);
+    }
+
+    sprintf(text + n, "}}");
+    p = parse(text);
+    free(text);
+
+    assert_string_equal(err, "");
+
+    for (i = 0; i < 1001; i++) {
+        memset(sha, 0, sizeof(sha));
+        sha[3] = i < 2 ? (unsigned char) i : 0x77;
+        sha[30] = (unsigned char) (i >> 8);
+        sha[31] = (unsigned char) i;
+
+        assert_ptr_equal(llm_policy_find(p, sha),
+                         i < 1000 ? llm_policy_key(p, i) : NULL);
+    }
+
+    memset(sha, 0xff, sizeof(sha));
+    assert_null(llm_policy_find(p, sha));
+    llm_policy_destroy(p);
+
+    p = parse("{}");
+    assert_null(llm_policy_find(p, sha));
+    assert_int_equal(llm_policy_keys(p), 0);
+    llm_policy_destroy(p);
+}
+
+
+static void
+test_file(void **state)
+{
+    unsigned              i;
+    llm_policy_t         *p;
+    static const struct {
+        const char       *text;
+        const char       *error;
+    } cases[] = {
+        { "{}", "" },
+        { "{\"keys\":{}}", "" },
+        { " {\"teams\":{\"a.B_c-9\":{}}}\n", "" },
+        { "", "line 1, column 0: '[' or '{' expected near end of file" },
+        { "[]", ".: expected an object, got an empty list" },
+        { "{\"a\":1}", "a: unknown member" },
+        { "{\"keys\":[]}", "keys: expected an object, got an empty list" },
+        { "{\"keys\":4}", "keys: expected an object, got 4" },
+        { "{\"teams\":null}", "teams: expected an object, got null" },
+        { "{\"defaults\":\"x\"}", "defaults: expected an object, got \"x\"" },
+        { "{\"keys\":{\"a\":{}}}",
+          "keys.a.sha256: expected 64 hexadecimal digits, got nothing" },
+        { "{\"keys\":{\"a\":7}}", "keys.a: expected an object, got 7" },
+        { "{\"keys\":{\"\":{}}}", "keys: expected names of 1 to 64 letters, "
+          "digits, \".\", \"_\" or \"-\", got \"\"" },
+        { "{\"teams\":{\"a b\":{}}}", "teams: expected names of 1 to 64 "
+          "letters, digits, \".\", \"_\" or \"-\", got \"a b\"" },
+        { "{\"teams\":{\"\\u00e9\\n\":{}}}", "teams: expected names of 1 to 64"
+          " letters, digits, \".\", \"_\" or \"-\", got \"\?\?\?\"" },
+        { "{\"keys\":{\"a\":{\"sha256\":\"" HEX "\"},"
+          "\"b\":{\"sha256\":\"" HEX2 "\"}}}", "" },
+        { "{\"keys\":{\"a\":{\"sha256\":\"" HEX "\"},"
+          "\"b\":{\"sha256\":\"" HEX "\"}}}",
+          "keys.b.sha256: the same secret as that of keys.a" },
+        { "{\"keys\":{\"a\":1,\"a\":2}}",
+          "line 1, column 18: duplicate object key" },
+        { "{\"keys\":\n{\"a\":}}", "line 2, column 6: unexpected token" },
+        { "{} x", "line 1, column 4: end of file expected" },
+        { "{\"a\":\"\xff\"}",
+          "line 1, column 6: unable to decode byte 0xff" },
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        p = parse(cases[i].text);
+        assert_string_equal(err, cases[i].error);
+        assert_true((p != NULL) == (cases[i].error[0] == '\0'));
+        llm_policy_destroy(p);
+    }
+
+    assert_null(llm_policy_parse("{\"a\":1}", 7, NULL, 0));
+    assert_null(llm_policy_parse("{", 1, err, 5));
+    assert_string_equal(err, "line");
+}
+
+
+static void
+test_names(void **state)
+{
+    char           text[256], name[80];
+    size_t         n;
+    llm_policy_t  *p;
+
+    (void) state;
+
+    for (n = 1; n < 70; n++) {
+        memset(name, 'n', n);
+        name[n] = '\0';
+        snprintf(text, sizeof(text), "{\"teams\":{\"%s\":{}}}", name);
+        p = parse(text);
+        assert_true((p != NULL) == (n <= 64));
+
+        if (p != NULL) {
+            n = llm_policy_team(p, 0)->limit.name.len - 2;
+            assert_true(n + 2 <= LLM_LEDGER_NAME);
+        }
+
+        llm_policy_destroy(p);
+    }
+}
+
+
+static void
+test_secrets(void **state)
+{
+    unsigned                  i;
+    static const char *const  texts[] = {
+        "{\"keys\":{\"a\":{\"sha256\":\"sk-llm-SECRETSECRETSECRET\"}}}",
+        "{\"keys\":{\"a\":{\"sha256\":\"SECRET\"}}}",
+        "{\"keys\":{\"a\":{\"sha256\":\"" HEX "0\"}}}",
+        "{\"keys\":{\"a\":{\"team\":\"sk-llm-SECRETSECRETSECRET\"}}}",
+        "{\"keys\":{\"a\":{\"team\":\"" HEX "\"}}}",
+        "{\"keys\":{\"a\":{\"team\":\"x" HEX "\"}}}",
+        "{\"keys\":{\"" HEX "\":{\"x\":1}}}",
+        "{\"keys\":{\"sk-llm-SECRETSECRETSECRET\":{\"x\":1}}}",
+        "{\"keys\":{\"a\":{\"sk-llm-SECRETSECRETSECRET\":1}}}",
+        "{\"keys\":{\"a\":{\"sha256\":\"SECRET\" \"" HEX "\"}}}",
+        "{\"keys\":{\"a\":{\"sha256\":\"" HEX "}}}",
+        "{\"keys\":{\"a\":{\"sha256\":" HEX "}}}",
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        assert_null(parse(texts[i]));
+        assert_null(strstr(err, "SECRET"));
+        assert_null(strstr(err, "0011223344"));
+        assert_null(strstr(err, "8899aabb"));
+        assert_true(strlen(err) < 120);
+    }
+
+    assert_null(parse("{\"keys\":{\"a\":{\"team\":\"a value of more than "
+                      "forty bytes is not shown\"}}}"));
+    assert_string_equal(err, "keys.a.team: expected the name of a team, "
+                        "got a string of 45 bytes");
+}
+
+
+/* any prefix of a right file is wrong, and no byte of it may harm */
+
+static void
+test_cut(void **state)
+{
+    size_t             i, n;
+    unsigned           c;
+    char               buf[512];
+    llm_policy_t      *p;
+    static const char  text[] =
+        "{\"defaults\":{\"concurrency\":8},\"teams\":{\"t\":{\"budget\":"
+        "{\"usd\":1.5,\"period\":\"day\"},\"models\":[\"a\"]}},\"keys\":"
+        "{\"k\":{\"team\":\"t\",\"sha256\":\"" HEX "\",\"expires\":"
+        "\"2027-01-01T00:00:00Z\",\"queue\":{\"size\":1}}}}";
+
+    (void) state;
+
+    n = sizeof(text) - 1;
+    memcpy(buf, text, sizeof(text));
+
+    for (i = 0; i < n; i++) {
+        buf[i] = '\0';
+        assert_null(parse(buf));
+        assert_true(err[0] != '\0');
+
+        for (c = 1; c < 256; c += 3) {
+            buf[i] = (char) c;
+            p = parse(buf);
+            assert_true((p == NULL) == (err[0] != '\0'));
+            llm_policy_destroy(p);
+        }
+
+        buf[i] = text[i];
+    }
+
+    p = parse(buf);
+    assert_non_null(p);
+    llm_policy_destroy(p);
+}
+
+
+static unsigned long  allocations, failing, living;
+
+
+static void *
+counting_malloc(size_t size)
+{
+    void  *p;
+
+    if (++allocations == failing) {
+        return NULL;
+    }
+
+    p = malloc(size);
+    living += p != NULL;
+
+    return p;
+}
+
+
+static void
+counting_free(void *p)
+{
+    living -= p != NULL;
+    free(p);
+}
+
+
+static void
+test_memory(void **state)
+{
+    llm_policy_t      *p;
+    static const char  text[] =
+        "{\"defaults\":{\"concurrency\":8.5},\"teams\":{\"t\":{\"budget\":"
+        "{\"usd\":1.5,\"period\":\"day\"},\"models\":[\"a\"]}},\"keys\":"
+        "{\"k\":{\"team\":\"t\",\"sha256\":\"" HEX "\",\"expires\":"
+        "\"2027-01-01T00:00:00Z\",\"queue\":{\"size\":1}}}}";
+    char               copy[sizeof(text)];
+
+    (void) state;
+
+    memcpy(copy, text, sizeof(text));
+
+    json_set_alloc_funcs(counting_malloc, counting_free);
+
+    /* first with an error to be told, then without */
+
+    for ( ;; ) {
+
+        for (failing = 1; failing < 100000; failing++) {
+            allocations = 0;
+            living = 0;
+            p = parse(copy);
+
+            assert_true((p == NULL) == (err[0] != '\0'));
+            llm_policy_destroy(p);
+            assert_int_equal(living, 0);
+
+            if (allocations < failing) {
+                break;
+            }
+
+            if (strstr(copy, "8.5") == NULL) {
+                assert_null(p);
+            }
+        }
+
+        assert_true(failing > 20);
+
+        if (strstr(copy, "8.5") == NULL) {
+            assert_non_null(p);
+            break;
+        }
+
+        assert_string_equal(err, "defaults.concurrency: expected a positive "
+                            "integer, got 8.5");
+        memcpy(strstr(copy, "8.5"), "855", 3);
+    }
+
+    json_set_alloc_funcs(malloc, free);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_contract),
+        cmocka_unit_test(test_inherit),
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_secrets),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_memory),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
