@@ -353,8 +353,9 @@ for my $n (1 .. 5) {
     push @pauses, $n > 2 ? @nth : ();
 }
 
-cmp_ok +(grep { $_ > 150 } @pauses), '>=', 5, 'the later ones are longer';
-cmp_ok +(grep { $_ < 300 } @pauses), '>=', 5, 'but not always the longest';
+# of 24 between 0 and 400 ms: fewer than 3 is a chance of 1 to 20000
+cmp_ok scalar(grep { $_ > 200 } @pauses), '>=', 3, 'the later are longer';
+cmp_ok scalar(grep { $_ < 200 } @pauses), '>=', 3, 'but not always';
 $mock->script();
 
 done_testing;

@@ -17,6 +17,13 @@
 set -u
 umask 022
 
+# a shell that starts this in the background may have it ignore SIGINT, and
+# bash cannot take that back by itself
+if [ -z "${NGX_LLM_SIGNALS:-}" ]; then
+    NGX_LLM_SIGNALS=default \
+        exec env --default-signal=INT,TERM,HUP,QUIT "$0" "$@"
+fi
+
 top=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD:-$top/build}
 demo_tenants=$top/config/tenants.json
@@ -127,19 +134,17 @@ pause() {
 # GNU make tells its children about SIGTERM but not about a SIGINT that was
 # sent to make alone: it stops catching the signal and waits for us.
 
-make_interrupted() {
+make_catches() {
     local name value
-
-    [ "$parent" = make ] || return 1
 
     while read -r name value; do
         if [ "$name" = SigCgt: ]; then
-            (( (16#${value: -1} & 2) == 0 ))
+            (( 16#${value: -1} & 2 ))
             return
         fi
     done 2>/dev/null <"/proc/$PPID/status"
 
-    return 0
+    return 1
 }
 
 
@@ -351,7 +356,8 @@ END
 
 
 exec {clock}<> <(:)
-parent=$(cat "/proc/$PPID/comm" 2>/dev/null)
+by_make=
+[ "$(cat "/proc/$PPID/comm" 2>/dev/null)" = make ] && make_catches && by_make=1
 trap stop INT TERM HUP
 
 is_port "$PORT" || fail "PORT \"$PORT\": expected a number from 1 to 65535"
@@ -413,5 +419,5 @@ while :; do
         fi
     done
 
-    make_interrupted && stop
+    [ -z "$by_make" ] || make_catches || stop
 done

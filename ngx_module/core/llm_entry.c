@@ -38,12 +38,31 @@
 
 
 static void llm_entry_put(unsigned char *p, uint64_t v, unsigned bytes);
-static uint64_t llm_entry_get(const unsigned char *p, unsigned bytes);
 static uint64_t llm_entry_sum(uint64_t h, const unsigned char *p, size_t len);
 static uint64_t llm_entry_head_sum(const unsigned char *p, size_t head);
 static unsigned char *llm_entry_copy(unsigned char *p, const llm_str_t *s);
 static unsigned char *llm_entry_take(unsigned char *p, llm_str_t *s,
     size_t len);
+
+
+/* written out, each of these is one load where the machine allows it */
+
+static inline uint32_t
+llm_entry_get4(const unsigned char *p)
+{
+    return (uint32_t) p[0] | (uint32_t) p[1] << 8 | (uint32_t) p[2] << 16
+           | (uint32_t) p[3] << 24;
+}
+
+
+static inline uint64_t
+llm_entry_get8(const unsigned char *p)
+{
+    return (uint64_t) p[0] | (uint64_t) p[1] << 8 | (uint64_t) p[2] << 16
+           | (uint64_t) p[3] << 24 | (uint64_t) p[4] << 32
+           | (uint64_t) p[5] << 40 | (uint64_t) p[6] << 48
+           | (uint64_t) p[7] << 56;
+}
 
 
 size_t
@@ -96,44 +115,44 @@ llm_entry_decode(llm_entry_t *e, unsigned char *p, size_t len)
     unsigned char  *last;
 
     if (len < LLM_ENTRY_FIXED
-        || llm_entry_get(p, 4) != LLM_ENTRY_MAGIC
-        || llm_entry_get(p + 4, 4) != LLM_ENTRY_VERSION)
+        || llm_entry_get4(p) != LLM_ENTRY_MAGIC
+        || llm_entry_get4(p + 4) != LLM_ENTRY_VERSION)
     {
         return LLM_DECLINED;
     }
 
-    type = llm_entry_get(p + 8, 4);
-    provider = llm_entry_get(p + 12, 4);
-    model = llm_entry_get(p + 16, 4);
-    body = llm_entry_get(p + 32, 8);
+    type = llm_entry_get4(p + 8);
+    provider = llm_entry_get4(p + 12);
+    model = llm_entry_get4(p + 16);
+    body = llm_entry_get8(p + 32);
 
     /* three 32-bit numbers: the sum cannot overflow */
 
     head = LLM_ENTRY_FIXED + type + provider + model;
 
     if (head > len || body != len - head
-        || llm_entry_get(p + LLM_ENTRY_HEADSUM, 8)
+        || llm_entry_get8(p + LLM_ENTRY_HEADSUM)
            != llm_entry_head_sum(p, (size_t) head)
-        || llm_entry_get(p + LLM_ENTRY_BODYSUM, 8)
+        || llm_entry_get8(p + LLM_ENTRY_BODYSUM)
            != llm_entry_sum(0, p + head, (size_t) body))
     {
         return LLM_DECLINED;
     }
 
     for (i = LLM_ENTRY_USAGE; i < LLM_ENTRY_BODYSUM; i += 8) {
-        if ((int64_t) llm_entry_get(p + i, 8) < -1) {
+        if ((int64_t) llm_entry_get8(p + i) < -1) {
             return LLM_DECLINED;
         }
     }
 
-    e->ttl = (uint32_t) llm_entry_get(p + 20, 4);
-    e->created = llm_entry_get(p + 24, 8);
+    e->ttl = (uint32_t) llm_entry_get4(p + 20);
+    e->created = llm_entry_get8(p + 24);
 
-    e->usage.prompt_tokens = (int64_t) llm_entry_get(p + 40, 8);
-    e->usage.cached_tokens = (int64_t) llm_entry_get(p + 48, 8);
-    e->usage.completion_tokens = (int64_t) llm_entry_get(p + 56, 8);
-    e->usage.reasoning_tokens = (int64_t) llm_entry_get(p + 64, 8);
-    e->usage.total_tokens = (int64_t) llm_entry_get(p + 72, 8);
+    e->usage.prompt_tokens = (int64_t) llm_entry_get8(p + 40);
+    e->usage.cached_tokens = (int64_t) llm_entry_get8(p + 48);
+    e->usage.completion_tokens = (int64_t) llm_entry_get8(p + 56);
+    e->usage.reasoning_tokens = (int64_t) llm_entry_get8(p + 64);
+    e->usage.total_tokens = (int64_t) llm_entry_get8(p + 72);
 
     last = llm_entry_take(p + LLM_ENTRY_FIXED, &e->content_type,
                           (size_t) type);
@@ -152,33 +171,6 @@ llm_entry_put(unsigned char *p, uint64_t v, unsigned bytes)
         *p++ = (unsigned char) v;
         v >>= 8;
     }
-}
-
-
-static uint64_t
-llm_entry_get(const unsigned char *p, unsigned bytes)
-{
-    uint64_t  v;
-
-    v = 0;
-
-    while (bytes-- != 0) {
-        v = v << 8 | p[bytes];
-    }
-
-    return v;
-}
-
-
-/* written out, this is one load where the machine is little endian */
-
-static inline uint64_t
-llm_entry_word(const unsigned char *p)
-{
-    return (uint64_t) p[0] | (uint64_t) p[1] << 8 | (uint64_t) p[2] << 16
-           | (uint64_t) p[3] << 24 | (uint64_t) p[4] << 32
-           | (uint64_t) p[5] << 40 | (uint64_t) p[6] << 48
-           | (uint64_t) p[7] << 56;
 }
 
 
@@ -209,13 +201,13 @@ llm_entry_sum(uint64_t h, const unsigned char *p, size_t len)
     g = LLM_ENTRY_SEED;
 
     for (n = len; n >= 16; n -= 16) {
-        h = llm_entry_mix(h, llm_entry_word(p));
-        g = llm_entry_mix(g, llm_entry_word(p + 8));
+        h = llm_entry_mix(h, llm_entry_get8(p));
+        g = llm_entry_mix(g, llm_entry_get8(p + 8));
         p += 16;
     }
 
     if (n >= 8) {
-        h = llm_entry_mix(h, llm_entry_word(p));
+        h = llm_entry_mix(h, llm_entry_get8(p));
         p += 8;
         n -= 8;
     }
@@ -223,7 +215,7 @@ llm_entry_sum(uint64_t h, const unsigned char *p, size_t len)
     if (n != 0) {
         memset(rest, 0, sizeof(rest));
         memcpy(rest, p, n);
-        g = llm_entry_mix(g, llm_entry_word(rest));
+        g = llm_entry_mix(g, llm_entry_get8(rest));
     }
 
     h = llm_entry_mix(h, g);

@@ -94,6 +94,7 @@ llm_ledger_enter(llm_ledger_t *lg, const llm_limits_t *ls, unsigned owner,
     *id = 0;
     rd->why = LLM_WHY_MEMORY;
 
+    node[0] = LLM_LEDGER_NONE;
     node[1] = LLM_LEDGER_NONE;
 
     for (k = 0; k < ls->n; k++) {

@@ -373,5 +373,3 @@ llm_policy_name(llm_policy_parser_t *ps, llm_str_t *name, llm_str_t *full,
 
     ps->text += full->len;
 }
-
-

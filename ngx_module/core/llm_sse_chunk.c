@@ -62,7 +62,7 @@ llm_sse_suspect(const unsigned char *p, const unsigned char *end)
         x = _mm_loadu_si128((const __m128i *) (const void *) p);
         y = _mm_loadu_si128((const __m128i *) (const void *) (p + 1));
 
-        /* '"' and "e" or "u", which differ in one bit, or "f" or "r", in two */
+        /* '"' and "e" or "u" (one bit apart) or "f" or "r" (two bits) */
 
         eu = _mm_cmpeq_epi8(_mm_or_si128(y, _mm_set1_epi8(0x10)),
                             _mm_set1_epi8('u'));

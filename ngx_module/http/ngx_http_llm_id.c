@@ -80,6 +80,17 @@ ngx_http_llm_id(ngx_http_request_t *r, ngx_str_t *id)
 }
 
 
+/* ngx_random() has 31 */
+
+uint32_t
+ngx_http_llm_random(void)
+{
+    return (uint32_t) (ngx_http_llm_id_mix(ngx_http_llm_id_worker
+                                           + ++ngx_http_llm_id_count)
+                       >> 32);
+}
+
+
 ngx_table_elt_t *
 ngx_http_llm_header_in(ngx_http_request_t *r, const char *name, size_t len)
 {

@@ -20,6 +20,9 @@ ngx_int_t ngx_http_llm_id_init_process(ngx_cycle_t *cycle);
  */
 ngx_int_t ngx_http_llm_id(ngx_http_request_t *r, ngx_str_t *id);
 
+/* 32 random bits for jitter, nothing that must be kept secret */
+uint32_t ngx_http_llm_random(void);
+
 /* a header of the client by its lower-case name, or NULL */
 ngx_table_elt_t *ngx_http_llm_header_in(ngx_http_request_t *r,
     const char *name, size_t len);

@@ -332,7 +332,7 @@ ngx_http_llm_cache_store(ngx_http_llm_ctx_t *ctx, llm_usage_t *usage)
 
     sec = ngx_http_llm_cache_ttl(ctx);
     sec = sec - (time_t) llm_backoff_delay(sec / 10, sec / 10, 0,
-                                           (uint32_t) ngx_random());
+                                           ngx_http_llm_random());
     sec = ngx_max(sec, 1);
 
     ngx_memzero(&e, sizeof(llm_entry_t));

@@ -7,6 +7,7 @@
 #include "upstream/ngx_http_llm_forward.h"
 #include "upstream/ngx_http_llm_attempt.h"
 #include "upstream/ngx_http_llm_stream.h"
+#include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_reply.h"
 #include "policy/ngx_http_llm_cache.h"
 #include "policy/ngx_http_llm_limit.h"
@@ -390,7 +391,7 @@ ngx_http_llm_forward_again(ngx_http_llm_ctx_t *ctx,
     if (delay < 0) {
         delay = (int64_t) llm_backoff_delay(conf->retry_base, conf->retry_cap,
                                             (unsigned) ctx->tries - 1,
-                                            (uint32_t) ngx_random());
+                                            ngx_http_llm_random());
     }
 
     if (ctx->tries < conf->retry_tries

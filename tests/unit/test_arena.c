@@ -232,13 +232,14 @@ test_failure(void **state)
 static void
 test_overflow(void **state)
 {
-    pool_t       pool;
-    size_t       size;
-    llm_arena_t  a;
+    pool_t         pool;
+    size_t         size;
+    llm_arena_t    a;
+    unsigned char  first[64] __attribute__((aligned(8)));
 
     (void) state;
 
-    arena(&a, &pool, NULL, 0, SIZE_MAX);
+    arena(&a, &pool, first, sizeof(first), SIZE_MAX);
     pool.fail = 0;
 
     for (size = SIZE_MAX - 16; size != 0; size++) {

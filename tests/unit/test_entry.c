@@ -314,6 +314,45 @@ test_body(void **state)
 }
 
 
+/* lengths that are too large, and a body that makes the sum come right */
+
+static void
+test_lengths(void **state)
+{
+    int             i, k, at;
+    size_t          size;
+    uint64_t        head, body;
+    llm_entry_t     e, d;
+    unsigned char  *p;
+
+    (void) state;
+
+    for (at = 8; at <= 16; at += 4) {
+        for (i = 0; i < 32; i++) {
+
+            make(&e, NULL, 0);
+            p = store(&e, &size);
+
+            for (k = 0; k < 4; k++) {
+                p[at + k] = (unsigned char) (0xffffffff >> i >> 8 * k);
+            }
+
+            head = 96 + (at == 8 ? 0 : e.content_type.len)
+                   + (at == 12 ? 0 : e.provider.len)
+                   + (at == 16 ? 0 : e.model.len) + (0xffffffff >> i);
+            body = size - head;
+
+            for (k = 0; k < 8; k++) {
+                p[32 + k] = (unsigned char) (body >> 8 * k);
+            }
+
+            assert_int_equal(llm_entry_decode(&d, p, size), LLM_DECLINED);
+            free(p);
+        }
+    }
+}
+
+
 int
 main(void)
 {
@@ -324,7 +363,8 @@ main(void)
         cmocka_unit_test(test_layout),
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_body)
+        cmocka_unit_test(test_body),
+        cmocka_unit_test(test_lengths)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,30 +14,37 @@
 #include "policy_parse.h"
 
 
+static llm_policy_t *
+contract(void)
+{
+    return parse("{\"defaults\":{\"requests_per_minute\":60,\"concurrency\":8,"
+                 "\"requests_per_day\":1000},"
+                 "\"keys\":{\"notebooks\":{\"team\":\"search\","
+                 "\"sha256\":\"" HEX "\",\"requests_per_minute\":61,"
+                 "\"tokens_per_minute\":20000,\"concurrency\":4,"
+                 "\"queue\":{\"size\":64,\"timeout_ms\":20000},"
+                 "\"priority\":-1,"
+                 "\"models\":[\"*o\",\"gpt-4o-mini\",\"text-*\"],"
+                 "\"expires\":\"2027-01-01T00:00:00Z\",\"enabled\":false},"
+                 "\"other\":{\"sha256\":\"" HEX1 "\",\"burst_requests\":7}},"
+                 "\"teams\":{\"empty\":{},\"search\":{"
+                 "\"requests_per_minute\":600,\"tokens_per_minute\":200000,"
+                 "\"concurrency\":32,\"budget\":{\"usd\":500,"
+                 "\"period\":\"month\"},\"cache\":{\"scope\":\"key\"},"
+                 "\"models\":[\"gpt-4o*\",\"text-embedding-3-*\"]}}}");
+}
+
+
 static void
 test_contract(void **state)
 {
     llm_policy_t      *p;
-    llm_str_t          m;
     const llm_key_t   *k;
     const llm_team_t  *t;
 
     (void) state;
 
-    p = parse("{\"defaults\":{\"requests_per_minute\":60,\"concurrency\":8,"
-              "\"requests_per_day\":1000},"
-              "\"keys\":{\"notebooks\":{\"team\":\"search\","
-              "\"sha256\":\"" HEX "\",\"requests_per_minute\":61,"
-              "\"tokens_per_minute\":20000,\"concurrency\":4,"
-              "\"queue\":{\"size\":64,\"timeout_ms\":20000},\"priority\":-1,"
-              "\"models\":[\"*o\",\"gpt-4o-mini\",\"text-*\"],"
-              "\"expires\":\"2027-01-01T00:00:00Z\",\"enabled\":false},"
-              "\"other\":{\"sha256\":\"" HEX1 "\",\"burst_requests\":7}},"
-              "\"teams\":{\"empty\":{},\"search\":{"
-              "\"requests_per_minute\":600,\"tokens_per_minute\":200000,"
-              "\"concurrency\":32,\"budget\":{\"usd\":500,"
-              "\"period\":\"month\"},\"cache\":{\"scope\":\"key\"},"
-              "\"models\":[\"gpt-4o*\",\"text-embedding-3-*\"]}}}");
+    p = contract();
     assert_string_equal(err, "");
     assert_non_null(p);
     assert_int_equal(llm_policy_keys(p), 2);
@@ -83,18 +90,7 @@ test_contract(void **state)
     assert_int_equal(t->limit.rpm, LLM_UNLIMITED);
     assert_int_equal(t->limit.concurrency, LLM_UNLIMITED);
 
-    /* by the key's patterns and by the team's */
-    m = (llm_str_t) llm_string("gpt-4o");
-    assert_true(llm_policy_allows(k, &m));
-    m = (llm_str_t) llm_string("gpt-4o-mini");
-    assert_true(llm_policy_allows(k, &m));
-    m = (llm_str_t) llm_string("gpt-4o-vision");
-    assert_false(llm_policy_allows(k, &m));
-    m = (llm_str_t) llm_string("text-davinci");
-    assert_false(llm_policy_allows(k, &m));
-
     k = llm_policy_key(p, 1);
-    assert_true(llm_policy_allows(k, &m));
     assert_null(k->team);
     assert_int_equal(k->terms.requests_per_minute, 60);
     assert_int_equal(k->terms.concurrency, 8);
@@ -110,6 +106,35 @@ test_contract(void **state)
 
     llm_policy_destroy(p);
     llm_policy_destroy(NULL);
+}
+
+
+static void
+test_models(void **state)
+{
+    llm_str_t         m;
+    llm_policy_t     *p;
+    const llm_key_t  *k;
+
+    (void) state;
+
+    p = contract();
+    k = llm_policy_key(p, 0);
+
+    /* by the key's patterns and by the team's */
+    m = (llm_str_t) llm_string("gpt-4o");
+    assert_true(llm_policy_allows(k, &m));
+    m = (llm_str_t) llm_string("gpt-4o-mini");
+    assert_true(llm_policy_allows(k, &m));
+    m = (llm_str_t) llm_string("gpt-4o-vision");
+    assert_false(llm_policy_allows(k, &m));
+    m = (llm_str_t) llm_string("text-davinci");
+    assert_false(llm_policy_allows(k, &m));
+
+    /* neither a list nor a team: any */
+    assert_true(llm_policy_allows(llm_policy_key(p, 1), &m));
+
+    llm_policy_destroy(p);
 }
 
 
@@ -455,6 +480,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_contract),
+        cmocka_unit_test(test_models),
         cmocka_unit_test(test_inherit),
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_file),

@@ -36,6 +36,134 @@ parse_member(const char *text, const char *member)
 #define IN_DEFAULTS  "{\"defaults\":{%}}"
 
 
+static const struct {
+    const char       *member;
+    const char       *error;       /* behind "keys.k.", NULL: none */
+} members[] = {
+
+#define INTEGER(name)                                                         \
+    { "\"" name "\":1", NULL },                                               \
+    { "\"" name "\":1000000000000", NULL },                                   \
+    { "\"" name "\":1000000000001",                                           \
+      name ": expected an integer from 1 to 1000000000000, "                  \
+      "got 1000000000001" },                                                  \
+    { "\"" name "\":0", name ": expected a positive integer, got 0" },        \
+    { "\"" name "\":-1", name ": expected a positive integer, got -1" },      \
+    { "\"" name "\":4.0", name ": expected a positive integer, got 4.0" },    \
+    { "\"" name "\":null",                                                    \
+      name ": expected a positive integer, got null" },                       \
+    { "\"" name "\":\"4\"",                                                   \
+      name ": expected a positive integer, got \"4\"" }
+
+    INTEGER("requests_per_minute"),
+    INTEGER("requests_per_day"),
+    INTEGER("tokens_per_minute"),
+    INTEGER("tokens_per_day"),
+    INTEGER("burst_requests"),
+    INTEGER("burst_tokens"),
+
+    { "\"concurrency\":1000000000", NULL },
+    { "\"concurrency\":1000000001", "concurrency: expected an integer "
+      "from 1 to 1000000000, got 1000000001" },
+    { "\"concurrency\":\"4\"",
+      "concurrency: expected a positive integer, got \"4\"" },
+    { "\"concurrency\":true",
+      "concurrency: expected a positive integer, got true" },
+    { "\"concurrency\":[]",
+      "concurrency: expected a positive integer, got an empty list" },
+
+    { "\"budget\":{\"usd\":0.000001,\"period\":\"day\"}", NULL },
+    { "\"budget\":{\"usd\":1000000000,\"period\":\"month\"}", NULL },
+    { "\"budget\":{\"usd\":999999999.999999,\"period\":\"month\"}", NULL },
+    { "\"budget\":{\"usd\":1000000000.5,\"period\":\"day\"}", "budget.usd:"
+      " expected a number above 0, at most 1000000000, got 1000000000.5" },
+    { "\"budget\":{\"usd\":0,\"period\":\"day\"}", "budget.usd: expected a"
+      " number above 0, at most 1000000000, got 0" },
+    { "\"budget\":{\"usd\":\"5\",\"period\":\"day\"}", "budget.usd: "
+      "expected a number above 0, at most 1000000000, got \"5\"" },
+    { "\"budget\":{\"usd\":0.0000015,\"period\":\"day\"}",
+      "budget.usd: expected at most 6 decimals, got 1.5e-6" },
+    { "\"budget\":{\"usd\":5}",
+      "budget.period: expected \"day\" or \"month\", got nothing" },
+    { "\"budget\":{\"usd\":5,\"period\":\"week\"}",
+      "budget.period: expected \"day\" or \"month\", got \"week\"" },
+    { "\"budget\":{\"period\":\"day\"}", "budget.usd: expected a number "
+      "above 0, at most 1000000000, got nothing" },
+    { "\"budget\":{\"usd\":5,\"period\":\"day\",\"x\":1}",
+      "budget.x: unknown member" },
+    { "\"budget\":5", "budget: expected an object, got 5" },
+
+    { "\"queue\":{}", NULL },
+    { "\"queue\":{\"size\":0}", NULL },
+    { "\"queue\":{\"size\":65536,\"timeout_ms\":3600000,"
+      "\"rates\":false}", NULL },
+    { "\"queue\":{\"size\":65537}",
+      "queue.size: expected an integer from 0 to 65536, got 65537" },
+    { "\"queue\":{\"size\":-1}",
+      "queue.size: expected an integer from 0 to 65536, got -1" },
+    { "\"queue\":{\"timeout_ms\":0}",
+      "queue.timeout_ms: expected a positive integer, got 0" },
+    { "\"queue\":{\"timeout_ms\":3600001}", "queue.timeout_ms: expected "
+      "an integer from 1 to 3600000, got 3600001" },
+    { "\"queue\":{\"rates\":1}",
+      "queue.rates: expected true or false, got 1" },
+    { "\"queue\":{\"length\":1}", "queue.length: unknown member" },
+    { "\"queue\":[1]", "queue: expected an object, got a list" },
+
+    { "\"cache\":{}", NULL },
+    { "\"cache\":{\"scope\":\"team\",\"ttl_s\":1}", NULL },
+    { "\"cache\":{\"scope\":\"key\",\"ttl_s\":1000000000}", NULL },
+    { "\"cache\":{\"scope\":\"global\"}", NULL },
+    { "\"cache\":{\"scope\":\"all\"}", "cache.scope: expected \"key\", "
+      "\"team\" or \"global\", got \"all\"" },
+    { "\"cache\":{\"scope\":1}", "cache.scope: expected \"key\", "
+      "\"team\" or \"global\", got 1" },
+    { "\"cache\":{\"ttl_s\":0}",
+      "cache.ttl_s: expected a positive integer, got 0" },
+    { "\"cache\":{\"ttl\":0}", "cache.ttl: unknown member" },
+    { "\"cache\":false", "cache: expected an object, got false" },
+
+    { "\"priority\":-100", NULL },
+    { "\"priority\":100", NULL },
+    { "\"priority\":-101",
+      "priority: expected an integer from -100 to 100, got -101" },
+    { "\"priority\":101",
+      "priority: expected an integer from -100 to 100, got 101" },
+    { "\"priority\":1.5",
+      "priority: expected an integer from -100 to 100, got 1.5" },
+
+    { "\"metadata\":{}", NULL },
+    { "\"metadata\":{\"any thing\":\"x\",\"\":\"\"}", NULL },
+    { "\"metadata\":{\"a\":1}", "metadata.a: expected a string, got 1" },
+    { "\"metadata\":\"x\"",
+      "metadata: expected an object of strings, got \"x\"" },
+
+    { "\"models\":[\"*\"]", NULL },
+    { "\"models\":[]",
+      "models: expected a list of at least one pattern, "
+      "got an empty list" },
+    { "\"models\":[\"a\",\"\"]",
+      "models[1]: expected a pattern of 1 to 256 bytes, got \"\"" },
+    { "\"models\":[\"a\",4]",
+      "models[1]: expected a pattern of 1 to 256 bytes, got 4" },
+    { "\"models\":\"a\"",
+      "models: expected a list of at least one pattern, got \"a\"" },
+
+    { "\"enabled\":true", NULL },
+    { "\"enabled\":1", "enabled: expected true or false, got 1" },
+    { "\"enabled\":\"true\"",
+      "enabled: expected true or false, got \"true\"" },
+    { "\"team\":\"none\"",
+      "team: expected the name of a team, got \"none\"" },
+    { "\"team\":4", "team: expected the name of a team, got 4" },
+    { "\"expires\":1798761600", "expires: expected a time like "
+      "\"2027-01-01T00:00:00Z\", got 1798761600" },
+    { "\"nonsense\":1", "nonsense: unknown member" },
+    { "\"Priority\":1", "Priority: unknown member" },
+    { "\"secret\":\"x\"", "secret: unknown member" },
+};
+
+
 static void
 test_members(void **state)
 {
@@ -44,141 +172,15 @@ test_members(void **state)
     unsigned              i;
     const char           *e;
     llm_policy_t         *p;
-    static const struct {
-        const char       *member;
-        const char       *error;       /* behind "keys.k.", NULL: none */
-    } cases[] = {
-
-#define INTEGER(name)                                                         \
-        { "\"" name "\":1", NULL },                                           \
-        { "\"" name "\":1000000000000", NULL },                               \
-        { "\"" name "\":1000000000001",                                       \
-          name ": expected an integer from 1 to 1000000000000, "              \
-          "got 1000000000001" },                                              \
-        { "\"" name "\":0", name ": expected a positive integer, got 0" },    \
-        { "\"" name "\":-1", name ": expected a positive integer, got -1" },  \
-        { "\"" name "\":4.0", name ": expected a positive integer, got 4.0" },\
-        { "\"" name "\":null",                                                \
-          name ": expected a positive integer, got null" },                   \
-        { "\"" name "\":\"4\"",                                               \
-          name ": expected a positive integer, got \"4\"" }
-
-        INTEGER("requests_per_minute"),
-        INTEGER("requests_per_day"),
-        INTEGER("tokens_per_minute"),
-        INTEGER("tokens_per_day"),
-        INTEGER("burst_requests"),
-        INTEGER("burst_tokens"),
-
-        { "\"concurrency\":1000000000", NULL },
-        { "\"concurrency\":1000000001", "concurrency: expected an integer "
-          "from 1 to 1000000000, got 1000000001" },
-        { "\"concurrency\":\"4\"",
-          "concurrency: expected a positive integer, got \"4\"" },
-        { "\"concurrency\":true",
-          "concurrency: expected a positive integer, got true" },
-        { "\"concurrency\":[]",
-          "concurrency: expected a positive integer, got an empty list" },
-
-        { "\"budget\":{\"usd\":0.000001,\"period\":\"day\"}", NULL },
-        { "\"budget\":{\"usd\":1000000000,\"period\":\"month\"}", NULL },
-        { "\"budget\":{\"usd\":999999999.999999,\"period\":\"month\"}", NULL },
-        { "\"budget\":{\"usd\":1000000000.5,\"period\":\"day\"}", "budget.usd:"
-          " expected a number above 0, at most 1000000000, got 1000000000.5" },
-        { "\"budget\":{\"usd\":0,\"period\":\"day\"}", "budget.usd: expected a"
-          " number above 0, at most 1000000000, got 0" },
-        { "\"budget\":{\"usd\":\"5\",\"period\":\"day\"}", "budget.usd: "
-          "expected a number above 0, at most 1000000000, got \"5\"" },
-        { "\"budget\":{\"usd\":0.0000015,\"period\":\"day\"}",
-          "budget.usd: expected at most 6 decimals, got 1.5e-6" },
-        { "\"budget\":{\"usd\":5}",
-          "budget.period: expected \"day\" or \"month\", got nothing" },
-        { "\"budget\":{\"usd\":5,\"period\":\"week\"}",
-          "budget.period: expected \"day\" or \"month\", got \"week\"" },
-        { "\"budget\":{\"period\":\"day\"}", "budget.usd: expected a number "
-          "above 0, at most 1000000000, got nothing" },
-        { "\"budget\":{\"usd\":5,\"period\":\"day\",\"x\":1}",
-          "budget.x: unknown member" },
-        { "\"budget\":5", "budget: expected an object, got 5" },
-
-        { "\"queue\":{}", NULL },
-        { "\"queue\":{\"size\":0}", NULL },
-        { "\"queue\":{\"size\":65536,\"timeout_ms\":3600000,"
-          "\"rates\":false}", NULL },
-        { "\"queue\":{\"size\":65537}",
-          "queue.size: expected an integer from 0 to 65536, got 65537" },
-        { "\"queue\":{\"size\":-1}",
-          "queue.size: expected an integer from 0 to 65536, got -1" },
-        { "\"queue\":{\"timeout_ms\":0}",
-          "queue.timeout_ms: expected a positive integer, got 0" },
-        { "\"queue\":{\"timeout_ms\":3600001}", "queue.timeout_ms: expected "
-          "an integer from 1 to 3600000, got 3600001" },
-        { "\"queue\":{\"rates\":1}",
-          "queue.rates: expected true or false, got 1" },
-        { "\"queue\":{\"length\":1}", "queue.length: unknown member" },
-        { "\"queue\":[1]", "queue: expected an object, got a list" },
-
-        { "\"cache\":{}", NULL },
-        { "\"cache\":{\"scope\":\"team\",\"ttl_s\":1}", NULL },
-        { "\"cache\":{\"scope\":\"key\",\"ttl_s\":1000000000}", NULL },
-        { "\"cache\":{\"scope\":\"global\"}", NULL },
-        { "\"cache\":{\"scope\":\"all\"}", "cache.scope: expected \"key\", "
-          "\"team\" or \"global\", got \"all\"" },
-        { "\"cache\":{\"scope\":1}", "cache.scope: expected \"key\", "
-          "\"team\" or \"global\", got 1" },
-        { "\"cache\":{\"ttl_s\":0}",
-          "cache.ttl_s: expected a positive integer, got 0" },
-        { "\"cache\":{\"ttl\":0}", "cache.ttl: unknown member" },
-        { "\"cache\":false", "cache: expected an object, got false" },
-
-        { "\"priority\":-100", NULL },
-        { "\"priority\":100", NULL },
-        { "\"priority\":-101",
-          "priority: expected an integer from -100 to 100, got -101" },
-        { "\"priority\":101",
-          "priority: expected an integer from -100 to 100, got 101" },
-        { "\"priority\":1.5",
-          "priority: expected an integer from -100 to 100, got 1.5" },
-
-        { "\"metadata\":{}", NULL },
-        { "\"metadata\":{\"any thing\":\"x\",\"\":\"\"}", NULL },
-        { "\"metadata\":{\"a\":1}", "metadata.a: expected a string, got 1" },
-        { "\"metadata\":\"x\"",
-          "metadata: expected an object of strings, got \"x\"" },
-
-        { "\"models\":[\"*\"]", NULL },
-        { "\"models\":[]",
-          "models: expected a list of at least one pattern, "
-          "got an empty list" },
-        { "\"models\":[\"a\",\"\"]",
-          "models[1]: expected a pattern of 1 to 256 bytes, got \"\"" },
-        { "\"models\":[\"a\",4]",
-          "models[1]: expected a pattern of 1 to 256 bytes, got 4" },
-        { "\"models\":\"a\"",
-          "models: expected a list of at least one pattern, got \"a\"" },
-
-        { "\"enabled\":true", NULL },
-        { "\"enabled\":1", "enabled: expected true or false, got 1" },
-        { "\"enabled\":\"true\"",
-          "enabled: expected true or false, got \"true\"" },
-        { "\"team\":\"none\"",
-          "team: expected the name of a team, got \"none\"" },
-        { "\"team\":4", "team: expected the name of a team, got 4" },
-        { "\"expires\":1798761600", "expires: expected a time like "
-          "\"2027-01-01T00:00:00Z\", got 1798761600" },
-        { "\"nonsense\":1", "nonsense: unknown member" },
-        { "\"Priority\":1", "Priority: unknown member" },
-        { "\"secret\":\"x\"", "secret: unknown member" },
-    };
 
     (void) state;
 
     common = 1;
 
-    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        e = cases[i].error;
+    for (i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        e = members[i].error;
 
-        p = parse_member(IN_KEY, cases[i].member);
+        p = parse_member(IN_KEY, members[i].member);
         snprintf(want, sizeof(want), "%s%s", e ? "keys.k." : "", e ? e : "");
         assert_string_equal(err, want);
         assert_true((p == NULL) == (e != NULL));
@@ -186,18 +188,18 @@ test_members(void **state)
 
         /* what is in front of "models" may stand everywhere */
 
-        common = common && strncmp(cases[i].member, "\"models", 7) != 0;
+        common = common && strncmp(members[i].member, "\"models", 7) != 0;
 
         if (!common) {
             continue;
         }
 
-        p = parse_member(IN_DEFAULTS, cases[i].member);
+        p = parse_member(IN_DEFAULTS, members[i].member);
         snprintf(want, sizeof(want), "%s%s", e ? "defaults." : "", e ? e : "");
         assert_string_equal(err, want);
         llm_policy_destroy(p);
 
-        p = parse_member(IN_TEAM, cases[i].member);
+        p = parse_member(IN_TEAM, members[i].member);
         snprintf(want, sizeof(want), "%s%s", e ? "teams.t." : "", e ? e : "");
         assert_string_equal(err, want);
         llm_policy_destroy(p);
@@ -212,10 +214,13 @@ test_money(void **state)
 {
     char           member[128];
     int64_t        micro;
+    uint64_t       x;
     unsigned       i;
     llm_policy_t  *p;
 
     (void) state;
+
+    x = 1;
 
     for (i = 0, micro = 1; i < 20000; i++) {
         snprintf(member, sizeof(member),
@@ -229,17 +234,14 @@ test_money(void **state)
 
         /* small ones one by one, then all over the range */
 
-        micro = i < 5000 ? micro + 1
-                         : (int64_t) (((uint64_t) micro * 6364136223846793005
-                                    + 12345) >> 24);
-        micro = micro > 0 ? micro : 1 - micro;
-
-        if (i % 3 == 2 && i > 5000) {
-            micro = micro * 1000 + i % 1000;
+        if (i < 5000) {
+            micro++;
+            continue;
         }
 
-        micro %= 1000000000000000;
-        micro += micro == 0;
+        x = x * 6364136223846793005 + 1442695040888963407;
+        micro = 1 + (int64_t) ((x >> 11) % (i % 2 ? 1000000000000000
+                                                  : 1000000000));
     }
 }
 

@@ -47,11 +47,19 @@ sample(const char *value, size_t len)
 {
     llm_prometheus_label_t  label;
 
+    /* in a block of its own length: nothing behind it may be read */
+
     label.name = "key";
-    label.value.data = (unsigned char *) value;
     label.value.len = len;
+    label.value.data = len == 0 ? NULL : malloc(len);
+
+    if (len != 0) {
+        memcpy(label.value.data, value, len);
+    }
 
     llm_prometheus_sample(&pm, "llm_x", &label, 1, 1);
+
+    free(label.value.data);
 }
 
 

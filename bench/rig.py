@@ -1,0 +1,317 @@
+"""The rig: mock, Redis, nginx instances and load, each on its core, in a
+temporary folder that is gone afterwards."""
+
+import ctypes
+import glob
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PATH = '/v1/chat/completions'
+SECRET = 'sk-llm-' + 'bench' * 8
+CONNECTIONS = 8192
+PR_SET_PDEATHSIG = 1
+
+LIBC = ctypes.CDLL(None)
+
+
+class Failure(Exception):
+    """Something that has to work did not."""
+
+
+class Skipped(Exception):
+    """Something that this machine does not have."""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def cpu_ns(pid):
+    """Time on the CPU of all threads, from the scheduler's own accounting."""
+    total = 0
+    for path in glob.glob('/proc/%d/task/*/schedstat' % pid):
+        with open(path) as f:
+            total += int(f.read().split()[0])
+    return total
+
+
+def steal_ticks():
+    with open('/proc/stat') as f:
+        fields = f.readline().split()
+    return int(fields[8]) if len(fields) > 8 else 0
+
+
+def cores():
+    """The gateway's core, and the one (or two) of mock, Redis and load."""
+    have = sorted(os.sched_getaffinity(0))
+    if len(have) == 1:
+        return have[0], have[0], have[0]
+    return have[0], have[1], have[min(2, len(have) - 1)]
+
+
+class Gateway:
+    """An nginx with one worker, or one process under a tool."""
+
+    def __init__(self, name, port, process):
+        self.name = name
+        self.port = port
+        self.process = process
+        self.url = 'http://127.0.0.1:%d%s' % (port, PATH)
+        self.worker = process.pid
+
+    def find_worker(self):
+        path = '/proc/%d/task/%d/children' % (self.process.pid,
+                                              self.process.pid)
+        with open(path) as f:
+            children = f.read().split()
+        if len(children) != 1:
+            raise Failure('%s: %d workers' % (self.name, len(children)))
+        self.worker = int(children[0])
+
+
+class Rig:
+    def __init__(self, build, nginx):
+        self.build = build
+        self.nginx = nginx
+        self.gateway_core, self.mock_core, self.load_core = cores()
+        self.children = []
+        self.shared = {}
+        self.upstream = None
+        self.mock = None
+        self.redis = None
+        self.dir = tempfile.mkdtemp(prefix='ngx-llm-bench-')
+
+    # processes
+
+    def spawn(self, command, core, log, **more):
+        def child():
+            os.setsid()
+            os.sched_setaffinity(0, {core})
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+        with open(log, 'ab') as out:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                preexec_fn=child, **more)
+        self.children.append(process)
+        return process
+
+    def stop(self, process, sig=signal.SIGTERM, seconds=10):
+        """True if it ended by itself."""
+        ended = True
+        if process.poll() is None:
+            process.send_signal(sig)
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                # a session of its own: its workers are in the group
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                ended = False
+        if process in self.children:
+            self.children.remove(process)
+        return ended
+
+    def close(self):
+        for process in reversed(list(self.children)):
+            self.stop(process, seconds=3)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    # what everything talks to
+
+    def start_mock(self):
+        if self.mock:
+            return
+
+        log = os.path.join(self.dir, 'mock.log')
+        self.mock = self.spawn([os.path.join(self.build, 'mock'),
+                                '--port', '0', '--journal', '0'],
+                               self.mock_core, log)
+        for _ in range(100):
+            with open(log) as f:
+                found = re.search(r'listening on (\S+)', f.read())
+            if found:
+                self.upstream = found.group(1)
+                return
+            if self.mock.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise Failure('the mock does not start: see %s' % log)
+
+    def start_redis(self):
+        if self.redis:
+            return self.redis
+
+        if not shutil.which('redis-server'):
+            raise Skipped('no redis-server')
+
+        path = os.path.join(self.dir, 'redis.sock')
+        process = self.spawn(
+            ['redis-server', '--port', '0', '--unixsocket', path,
+             '--save', '', '--appendonly', 'no', '--dir', self.dir,
+             '--maxmemory', '256mb', '--maxmemory-policy', 'allkeys-lru'],
+            self.mock_core, os.path.join(self.dir, 'redis.log'))
+        for _ in range(100):
+            if os.path.exists(path):
+                self.redis = 'unix:' + path
+                return self.redis
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise Failure('Redis does not start')
+
+    # nginx
+
+    def tenants(self):
+        import hashlib
+
+        path = os.path.join(self.dir, 'tenants.json')
+        if not os.path.exists(path):
+            limits = {'requests_per_minute': 1000000000,
+                      'concurrency': 5000}
+            digest = hashlib.sha256(SECRET.encode()).hexdigest()
+            policy = {'teams': {'bench': limits},
+                      'keys': {'bench': dict(limits, team='bench',
+                                             sha256=digest)}}
+            with open(path, 'w') as f:
+                json.dump(policy, f, indent=2)
+        return path
+
+    def config(self, kind, port):
+        """plain, ours (no cache), shipped (the same with its access log),
+        cache (ours with Redis)."""
+
+        user = 'user root;' if os.getuid() == 0 else ''
+        name = 'bench/plain.conf' if kind == 'plain' else 'config/nginx.conf'
+
+        with open(os.path.join(TOP, name)) as f:
+            text = f.read()
+
+        values = {
+            'USER': user, 'WORKERS': '1', 'CONNECTIONS': str(CONNECTIONS),
+            'MODULE': os.path.join(self.build, 'ngx_http_llm_module.so'),
+            'REDIS': '"%s"' % (self.start_redis() if kind == 'cache'
+                               else 'off'),
+            'TENANTS': '"%s"' % self.tenants(), 'KEY': '',
+            'UPSTREAM': self.upstream, 'PORT': str(port), 'SCHEME': 'http',
+            'BASE': '/v1', 'HOST': self.upstream, 'NAME': 'localhost',
+            'ADMIN_PORT': str(free_port()),
+        }
+        if os.environ.get('MODULE') == '':
+            # linked into the binary
+            text = text.replace('load_module @MODULE@;', '')
+
+        text = re.sub(r'@([A-Z_]+)@', lambda m: values[m.group(1)], text)
+
+        if kind in ('ours', 'cache'):
+            text, n = re.subn(r'\baccess_log logs/\S+ llm;',
+                              'access_log off;', text)
+            if n != 1:
+                raise Failure('config/nginx.conf: no access_log to turn off')
+        return text
+
+    def start(self, kind, name=None, tool=(), seconds=10, env=None):
+        """tool: a command that runs nginx as a single process."""
+        self.start_mock()
+
+        name = name or kind
+        port = free_port()
+        folder = tempfile.mkdtemp(prefix=name + '-', dir=self.dir)
+        for sub in ('logs', 'tmp'):
+            os.mkdir(os.path.join(folder, sub))
+
+        conf = os.path.join(folder, 'nginx.conf')
+        with open(conf, 'w') as f:
+            f.write(self.config(kind, port))
+
+        told = 'daemon off;' + (' master_process off;' if tool else '')
+        log = os.path.join(folder, 'logs', 'error.log')
+        process = self.spawn(list(tool) + [self.nginx, '-p', folder + '/',
+                                           '-c', conf, '-e', log,
+                                           '-g', told],
+                             self.gateway_core,
+                             os.path.join(folder, 'logs', 'nginx.log'),
+                             cwd=folder, env=env)
+        gateway = Gateway(name, port, process)
+        gateway.dir = folder
+
+        deadline = time.monotonic() + seconds
+        while not self.answers(gateway):
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = ''
+                for path in (log, os.path.join(folder, 'logs', 'nginx.log')):
+                    if os.path.exists(path):
+                        with open(path, errors='replace') as f:
+                            said += f.read()[-500:]
+                raise Failure('nginx (%s) does not start: %s' % (name, said))
+            time.sleep(0.05)
+
+        if not tool:
+            gateway.find_worker()
+        return gateway
+
+    def answers(self, gateway):
+        try:
+            return self.ask(gateway)[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def ask(self, gateway, body=None):
+        c = http.client.HTTPConnection('127.0.0.1', gateway.port, timeout=10)
+        body = body or json.dumps({
+            'model': 'gpt-4o',
+            'messages': [{'role': 'user', 'content': 'warm-up'}]})
+        try:
+            c.request('POST', PATH, body, {
+                'Authorization': 'Bearer ' + SECRET,
+                'Content-Type': 'application/json'})
+            answer = c.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            c.close()
+
+    def instance(self, name):
+        """The long-lived ones, started when first asked for."""
+        if name not in self.shared:
+            kind = 'plain' if name == 'twin' else name
+            self.shared[name] = self.start(kind, name)
+        return self.shared[name]
+
+    def direct(self):
+        self.start_mock()
+        port = int(self.upstream.rsplit(':', 1)[1])
+        return Gateway('direct', port, self.mock)
+
+    # load
+
+    def load(self, gateway, args, seconds=60):
+        command = [os.path.join(self.build, 'load'),
+                   '-H', 'Authorization: Bearer ' + SECRET] + \
+                  [str(a) for a in args] + [gateway.url]
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True,
+                timeout=seconds,
+                preexec_fn=lambda: os.sched_setaffinity(
+                    0, {self.load_core}))
+        except subprocess.TimeoutExpired:
+            raise Failure('%s: load took over %d s' % (gateway.name, seconds))
+
+        said = done.stdout.decode(errors='replace').strip()
+        if done.returncode != 0 or not said:
+            # failing fast would look like speed
+            raise Failure('%s: load failed: %s %s' % (
+                gateway.name, said[:300],
+                done.stderr.decode(errors='replace')[:300]))
+        return json.loads(said.splitlines()[-1])
