@@ -27,7 +27,7 @@ fi
 top=$(cd "$(dirname "$0")/.." && pwd)
 build=${BUILD:-$top/build}
 demo_tenants=$top/config/tenants.json
-demo_secret=@@DEMO@@
+demo_secret=sk-llm-demo000000000000000000000000000000000000
 
 PORT=${PORT:-8080}
 ADMIN_PORT=${ADMIN_PORT:-}
@@ -39,10 +39,12 @@ OPENAI_BASE_URL=${OPENAI_BASE_URL:-}
 OPENAI_API_KEY=${OPENAI_API_KEY:-}
 
 nginx= redis= mock=
+signals=0 stopping=
 
 
 fail() {
     printf 'ngx-llm: %s\n' "$*" >&2
+    stopping=soft
     stop_all TERM
     exit 1
 }
@@ -53,8 +55,13 @@ is_port() {
 }
 
 
+# a process that has ended but was not waited for is not alive
+
 alive() {
-    [ -n "$1" ] && kill -0 "$1" 2>/dev/null
+    local pid name state
+
+    [ -n "$1" ] && read -r pid name state pid 2>/dev/null <"/proc/$1/stat" \
+        && [ "$state" != Z ]
 }
 
 
@@ -70,12 +77,27 @@ start() {
 }
 
 
+# Signals are only counted; this acts on them, and sleeps without a process.
+
+pause() {
+    read -rt "$1" -u "$clock"
+
+    case $stopping$signals in
+        0) ;;
+        [1-9]*) stop ;;
+        hard*) ;;
+        soft1) ;;
+        soft*) hard ;;
+    esac
+}
+
+
 stop_child() {
     alive "$1" || return 0
 
     kill -"$2" "$1" 2>/dev/null
     while alive "$1"; do
-        pause 0.05
+        pause 0.02
     done
 }
 
@@ -83,16 +105,15 @@ stop_child() {
 # one after the other: what nginx still has to tell Redis, it can
 
 stop_all() {
-    trap hard INT TERM HUP
-
     stop_child "$nginx" "$1"
     stop_child "$redis" TERM
     stop_child "$mock" TERM
-    nginx= redis= mock=
 }
 
 
 stop() {
+    stopping=soft signals=1
+
     if alive "$nginx"; then
         echo "stopping; running requests have 10 s, again to stop now"
     fi
@@ -103,31 +124,17 @@ stop() {
 
 
 hard() {
-    local worker
+    stopping=hard
 
-    # a master that is killed leaves its workers
-    for worker in $(children "$nginx"); do
-        kill -KILL "$worker" 2>/dev/null
-    done
-
-    kill -KILL $nginx $mock 2>/dev/null
-
-    # Redis saves in no time, and must
-    alive "$redis" && kill -TERM "$redis" 2>/dev/null
-    wait 2>/dev/null
+    # a master that is killed leaves its workers; Redis saves in no time
+    kill -KILL $(children "$nginx") $nginx $mock 2>/dev/null
+    stop_child "$redis" TERM
     exit 1
 }
 
 
 children() {
     [ -n "$1" ] && cat "/proc/$1/task/$1/children" 2>/dev/null
-}
-
-
-# sleeps without a process, and a signal ends it
-
-pause() {
-    read -rt "$1" -u "$clock"
 }
 
 
@@ -358,7 +365,7 @@ END
 exec {clock}<> <(:)
 by_make=
 [ "$(cat "/proc/$PPID/comm" 2>/dev/null)" = make ] && make_catches && by_make=1
-trap stop INT TERM HUP
+trap 'signals=$((signals + 1))' INT TERM HUP
 
 is_port "$PORT" || fail "PORT \"$PORT\": expected a number from 1 to 65535"
 [ -n "$ADMIN_PORT" ] || ADMIN_PORT=$((10#$PORT + 1))
