@@ -20,6 +20,9 @@ TOOL_H    = $(wildcard tests/tools/*.h)
 TOOL_LIB  = $(wildcard tests/tools/lib_*.c)
 TOOLS     = $(BUILD)/mock $(BUILD)/load $(BUILD)/faultproxy
 
+# what is built, not with which forty options; V=1 shows these
+Q         = $(if $(V),,@)
+
 CORE_O    = $(CORE:ngx_module/core/%.c=$(BUILD)/core/%.o)
 CORE_SAN  = $(CORE:ngx_module/core/%.c=$(BUILD)/core-san/%.o)
 CORE_FUZZ = $(CORE:ngx_module/core/%.c=$(BUILD)/core-fuzz/%.o)
@@ -53,17 +56,20 @@ tools: $(TOOLS)
 $(BUILD)/mock: $(wildcard tests/mock/*.c tests/mock/*.h) $(TOOL_LIB) \
                $(TOOL_H) | need-build
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_C) -Itests/tools -o $@ $(filter %.c,$^)
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -Itests/tools -o $@ $(filter %.c,$^)
 
 $(BUILD)/load: $(wildcard tests/tools/load*.c) $(TOOL_LIB) $(TOOL_H) \
                | need-build
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_C) -o $@ $(filter %.c,$^) -lm
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -o $@ $(filter %.c,$^) -lm
 
 $(BUILD)/faultproxy: $(wildcard tests/tools/faultproxy*.c) $(TOOL_LIB) \
                      $(TOOL_H) | need-build
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_C) -o $@ $(filter %.c,$^)
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -o $@ $(filter %.c,$^)
 
 
 #: make run           starts the gateway in the foreground (see util/run.sh)
@@ -93,16 +99,19 @@ need-test:
 
 $(BUILD)/core/%.o: ngx_module/core/%.c $(CORE_H) | need-build
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_C) -Ingx_module -c -o $@ $<
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -Ingx_module -c -o $@ $<
 
 $(BUILD)/core/libcore.a: $(CORE_O)
 	@rm -f $@
-	ar rcs $@ $^
+	@echo '  AR ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/core/libcore.a $(UNIT_H) \
                  | need-test
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_C) -Ingx_module -Itests/unit -o $@ $< \
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -Ingx_module -Itests/unit -o $@ $< \
 	    $(BUILD)/core/libcore.a -lcmocka -ljansson -lcrypto -lm
 
 
@@ -135,31 +144,37 @@ check-t: need-check $(TOOLS)
 
 $(BUILD)/core-san/%.o: ngx_module/core/%.c $(CORE_H) | need-build
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_C) -O1 $(SANITIZE) -Ingx_module -c -o $@ $<
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -O1 $(SANITIZE) -Ingx_module -c -o $@ $<
 
 $(BUILD)/core-san/libcore.a: $(CORE_SAN)
 	@rm -f $@
-	ar rcs $@ $^
+	@echo '  AR ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/unit-san/%: tests/unit/%.c $(BUILD)/core-san/libcore.a $(UNIT_H) \
                      | need-test
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_C) -O1 $(SANITIZE) -Ingx_module -Itests/unit -o $@ $< \
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -O1 $(SANITIZE) -Ingx_module -Itests/unit -o $@ $< \
 	    $(BUILD)/core-san/libcore.a -lcmocka -ljansson -lcrypto -lm
 
 $(BUILD)/core-fuzz/%.o: ngx_module/core/%.c $(CORE_H) | need-check
 	@mkdir -p $(@D)
-	clang $(CFLAGS_C) -O1 $(SANITIZE) -fsanitize=fuzzer-no-link \
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)clang $(CFLAGS_C) -O1 $(SANITIZE) -fsanitize=fuzzer-no-link \
 	    -Ingx_module -c -o $@ $<
 
 $(BUILD)/core-fuzz/libcore.a: $(CORE_FUZZ)
 	@rm -f $@
-	ar rcs $@ $^
+	@echo '  AR ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/core-fuzz/libcore.a \
                  $(wildcard tests/fuzz/*.h) | need-check
 	@mkdir -p $(@D)
-	clang $(CFLAGS_C) -O1 $(SANITIZE) -fsanitize=fuzzer -Ingx_module \
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)clang $(CFLAGS_C) -O1 $(SANITIZE) -fsanitize=fuzzer -Ingx_module \
 	    -Itests/fuzz -o $@ $< $(BUILD)/core-fuzz/libcore.a \
 	    -ljansson -lcrypto -lm
 

@@ -107,18 +107,22 @@ class Rig:
         self.children.append(process)
         return process
 
-    def stop(self, process, sig=signal.SIGTERM, seconds=10):
-        """True if it ended by itself."""
-        ended = True
-        if process.poll() is None:
+    def stop(self, process, sig=signal.SIGTERM, seconds=10, tries=1):
+        """True if it ended by itself.  A single process may be on its way
+        into epoll_wait() and sleep over a signal: hence more tries."""
+        ended = process.poll() is not None
+        while not ended and tries:
+            tries -= 1
             process.send_signal(sig)
             try:
                 process.wait(seconds)
+                ended = True
             except subprocess.TimeoutExpired:
-                # a session of its own: its workers are in the group
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                ended = False
+                pass
+        if not ended:
+            # a session of its own: its workers are in the group
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         if process in self.children:
             self.children.remove(process)
         return ended

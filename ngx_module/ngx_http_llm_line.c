@@ -16,7 +16,6 @@
 #include "http/ngx_http_llm_body.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_reply.h"
-#include "operate/ngx_http_llm_health.h"
 #include "policy/ngx_http_llm_cache.h"
 #include "policy/ngx_http_llm_limit.h"
 #include "policy/ngx_http_llm_tenant.h"
@@ -39,22 +38,6 @@ typedef struct {
 } ngx_http_llm_stage_t;
 
 
-typedef struct {
-    ngx_str_t                   uri;
-    ngx_uint_t                  prefix;
-    ngx_uint_t                  method;
-    ngx_uint_t                  endpoint;
-    ngx_http_llm_stage_t       *line;
-    ngx_int_t                 (*handler)(ngx_http_request_t *r);
-} ngx_http_llm_api_t;
-
-
-static ngx_http_llm_api_t *ngx_http_llm_line_api(ngx_http_request_t *r);
-static void ngx_http_llm_line_recover(ngx_http_request_t *r);
-static ngx_int_t ngx_http_llm_line_refuse(ngx_http_request_t *r,
-    ngx_uint_t status);
-static ngx_int_t ngx_http_llm_line_start(ngx_http_request_t *r,
-    ngx_http_llm_api_t *api);
 static ngx_msec_t ngx_http_llm_line_total(ngx_http_request_t *r,
     ngx_msec_t total);
 static void ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx);
@@ -93,90 +76,9 @@ static ngx_http_llm_stage_t  ngx_http_llm_line_models[] = {
 };
 
 
-static ngx_http_llm_api_t  ngx_http_llm_line_apis[] = {
-
-    { ngx_string("/v1/chat/completions"), 0, NGX_HTTP_POST,
-      LLM_CHAT, ngx_http_llm_line_call, NULL },
-
-    { ngx_string("/v1/completions"), 0, NGX_HTTP_POST,
-      LLM_COMPLETIONS, ngx_http_llm_line_call, NULL },
-
-    { ngx_string("/v1/embeddings"), 0, NGX_HTTP_POST,
-      LLM_EMBEDDINGS, ngx_http_llm_line_call, NULL },
-
-    { ngx_string("/v1/responses"), 0, NGX_HTTP_POST,
-      LLM_RESPONSES, ngx_http_llm_line_call, NULL },
-
-    { ngx_string("/v1/models"), 0, NGX_HTTP_GET,
-      LLM_ENDPOINTS, ngx_http_llm_line_models, NULL },
-
-    { ngx_string("/v1/models/"), 1, NGX_HTTP_GET,
-      LLM_ENDPOINTS, ngx_http_llm_line_models, NULL },
-
-    { ngx_string("/healthz"), 0, NGX_HTTP_GET|NGX_HTTP_HEAD,
-      LLM_ENDPOINTS, NULL, ngx_http_llm_health_handler },
-
-    { ngx_string("/readyz"), 0, NGX_HTTP_GET|NGX_HTTP_HEAD,
-      LLM_ENDPOINTS, NULL, ngx_http_llm_health_handler },
-
-    { ngx_null_string, 0, 0, 0, NULL, NULL }
-};
-
-
-ngx_int_t
-ngx_http_llm_line_handler(ngx_http_request_t *r)
-{
-    ngx_http_llm_api_t  *api;
-
-    if (r->err_status) {
-        /* nginx itself refused the request, and error_page led here */
-        ngx_http_llm_line_recover(r);
-        return ngx_http_llm_line_refuse(r, r->err_status);
-    }
-
-    api = ngx_http_llm_line_api(r);
-
-    if (api == NULL) {
-        return ngx_http_llm_line_refuse(r, NGX_HTTP_NOT_FOUND);
-    }
-
-    if (!(r->method & api->method)) {
-        return ngx_http_llm_line_refuse(r, NGX_HTTP_NOT_ALLOWED);
-    }
-
-    if (api->handler) {
-        return api->handler(r);
-    }
-
-    return ngx_http_llm_line_start(r, api);
-}
-
-
-static ngx_http_llm_api_t *
-ngx_http_llm_line_api(ngx_http_request_t *r)
-{
-    ngx_http_llm_api_t  *api;
-
-    for (api = ngx_http_llm_line_apis; api->uri.len; api++) {
-
-        if (api->prefix ? r->uri.len <= api->uri.len
-                        : r->uri.len != api->uri.len)
-        {
-            continue;
-        }
-
-        if (ngx_memcmp(r->uri.data, api->uri.data, api->uri.len) == 0) {
-            return api;
-        }
-    }
-
-    return NULL;
-}
-
-
 /* an internal redirect forgets the contexts, the cleanup does not */
 
-static void
+void
 ngx_http_llm_line_recover(ngx_http_request_t *r)
 {
     ngx_http_cleanup_t  *cln;
@@ -190,67 +92,8 @@ ngx_http_llm_line_recover(ngx_http_request_t *r)
 }
 
 
-/* what is no call of the API, or never became one */
-
-static ngx_int_t
-ngx_http_llm_line_refuse(ngx_http_request_t *r, ngx_uint_t status)
-{
-    const char                *type, *code, *message;
-    ngx_http_llm_ctx_t        *ctx;
-    ngx_http_llm_main_conf_t  *mcf;
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
-
-    if (ctx == NULL) {
-        ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_llm_ctx_t));
-        if (ctx == NULL || ngx_http_llm_id(r, &ctx->id) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
-
-        mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
-
-        ngx_http_llm_count_request(&mcf->zone->sh->count, LLM_ENDPOINTS,
-                                   status);
-    }
-
-    type = status < 500 ? "invalid_request_error" : "server_error";
-
-    switch (status) {
-
-    case NGX_HTTP_NOT_FOUND:
-        code = "unknown_url";
-        message = "Unknown request URL.";
-        break;
-
-    case NGX_HTTP_NOT_ALLOWED:
-        code = "method_not_supported";
-        message = "This URL does not support the method.";
-        break;
-
-    case NGX_HTTP_REQUEST_ENTITY_TOO_LARGE:
-        code = "request_too_large";
-        message = "The request body is larger than this gateway accepts.";
-        break;
-
-    default:
-        code = NULL;
-        message = status < 500 ? "The request could not be understood."
-                               : "The gateway could not handle the request.";
-    }
-
-    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                  "llm refused with %ui", status);
-
-    (void) ngx_http_llm_error(ctx, status, type, code, message);
-
-    return ngx_http_llm_reply_error(r, ctx, &ctx->error);
-}
-
-
-static ngx_int_t
-ngx_http_llm_line_start(ngx_http_request_t *r, ngx_http_llm_api_t *api)
+ngx_int_t
+ngx_http_llm_line_start(ngx_http_request_t *r, ngx_uint_t endpoint)
 {
     ngx_http_cleanup_t  *cln;
     ngx_http_llm_ctx_t  *ctx;
@@ -264,8 +107,9 @@ ngx_http_llm_line_start(ngx_http_request_t *r, ngx_http_llm_api_t *api)
     ctx->mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
     ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
     ctx->wake = ngx_http_llm_line_wake;
-    ctx->table = api->line;
-    ctx->endpoint = api->endpoint;
+    ctx->table = endpoint < LLM_ENDPOINTS ? ngx_http_llm_line_call
+                                          : ngx_http_llm_line_models;
+    ctx->endpoint = endpoint;
     ctx->start = ngx_current_msec;
     ctx->deadline = ctx->start
                     + ngx_http_llm_line_total(r, ctx->conf->timeout_total);

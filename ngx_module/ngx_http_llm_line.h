@@ -11,8 +11,14 @@
 #include "http/ngx_http_llm.h"
 
 
-/* the content handler of a gateway's location */
-ngx_int_t ngx_http_llm_line_handler(ngx_http_request_t *r);
+/*
+ * Begins the life of a call of the API, or with LLM_ENDPOINTS of a request
+ * for models.  Returns what a content handler is to return.
+ */
+ngx_int_t ngx_http_llm_line_start(ngx_http_request_t *r, ngx_uint_t endpoint);
+
+/* gives a request that was redirected inside its context again, if any */
+void ngx_http_llm_line_recover(ngx_http_request_t *r);
 
 
 #endif /* _NGX_HTTP_LLM_LINE_H_INCLUDED_ */

@@ -117,6 +117,27 @@ static const struct {
 };
 
 
+/* the names of a place: from its number here to the one behind */
+
+static const unsigned char  llm_answer_first[LLM_AT_DATA + 2] = {
+    [LLM_AT_OTHER] = 0,
+    [LLM_AT_TOP] = 0,
+    [LLM_AT_RESPONSE] = 7,
+    [LLM_AT_VENDOR] = 10,
+    [LLM_AT_USAGE] = 11,
+    [LLM_AT_INPUT_DETAILS] = 20,
+    [LLM_AT_OUTPUT_DETAILS] = 21,
+    [LLM_AT_ERROR] = 22,
+    [LLM_AT_CHOICES] = 26,
+    [LLM_AT_CHOICE] = 26,
+    [LLM_AT_DATA] = 27,
+    [LLM_AT_DATA + 1] = 27
+};
+
+_Static_assert(sizeof(llm_answer_names) / sizeof(llm_answer_names[0]) == 27,
+               "llm_answer_first does not fit");
+
+
 static void llm_answer_reset(llm_answer_t *an);
 static llm_at_e llm_answer_find(llm_answer_scan_t *sc);
 static void llm_answer_open(llm_answer_scan_t *sc, llm_at_e at,
@@ -225,20 +246,14 @@ llm_answer_reset(llm_answer_t *an)
 static llm_at_e
 llm_answer_find(llm_answer_scan_t *sc)
 {
-    size_t    i;
+    unsigned  i;
     llm_at_e  in;
 
     in = sc->at[sc->js.depth];
 
-    if (in == LLM_AT_OTHER) {
-        return LLM_AT_OTHER;
-    }
+    for (i = llm_answer_first[in]; i < llm_answer_first[in + 1]; i++) {
 
-    for (i = 0; i < sizeof(llm_answer_names) / sizeof(llm_answer_names[0]);
-         i++)
-    {
-        if (llm_answer_names[i].in == in
-            && llm_answer_names[i].len == sc->js.size
+        if (llm_answer_names[i].len == sc->js.size
             && llm_json_is(&sc->js, llm_answer_names[i].name, sc->js.size))
         {
             return llm_answer_names[i].at;

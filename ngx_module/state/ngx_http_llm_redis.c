@@ -144,7 +144,7 @@ ngx_http_llm_redis_init_process(ngx_http_llm_redis_t *rd, ngx_cycle_t *cycle)
 void
 ngx_http_llm_redis_exit_process(ngx_http_llm_redis_t *rd)
 {
-    ngx_queue_t              *q;
+    ngx_queue_t              *q, *next;
     ngx_http_llm_redis_op_t  *op;
 
     if (rd->log == NULL) {
@@ -172,11 +172,15 @@ ngx_http_llm_redis_exit_process(ngx_http_llm_redis_t *rd)
         ngx_del_timer(&rd->deadline);
     }
 
-    while (!ngx_queue_empty(&rd->free)) {
-        q = ngx_queue_head(&rd->free);
-        ngx_queue_remove(q);
+    for (q = ngx_queue_head(&rd->free);
+         q != ngx_queue_sentinel(&rd->free);
+         q = next)
+    {
+        next = ngx_queue_next(q);
         ngx_free(ngx_queue_data(q, ngx_http_llm_redis_op_t, queue));
     }
+
+    ngx_queue_init(&rd->free);
 
     if (rd->buffer != NULL) {
         ngx_free(rd->buffer);

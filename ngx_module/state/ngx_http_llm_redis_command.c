@@ -371,11 +371,11 @@ ngx_http_llm_redis_deadline(ngx_event_t *ev)
 static ngx_msec_t
 ngx_http_llm_redis_expire(ngx_http_llm_redis_t *rd)
 {
-    ngx_msec_t                  next;
-    ngx_queue_t                *q;
-    ngx_http_llm_redis_op_t    *op;
-    ngx_http_llm_redis_reply_t  view;
-    ngx_http_llm_redis_handler_pt  handler;
+    ngx_msec_t                      next;
+    ngx_queue_t                    *q;
+    ngx_http_llm_redis_op_t        *op;
+    ngx_http_llm_redis_reply_t      view;
+    ngx_http_llm_redis_handler_pt   handler;
 
     next = ngx_current_msec + NGX_HTTP_LLM_REDIS_LATE_TIME;
 

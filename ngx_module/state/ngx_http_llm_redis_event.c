@@ -22,6 +22,7 @@ typedef int     ngx_http_llm_redis_nelts_t;
 
 static ngx_int_t ngx_http_llm_redis_event_attach(
     ngx_http_llm_redis_event_t *ev, redisAsyncContext *ac);
+static void ngx_http_llm_redis_event_bound(ngx_http_llm_redis_event_t *ev);
 static void ngx_http_llm_redis_event_connected(const redisAsyncContext *ac,
     int status);
 static void ngx_http_llm_redis_event_read(ngx_event_t *rev);
@@ -54,6 +55,7 @@ ngx_int_t
 ngx_http_llm_redis_event_open(ngx_http_llm_redis_event_t *ev,
     ngx_addr_t *addr)
 {
+    char                *why;
     size_t               len;
     u_char               host[NGX_SOCKADDR_STRLEN];
     struct sockaddr_un  *saun;
@@ -80,27 +82,25 @@ ngx_http_llm_redis_event_open(ngx_http_llm_redis_event_t *ev,
     }
 
     if (ac == NULL) {
-        (void) ngx_cpystrn((u_char *) ev->text, (u_char *) "out of memory",
-                           sizeof(ev->text));
-        return NGX_ERROR;
+        why = "out of memory";
+
+    } else if (ac->err) {
+        why = ac->errstr;
+
+    } else if (ngx_http_llm_redis_event_attach(ev, ac) != NGX_OK) {
+        why = "no free connection";
+
+    } else {
+        return NGX_OK;
     }
 
-    if (ac->err) {
-        (void) ngx_cpystrn((u_char *) ev->text, (u_char *) ac->errstr,
-                           sizeof(ev->text));
+    (void) ngx_cpystrn((u_char *) ev->text, (u_char *) why, sizeof(ev->text));
+
+    if (ac != NULL) {
         redisAsyncFree(ac);
-        return NGX_ERROR;
     }
 
-    if (ngx_http_llm_redis_event_attach(ev, ac) != NGX_OK) {
-        (void) ngx_cpystrn((u_char *) ev->text,
-                           (u_char *) "no free connection",
-                           sizeof(ev->text));
-        redisAsyncFree(ac);
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
+    return NGX_ERROR;
 }
 
 
@@ -108,7 +108,6 @@ static ngx_int_t
 ngx_http_llm_redis_event_attach(ngx_http_llm_redis_event_t *ev,
     redisAsyncContext *ac)
 {
-    redisReader       *reader;
     ngx_connection_t  *c;
 
     if (fcntl(ac->c.fd, F_SETFD, FD_CLOEXEC) == -1) {
@@ -150,7 +149,24 @@ ngx_http_llm_redis_event_attach(ngx_http_llm_redis_event_t *ev,
     ac->ev.delWrite = ngx_http_llm_redis_event_del_write;
     ac->ev.cleanup = ngx_http_llm_redis_event_cleanup;
 
-    reader = ac->c.reader;
+    ngx_http_llm_redis_event_bound(ev);
+
+    /* waits for the socket to become writable: connected */
+    (void) redisAsyncSetConnectCallback(ac,
+                                        ngx_http_llm_redis_event_connected);
+
+    return NGX_OK;
+}
+
+
+/* puts the functions that bound a reply between hiredis and its own */
+
+static void
+ngx_http_llm_redis_event_bound(ngx_http_llm_redis_event_t *ev)
+{
+    redisReader  *reader;
+
+    reader = ev->ac->c.reader;
 
     ngx_http_llm_redis_event_default = *reader->fn;
     ngx_http_llm_redis_event_bounded = *reader->fn;
@@ -165,12 +181,6 @@ ngx_http_llm_redis_event_attach(ngx_http_llm_redis_event_t *ev,
 
     reader->fn = &ngx_http_llm_redis_event_bounded;
     reader->privdata = ev;
-
-    /* waits for the socket to become writable: connected */
-    (void) redisAsyncSetConnectCallback(ac,
-                                        ngx_http_llm_redis_event_connected);
-
-    return NGX_OK;
 }
 
 

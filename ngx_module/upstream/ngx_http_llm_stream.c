@@ -235,7 +235,9 @@ ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, u_char *p, size_t len)
 
         bits = llm_sse_classify(at->ctx->endpoint, p + whole, n, &at->usage);
 
-        if (at->relay == NGX_HTTP_LLM_RELAY_EVENTS && (bits & LLM_SSE_DATA)) {
+        if (at->relay == NGX_HTTP_LLM_RELAY_EVENTS
+            && (bits & (LLM_SSE_DATA|LLM_SSE_ERROR)))
+        {
 
             if (bits & LLM_SSE_ERROR) {
                 return ngx_http_llm_stream_refuse(at, p + whole, n);

@@ -5,162 +5,11 @@
 
 
 #include "json_check.h"
+#include "json_cases.h"
 
 #include <jansson.h>
 
 #include "core/llm_json.h"
-
-
-#define OK  -1
-
-
-typedef struct {
-    const char           *text;
-    size_t                len;
-    long                  offset;           /* of the fault, or OK */
-} json_case_t;
-
-
-#define c(text, offset)  { text, sizeof(text) - 1, offset }
-
-
-static const json_case_t  cases[] = {
-
-    /* the values */
-
-    c("{}", OK), c("[]", OK), c("null", OK), c("true", OK), c("false", OK),
-    c("0", OK), c("\"\"", OK), c("\"a\"", OK), c("[[]]", OK), c("[{}]", OK),
-    c("{\"a\":{}}", OK), c("{\"a\":[]}", OK), c("{\"\":0}", OK),
-    c("[1,2]", OK), c("{\"a\":1,\"b\":2}", OK), c("[null,true,false]", OK),
-    c("{\"a\":null,\"b\":[{}],\"c\":\"x\"}", OK), c("[\"a\",\"b\"]", OK),
-    c("[[],[]]", OK), c("[{},{}]", OK), c("[{\"a\":1},{\"a\":1}]", OK),
-
-    /* white space: these four bytes and no other */
-
-    c(" 1 ", OK), c("\t[\n]\r", OK), c(" { \"a\" : 1 , \"b\" : 2 } ", OK),
-    c("[ 1 , 2 ]", OK), c("\n\n\"a\"\n", OK), c("\r\n{}\r\n", OK),
-    c("\f1", 0), c("\v1", 0), c("\xa0[]", 0), c("1\f", 1), c("[1\v]", 2),
-    c("[\x01]", 1), c("\xc2\xa0[]", 0), c("[]\0", 2), c("[ \x1f]", 2),
-    c("{\x1c\"a\":1}", 1), c("{\"a\"\x08:1}", 4), c("\xe2\x80\xa8""1", 0),
-
-    /* nothing, or not enough */
-
-    c("", 0), c(" ", 1), c("\n\t \r", 4), c("[", 1), c("{", 1), c("\"", 1),
-    c("[1", 2), c("[1,", 3), c("[\"a\"", 4), c("{\"a\"", 4), c("{\"a\":", 5),
-    c("{\"a\":1", 6), c("{\"a\":1,", 7), c("{\"", 2), c("{\"a", 3),
-    c("[[]", 3), c("{\"a\":{}", 7), c("t", 1), c("tru", 3), c("fals", 4),
-    c("nul", 3), c("-", 1), c("[1 ", 3), c("{ ", 2), c("\"\\", 2),
-    c("\"\\u", 3), c("\"\\u1", 4), c("\"\\u123", 6), c("\"\\u1234", 7),
-    c("\"\\ud83d", 7), c("\"\\ud83d\\", 8), c("\"\\ud83d\\u", 9),
-    c("\"\\ud83d\\ude0", 12), c("\"\\ud83d\\ude00", 13),
-
-    /* too much */
-
-    c("{}{}", 2), c("[]]", 2), c("{}}", 2), c("1 2", 2), c("null,", 4),
-    c("\"a\"b", 3), c("{} x", 3), c("[],", 2), c("1a", 1), c("truee", 4),
-    c("[1]#", 3), c("{}/**/", 2), c("\"\"\"\"", 2), c("{}\xef\xbb\xbf", 2),
-    c("[][]", 2), c("]", 0), c("}", 0), c(",", 0), c(":", 0),
-
-    /* commas and colons */
-
-    c("[,]", 1), c("[1,]", 3), c("[,1]", 1), c("[1,,2]", 3), c("[1 2]", 3),
-    c("[1:2]", 2), c("{,}", 1), c("{\"a\":1,}", 7), c("{,\"a\":1}", 1),
-    c("{\"a\":1,,\"b\":2}", 7), c("{\"a\" 1}", 5), c("{\"a\",1}", 4),
-    c("{\"a\"::1}", 5), c("{\"a\":}", 5), c("{:1}", 1), c("{\"a\"}", 4),
-    c("{\"a\":1 \"b\":2}", 7), c("{\"a\":1:2}", 6), c("[\"a\":1]", 4),
-    c("{\"a\":1;\"b\":2}", 6), c("[\"a\" \"b\"]", 5),
-
-    /* ends that do not match */
-
-    c("[}", 1), c("{]", 1), c("[1}", 2), c("{\"a\":1]", 6), c("[{]}", 2),
-    c("{\"a\":[}", 6), c("[[}]", 2),
-
-    /* names */
-
-    c("{1:1}", 1), c("{a:1}", 1), c("{null:1}", 1), c("{'a':1}", 1),
-    c("{[]:1}", 1), c("{\"a\":1,b:2}", 7), c("{\"a\":1,2:2}", 7),
-    c("{{}:1}", 1), c("{\"a\\q\":1}", 4), c("{\"\xff\":1}", 2),
-    c("{\"\\u0061\":1}", OK), c("{\"a\nb\":1}", 3),
-
-    /* literals */
-
-    c("True", 0), c("TRUE", 0), c("trUe", 2), c("nULL", 1), c("nan", 1),
-    c("NaN", 0), c("Infinity", 0), c("-Infinity", 1), c("-NaN", 1),
-    c("undefined", 0), c("[fAlse]", 2), c("[truth]", 4), c("[nil]", 2),
-    c("'a'", 0), c("{\"a\":tru}", 8), c("[f]", 2), c("/**/1", 0),
-    c("//\n1", 0), c("#1", 0),
-
-    /* numbers */
-
-    c("-0", OK), c("1", OK), c("-1", OK), c("10", OK), c("1.5", OK),
-    c("-0.0", OK), c("0.1", OK), c("1e5", OK), c("1E5", OK), c("1e+5", OK),
-    c("1e-5", OK), c("1.5e5", OK), c("0e0", OK), c("0e00", OK),
-    c("1e0005", OK), c("123456789012345678901234567890", OK),
-    c("1e400", OK), c("0.00000000000000000000000000001", OK), c("-1.0E-1", OK),
-    c("[0,0]", OK), c("[-1]", OK), c("[1.0e1]", OK), c("{\"a\":-0.5}", OK),
-    c("01", 1), c("-01", 2), c("00", 1), c("+1", 0), c(".5", 0), c("-.5", 1),
-    c("1.", 2), c("1.e5", 2), c("1e", 2), c("1e+", 3), c("1e-", 3),
-    c("1e5.5", 3), c("1.5.5", 3), c("--1", 1), c("-a", 1), c("1e1e1", 3),
-    c("0x10", 1), c("1_000", 1), c("1,000", 1), c("[1.]", 3), c("[1e]", 3),
-    c("[-]", 2), c("[0 1]", 3), c("[1.5e+]", 6), c("\xef\xbc\x91", 0),
-    c("-e1", 1), c("[01]", 2), c("2.e+3", 2), c("0.e1", 2), c("1ea", 2),
-
-    /* escapes */
-
-    c("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", OK), c("\"\\u0000\"", OK),
-    c("\"\\u00e9\\u00E9\"", OK), c("\"\\uFFFF\\ufffe\"", OK),
-    c("\"\\ud83d\\ude00\"", OK), c("\"\\uD834\\uDd1e\"", OK),
-    c("\"\\udbff\\udfff\"", OK), c("\"\\ud800\\udc00\"", OK),
-    c("\"\\ud7ff\\ue000\"", OK),
-    c("\"\\a\"", 2), c("\"\\x41\"", 2), c("\"\\'\"", 2), c("\"\\0\"", 2),
-    c("\"\\U0041\"", 2), c("\"\\ \"", 2), c("\"\\\n\"", 2), c("\"\\v\"", 2),
-    c("\"\\\xff\"", 2), c("\"\\\0\"", 2), c("\"\\N\"", 2),
-    c("\"\\u\"", 3), c("\"\\u00\"", 5), c("\"\\u00g0\"", 5),
-    c("\"\\u 041\"", 3), c("\"\\u+041\"", 3), c("\"\\u004\"", 6),
-    c("\"\\u-041\"", 3), c("\"\\u0x41\"", 4), c("\"\\u{41}\"", 3),
-    c("\"\\u00`0\"", 5), c("\"\\u00@0\"", 5), c("\"\\u00/0\"", 5),
-    c("\"\\u00:0\"", 5), c("\"\\u00\xe1""0\"", 5),
-    c("\"\\ud800\"", 1), c("\"\\udc00\"", 1), c("\"\\ud83dx\"", 1),
-    c("\"\\ud83d\\n\"", 1), c("\"\\ud83d\\u0041\"", 1),
-    c("\"\\ud83d\\ud83d\"", 1), c("\"\\ude00\\ud83d\"", 1),
-    c("\"\\udfff\"", 1), c("\"\\uDBFF\"", 1), c("\"\\ud83d\\udbff\"", 1),
-    c("\"\\ud83d\\ue000\"", 1), c("\"\\ud83d\\u12\"", 11),
-    c("\"ab\\ud83d\"", 3), c("\"\\ud83d\\ude00\\ude00\"", 13),
-    c("\"\\ud83d \\ude00\"", 1),
-
-    /* control characters, but DEL is none to JSON */
-
-    c("\"\n\"", 1), c("\"a\tb\"", 2), c("\"\0\"", 1), c("\"\x1f\"", 1),
-    c("\"\x7f\"", OK), c("\"0123456789abcdef\x01\"", 17),
-    c("\"\r\"", 1), c("[\"a\x08\"]", 3),
-
-    /* UTF-8 */
-
-    c("\"\xc3\xa9\"", OK), c("\"\xe2\x82\xac\"", OK),
-    c("\"\xf0\x9f\x98\x80\"", OK), c("\"\xc2\x80\"", OK),
-    c("\"\xdf\xbf\"", OK), c("\"\xe0\xa0\x80\"", OK),
-    c("\"\xed\x9f\xbf\"", OK), c("\"\xee\x80\x80\"", OK),
-    c("\"\xef\xbf\xbf\"", OK), c("\"\xf0\x90\x80\x80\"", OK),
-    c("\"\xf4\x8f\xbf\xbf\"", OK), c("\"\xef\xbb\xbf\"", OK),
-    c("\"\xe2\x80\xa8\"", OK), c("\"\xc2\x80x\xdf\xbfy\"", OK),
-    c("\"\x80\"", 1), c("\"\xbf\"", 1), c("\"\xc0\x80\"", 1),
-    c("\"\xc1\xbf\"", 1), c("\"\xc3\"", 1), c("\"\xc3(\"", 1),
-    c("\"\xe0\x80\x80\"", 1), c("\"\xe0\x9f\xbf\"", 1),
-    c("\"\xed\xa0\x80\"", 1), c("\"\xed\xbf\xbf\"", 1),
-    c("\"\xe2\x82\"", 1), c("\"\xe2(\xac\"", 1), c("\"\xe2\x82(\"", 1),
-    c("\"\xf0\x80\x80\x80\"", 1), c("\"\xf0\x8f\xbf\xbf\"", 1),
-    c("\"\xf4\x90\x80\x80\"", 1), c("\"\xf5\x80\x80\x80\"", 1),
-    c("\"\xf8\x88\x80\x80\x80\"", 1), c("\"\xfe\"", 1), c("\"\xff\"", 1),
-    c("\"\xf0\x9f\x98\"", 1), c("\"\xf0\x9f(\x80\"", 1),
-    c("\"a\xc3\xa9\xc3\"", 4), c("\"\xc3\xa9\xa9\"", 3),
-    c("\"\xe9\"", 1), c("\"0123456789abcdef\xff\"", 17),
-    c("\xff", 0), c("[\xc3\xa9]", 1),
-
-    /* byte order marks */
-
-    c("\xef\xbb\xbf{}", 0), c("\xff\xfe{\0}\0", 0), c(" \xef\xbb\xbf{}", 1),
-    c("\0{", 0)
-};
 
 
 /* to the end of a text: the fault's offset, or OK */
@@ -407,8 +256,8 @@ test_escapes(void **state)
     (void) state;
 
     for (code = 0; code < 0x10000; code++) {
-        snprintf(text, sizeof(text), code & 1 ? "\"\\u%04x!\"" : "\"\\u%04X!\"",
-                 code);
+        snprintf(text, sizeof(text),
+                 code & 1 ? "\"\\u%04x!\"" : "\"\\u%04X!\"", code);
 
         memset(&arena, 0, sizeof(llm_arena_t));
         arena.pos = buf;
@@ -470,7 +319,8 @@ test_decode(void **state)
     llm_json_t      js;
     check_memory_t  m;
 
-    static const char  text[] = "\"a\\n\\t\\r\\b\\f\\/\\\\\\\"\\u0041\\u00e9 b\"";
+    static const char  text[] =
+                          "\"a\\n\\t\\r\\b\\f\\/\\\\\\\"\\u0041\\u00e9 b\"";
     static const char  plain[] = "a\n\t\r\b\f/\\\"A\xc3\xa9 b";
 
     (void) state;
@@ -502,6 +352,41 @@ test_decode(void **state)
     assert_ptr_equal(s.data, js.text + 1);
     assert_true(llm_json_is(&js, "model", 5));
     assert_false(llm_json_is(&js, "modem", 5));
+}
+
+
+/* people look for what is wrong: some faults are told apart */
+
+static void
+test_sentences(void **state)
+{
+    size_t      i;
+    llm_json_t  js;
+
+    static const char *const  told[][2] = {
+        { "", "empty" },
+        { " ", "complete" },
+        { "01", "begin with 0" },
+        { "-", "digit" },
+        { "\xef\xbb\xbf{}", "byte order mark" },
+        { "\"\\ud800\"", "surrogate" },
+        { "\"\\q\"", "escape" },
+        { "\"\\u00x0\"", "hexadecimal" },
+        { "\"\n\"", "control" },
+        { "\"\xff\"", "UTF-8" },
+        { "nul!", "null" },
+        { "?", "expected a value" }
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+        llm_json_init(&js, (const unsigned char *) told[i][0],
+                      strlen(told[i][0]));
+
+        assert_int_equal(llm_json_next(&js), LLM_JSON_ERROR);
+        assert_non_null(strstr(js.error, told[i][1]));
+    }
 }
 
 
@@ -669,7 +554,8 @@ test_mutations(void **state)
     uint32_t        seed;
     unsigned char  *p;
 
-    static const char  bytes[] = "{}[]\",:\\untfalse0123456789-+.eE \n\xc3\xa9";
+    static const char  bytes[] =
+                             "{}[]\",:\\untfalse0123456789-+.eE \n\xc3\xa9";
 
     (void) state;
 
@@ -770,6 +656,7 @@ main(void)
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_escapes),
         cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_sentences),
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_prefixes),

@@ -1,0 +1,205 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "ngx_http_llm_gateway.h"
+#include "ngx_http_llm_line.h"
+#include "http/ngx_http_llm_compat.h"
+#include "http/ngx_http_llm_id.h"
+#include "http/ngx_http_llm_reply.h"
+#include "operate/ngx_http_llm_health.h"
+#include "state/ngx_http_llm_zone.h"
+
+
+typedef struct {
+    ngx_str_t                   uri;
+    ngx_uint_t                  prefix;
+    ngx_uint_t                  method;
+    ngx_uint_t                  endpoint;
+    ngx_int_t                 (*handler)(ngx_http_request_t *r);
+} ngx_http_llm_api_t;
+
+
+static ngx_http_llm_api_t *ngx_http_llm_gateway_api(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_gateway_refuse(ngx_http_request_t *r,
+    ngx_uint_t status);
+static ngx_int_t ngx_http_llm_gateway_allow(ngx_http_request_t *r,
+    ngx_http_llm_api_t *api);
+
+
+static ngx_http_llm_api_t  ngx_http_llm_gateway_apis[] = {
+
+    { ngx_string("/v1/chat/completions"), 0, NGX_HTTP_POST,
+      LLM_CHAT, NULL },
+
+    { ngx_string("/v1/completions"), 0, NGX_HTTP_POST,
+      LLM_COMPLETIONS, NULL },
+
+    { ngx_string("/v1/embeddings"), 0, NGX_HTTP_POST,
+      LLM_EMBEDDINGS, NULL },
+
+    { ngx_string("/v1/responses"), 0, NGX_HTTP_POST,
+      LLM_RESPONSES, NULL },
+
+    { ngx_string("/v1/models"), 0, NGX_HTTP_GET,
+      LLM_ENDPOINTS, NULL },
+
+    { ngx_string("/v1/models/"), 1, NGX_HTTP_GET,
+      LLM_ENDPOINTS, NULL },
+
+    { ngx_string("/healthz"), 0, NGX_HTTP_GET|NGX_HTTP_HEAD,
+      LLM_ENDPOINTS, ngx_http_llm_health_handler },
+
+    { ngx_string("/readyz"), 0, NGX_HTTP_GET|NGX_HTTP_HEAD,
+      LLM_ENDPOINTS, ngx_http_llm_health_handler },
+
+    { ngx_null_string, 0, 0, 0, NULL }
+};
+
+
+ngx_int_t
+ngx_http_llm_gateway_handler(ngx_http_request_t *r)
+{
+    ngx_http_llm_api_t  *api;
+
+    if (r->err_status) {
+        /* nginx itself refused the request, and error_page led here */
+        ngx_http_llm_line_recover(r);
+        return ngx_http_llm_gateway_refuse(r, r->err_status);
+    }
+
+    api = ngx_http_llm_gateway_api(r);
+
+    if (api == NULL) {
+        return ngx_http_llm_gateway_refuse(r, NGX_HTTP_NOT_FOUND);
+    }
+
+    if (!(r->method & api->method)) {
+
+        if (ngx_http_llm_gateway_allow(r, api) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        return ngx_http_llm_gateway_refuse(r, NGX_HTTP_NOT_ALLOWED);
+    }
+
+    if (api->handler) {
+        return api->handler(r);
+    }
+
+    return ngx_http_llm_line_start(r, api->endpoint);
+}
+
+
+static ngx_http_llm_api_t *
+ngx_http_llm_gateway_api(ngx_http_request_t *r)
+{
+    ngx_http_llm_api_t  *api;
+
+    for (api = ngx_http_llm_gateway_apis; api->uri.len; api++) {
+
+        if (api->prefix ? r->uri.len <= api->uri.len
+                        : r->uri.len != api->uri.len)
+        {
+            continue;
+        }
+
+        if (ngx_memcmp(r->uri.data, api->uri.data, api->uri.len) == 0) {
+            return api;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* what is no call of the API, or never became one */
+
+static ngx_int_t
+ngx_http_llm_gateway_refuse(ngx_http_request_t *r, ngx_uint_t status)
+{
+    const char                *type, *code, *message;
+    ngx_http_llm_ctx_t        *ctx;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    if (ctx == NULL) {
+        ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_llm_ctx_t));
+        if (ctx == NULL || ngx_http_llm_id(r, &ctx->id) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
+
+        mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+
+        ngx_http_llm_count_request(&mcf->zone->sh->count, LLM_ENDPOINTS,
+                                   status);
+    }
+
+    type = status < 500 ? "invalid_request_error" : "server_error";
+
+    switch (status) {
+
+    case NGX_HTTP_NOT_FOUND:
+        code = "unknown_url";
+        message = "Unknown request URL.";
+        break;
+
+    case NGX_HTTP_NOT_ALLOWED:
+        code = "method_not_supported";
+        message = "This URL does not support the method.";
+        break;
+
+    case NGX_HTTP_REQUEST_ENTITY_TOO_LARGE:
+        code = "request_too_large";
+        message = "The request body is larger than this gateway accepts.";
+        break;
+
+    default:
+        code = NULL;
+        message = status < 500 ? "The request could not be understood."
+                               : "The gateway could not handle the request.";
+    }
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "llm refused with %ui", status);
+
+    (void) ngx_http_llm_error(ctx, status, type, code, message);
+
+    return ngx_http_llm_reply_error(r, ctx, &ctx->error);
+}
+
+
+/* RFC 9110, 15.5.6 */
+
+static ngx_int_t
+ngx_http_llm_gateway_allow(ngx_http_request_t *r, ngx_http_llm_api_t *api)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = 1;
+    h->lowcase_key = NULL;
+    ngx_str_set(&h->key, "Allow");
+    ngx_http_llm_header_unlink(h);
+
+    if (api->method & NGX_HTTP_POST) {
+        ngx_str_set(&h->value, "POST");
+
+    } else if (api->method & NGX_HTTP_HEAD) {
+        ngx_str_set(&h->value, "GET, HEAD");
+
+    } else {
+        ngx_str_set(&h->value, "GET");
+    }
+
+    return NGX_OK;
+}

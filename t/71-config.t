@@ -1,0 +1,336 @@
+#!/usr/bin/perl
+
+# Wrong configurations: nginx -t refuses each with the file, the line and
+# what was expected, and tells no secret.
+
+use warnings;
+use strict;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use Test::LLM;
+
+
+my $t = Test::LLM->new;
+
+$t->write('tenants.json', '{"teams":{"team":{}},"keys":{}}');
+$t->write('key', "sk-provider-secret\n");
+$t->write('two-keys', "sk-provider-secret and another\n");
+$t->write('empty', "");
+$t->token(FILE => $t->path('tenants.json'));
+
+my %part = (
+    zone     => 'llm_zone llm 1m;',
+    redis    => 'llm_redis unix:%%DIR%%/redis.sock;',
+    tenants  => 'llm_tenants %%DIR%%/tenants.json;',
+    provider => 'llm_provider mock uri=/llm/mock/ key=file:%%DIR%%/key;',
+    route    => 'llm_route * mock;',
+    http     => '',
+    server   => '',
+    location => 'llm_gateway;',
+    internal => 'internal;',
+    pass     => 'proxy_pass http://127.0.0.1:1/v1/;',
+    proxy    => 'proxy_ignore_client_abort on; proxy_buffering off; '
+        . 'proxy_next_upstream off;',
+);
+
+sub config {
+    my (%change) = @_;
+
+    my %p = (%part, %change);
+
+    return <<EOT;
+%%GLOBALS%%
+http {
+    %%GLOBALS_HTTP%%
+    $p{zone}
+    $p{redis}
+    $p{tenants}
+    $p{provider}
+    $p{route}
+    $p{http}
+    server {
+        listen 127.0.0.1:%%PORT_TEST%%;
+        location / { $p{location} }
+        $p{server}
+        location /llm/mock/ { $p{internal} $p{pass} $p{proxy} }
+    }
+}
+EOT
+}
+
+my ($ok, $said) = $t->test_config(config());
+ok $ok, 'the right one' or diag $said;
+
+# [what is changed, what is to be said; the line it is on, undef: no line]
+
+my $any = qr/./;
+
+for my $bad (
+    # llm_zone
+    [ { zone => '' }, qr/"llm_gateway" needs "llm_zone"/, undef ],
+    [ { zone => 'llm_zone llm;' }, qr/invalid number of arguments/ ],
+    [ { zone => 'llm_zone llm 1;' }, qr/"1" .*expected at least 512k/ ],
+    [ { zone => 'llm_zone llm 100k;' },
+        qr/"100k" .*expected at least 512k/ ],
+    [ { zone => 'llm_zone llm much;' },
+        qr/"much" .*expected at least 512k/ ],
+    [ { zone => 'llm_zone llm -1m;' }, qr/expected at least 512k/ ],
+    [ { zone => 'llm_zone llm 1m; llm_zone llm 1m;' }, qr/is duplicate/ ],
+
+    # llm_redis
+    [ { redis => 'llm_redis;' }, qr/invalid number of arguments/ ],
+    [ { redis => 'llm_redis localhost;' },
+        qr{invalid Redis URL: .*expected "redis://} ],
+    [ { redis => 'llm_redis http://:hush-hush@localhost;' },
+        qr{expected "redis://} ],
+    [ { redis => 'llm_redis redis://:hush-hush@localhost:none;' },
+        qr{expected "redis://} ],
+    [ { redis => 'llm_redis redis://:hush-hush@localhost:70000;' },
+        qr{expected "redis://} ],
+    [ { redis => 'llm_redis redis://:hush-hush@localhost/x;' },
+        qr{expected "redis://} ],
+    [ { redis => 'llm_redis redis://:hush-hush@no.such.host.invalid;' },
+        qr/host "no.such.host.invalid" .*not found/ ],
+    [ { redis => 'llm_redis rediss://:hush-hush@localhost;' },
+        qr{"rediss://" is not supported: use .*} ],
+    [ { redis => 'llm_redis unix:;' }, qr{expected "redis://} ],
+    [ { redis => 'llm_redis unix:/x timeout=soon;' },
+        qr/"timeout=soon": expected .* 1ms to 10s/ ],
+    [ { redis => 'llm_redis unix:/x timeout=0;' }, qr/expected .*1ms/ ],
+    [ { redis => 'llm_redis unix:/x timeout=11s;' }, qr/expected .*10s/ ],
+    [ { redis => 'llm_redis unix:/x patience=1s;' },
+        qr/"patience=1s": expected timeout=/ ],
+    [ { redis => 'llm_redis off timeout=1s;' }, qr/takes no parameter/ ],
+    [ { redis => 'llm_redis off; llm_redis off;' }, qr/is duplicate/ ],
+
+    # llm_tenants
+    [ { tenants => '' }, qr/"llm_gateway" needs "llm_tenants"/, undef ],
+    [ { tenants => 'llm_tenants %%DIR%%/none.json;' },
+        qr{none\.json" failed \(2: No such file}, undef ],
+    [ { tenants => 'llm_tenants %%DIR%%/key;' }, qr{/key": \S}, undef ],
+    [ { tenants => 'llm_tenants %%DIR%%;' }, qr/expected a regular file/,
+        undef ],
+    [ { tenants => 'llm_tenants %%FILE%%; llm_tenants %%FILE%%;' },
+        qr/is duplicate/ ],
+
+    # llm_provider
+    [ { provider => '', route => '' },
+        qr/"llm_gateway" needs "llm_provider"/, undef ],
+    [ { provider => 'llm_provider mock;' },
+        qr/invalid number|has no uri=/ ],
+    [ { provider => 'llm_provider mock key=file:%%DIR%%/key;' },
+        qr/"mock" has no uri=/ ],
+    [ { provider => 'llm_provider mock uri=/llm/mock;' },
+        qr/"uri=\/llm\/mock": expected .*slash at both ends/ ],
+    [ { provider => 'llm_provider mock uri=llm/;' },
+        qr/expected .*slash at both ends/ ],
+    [ { provider => 'llm_provider m/k uri=/llm/mock/;' },
+        qr/"m\/k": expected/ ],
+    [ { provider => 'llm_provider mock uri=/llm/mock/ speed=1;' },
+        qr/"speed=1": expected uri= or key=/ ],
+    [ { provider => 'llm_provider mock uri=/llm/mock/ key=sk-provider-x;' },
+        qr/expected env:VARIABLE or file:PATH/ ],
+    [ { provider => 'llm_provider mock uri=/llm/mock/ key=env:;' },
+        qr/expected env:VARIABLE or file:PATH/ ],
+    [ { provider => 'llm_provider mock uri=/llm/mock/ key=env:NO_SUCH_1;' },
+        qr/no environment variable "NO_SUCH_1"/ ],
+    [ { provider => 'llm_provider mock uri=/llm/mock/ key=file:/no/file;' },
+        qr{"/no/file" failed} ],
+    [ { provider =>
+        'llm_provider mock uri=/llm/mock/ key=file:%%DIR%%/two-keys;' },
+        qr/expected printable ASCII without spaces/ ],
+    [ { provider => "$part{provider} $part{provider}" },
+        qr/"mock" is defined already/ ],
+    [ { provider => join ' ', $part{provider},
+        map { "llm_provider p$_ uri=/llm/mock/;" } 1 .. 32 },
+        qr/more than 32 providers/ ],
+
+    # llm_route
+    [ { route => '' }, qr/"llm_gateway" needs "llm_route"/, undef ],
+    [ { route => 'llm_route *;' }, qr/invalid number of arguments/ ],
+    [ { route => 'llm_route * other;' }, qr/no provider "other"/ ],
+    [ { provider => $part{route}, route => $part{provider} },
+        qr/no provider "mock" above/ ],
+    [ { route => 'llm_route * mock:;' },
+        qr/"mock:": expected a model/ ],
+    [ { route => q{llm_route * 'mock:a"b';} }, qr/without quotes/ ],
+    [ { route => 'llm_route a* mock; llm_route a* mock;' },
+        qr/a route for "a\*" already/ ],
+
+    # llm_gateway
+    [ { location => 'llm_gateway on;' }, qr/invalid number of arguments/ ],
+    [ { location => 'llm_gateway; llm_gateway;' }, qr/is duplicate/ ],
+    [ { http => 'llm_gateway;' }, qr/not allowed here/ ],
+
+    # llm_cache
+    [ { location => 'llm_gateway; llm_cache maybe;' },
+        qr/"maybe": expected on or off/ ],
+    [ { location => 'llm_gateway; llm_cache on ttl=0;' },
+        qr/"ttl=0": expected a time from 1s/ ],
+    [ { location => 'llm_gateway; llm_cache on ttl=long;' },
+        qr/"ttl=long": expected a time/ ],
+    [ { location => 'llm_gateway; llm_cache on max_size=2m;' },
+        qr/"max_size=2m": expected a size from 1k to 1m/ ],
+    [ { location => 'llm_gateway; llm_cache on temperature=hot;' },
+        qr/"temperature=hot"/ ],
+    [ { location => 'llm_gateway; llm_cache on size=1k;' },
+        qr/"size=1k"/ ],
+    [ { location => 'llm_gateway; llm_cache off ttl=1h;' },
+        qr/takes no parameter/ ],
+    [ { location => 'llm_gateway; llm_cache on; llm_cache off;' },
+        qr/is duplicate/ ],
+
+    # llm_retry
+    [ { location => 'llm_gateway; llm_retry tries=0;' },
+        qr/"tries=0": expected a number from 1 to 20/ ],
+    [ { location => 'llm_gateway; llm_retry tries=21;' },
+        qr/expected a number from 1 to 20/ ],
+    [ { location => 'llm_gateway; llm_retry tries=;' },
+        qr/"tries=": expected a number/ ],
+    [ { location => 'llm_gateway; llm_retry base=fast;' },
+        qr/"base=fast": expected a time/ ],
+    [ { location => 'llm_gateway; llm_retry cap=-1s;' },
+        qr/"cap=-1s": expected a time/ ],
+    [ { location => 'llm_gateway; llm_retry max_wait=2h;' },
+        qr/"max_wait=2h": expected a time from 1ms to 1h/ ],
+    [ { location => 'llm_gateway; llm_retry often;' }, qr/"often"/ ],
+    [ { location => 'llm_gateway; llm_retry tries=1; llm_retry tries=2;' },
+        qr/is duplicate/ ],
+
+    # llm_timeout
+    [ { location => 'llm_gateway; llm_timeout total=0;' },
+        qr/"total=0": expected a time from 1ms to 24h/ ],
+    [ { location => 'llm_gateway; llm_timeout total=25h;' },
+        qr/expected a time from 1ms to 24h/ ],
+    [ { location => 'llm_gateway; llm_timeout first_byte=x;' },
+        qr/"first_byte=x": expected a time/ ],
+    [ { location => 'llm_gateway; llm_timeout drain=2h;' },
+        qr/"drain=2h": expected a time up to 1h, or 0/ ],
+    [ { location => 'llm_gateway; llm_timeout 5s;' }, qr/"5s"/ ],
+    [ { location => 'llm_gateway; llm_timeout total=1s; '
+        . 'llm_timeout total=2s;' }, qr/is duplicate/ ],
+
+    # llm_metrics, llm_health
+    [ { server => 'location /m { llm_metrics; llm_metrics; }' },
+        qr/is duplicate/ ],
+    [ { server => 'location /m { llm_health; llm_metrics; }' },
+        qr/is duplicate/ ],
+
+    # the provider's location: the line of llm_provider is told
+    [ { internal => '' }, qr/"\/llm\/mock\/" needs an internal location/ ],
+    [ { pass => '' }, qr/needs an internal location with proxy_pass/ ],
+    [ { provider => 'llm_provider mock uri=/llm/other/;' },
+        qr/"\/llm\/other\/" needs an internal location/ ],
+    [ { proxy => $part{proxy} =~ s/_abort on/_abort off/r },
+        qr/needs "proxy_ignore_client_abort on"/ ],
+    [ { proxy => $part{proxy} =~ s/proxy_ignore\S+ on;//r },
+        qr/needs "proxy_ignore_client_abort on"/ ],
+    [ { proxy => $part{proxy} =~ s/buffering off/buffering on/r },
+        qr/needs "proxy_buffering off"/ ],
+    [ { proxy => $part{proxy} =~ s/upstream off/upstream error/r },
+        qr/needs "proxy_next_upstream off"/ ],
+    [ { proxy => $part{proxy} =~ s/proxy_next_upstream off;//r },
+        qr/needs "proxy_next_upstream off"/ ],
+    [ { proxy => "$part{proxy} proxy_intercept_errors on;" },
+        qr/needs "proxy_intercept_errors off"/ ],
+) {
+    my ($change, $expected, @no_line) = @$bad;
+
+    my $name = join ' ', map { length $change->{$_} > 70
+        ? substr($change->{$_}, 0, 70) . '...'
+        : $change->{$_} || "no $_" } sort keys %$change;
+
+    ($ok, $said) = $t->test_config(config(%$change));
+
+    ok !$ok, "refused: $name";
+    like $said, qr/\[emerg\]/, 'as an error';
+    like $said, $expected, 'it is said why';
+    like $said, qr{/test\.conf:\d+}, 'and where' if !@no_line;
+    unlike $said, qr/hush-hush|sk-provider/, 'but no secret';
+    is +(() = $said =~ /\[(?:emerg|alert|crit)\]/g), 1, 'in one line';
+}
+
+# the right line
+
+($ok, $said) = $t->test_config(config(route => "\n\n    llm_route * no;"));
+my @lines = split /^/, $t->read('test.conf');
+my ($line) = grep { $lines[$_ - 1] =~ /llm_route/ } 1 .. @lines;
+like $said, qr{/test\.conf:$line\b}, 'the line is the right one';
+
+
+# what is right although it looks strange
+
+for my $good (
+    { redis => '' },
+    { redis => 'llm_redis off;' },
+    { redis => 'llm_redis redis://user:hush-hush@127.0.0.1:6379/3;' },
+    { redis => 'llm_redis unix:/x?db=2 timeout=10ms;' },
+    { provider => 'llm_provider mock uri=/llm/mock/;' },
+    { provider => 'llm_provider mock uri=/llm/mock/ key=env:HOME;' },
+    { provider => 'llm_provider mock uri=/llm/mock/ key=file:key;' },
+    { provider => 'llm_provider mock uri=/llm/mock/ '
+        . 'key=file:%%DIR%%/empty;' },
+    { route => 'llm_route a mock; llm_route a* mock; llm_route * mock:x:y '
+        . 'mock;' },
+    { location => 'llm_gateway; llm_cache on ttl=1s max_size=1k '
+        . 'temperature=zero; llm_retry tries=20 base=1ms cap=10m max_wait=1h;'
+        . 'llm_timeout total=24h first_byte=1ms drain=0;' },
+    { location => '' },
+    # a server without a gateway needs nothing
+    { http => 'server { listen 127.0.0.1:%%PORT_TEST%%; server_name b; }' },
+    # providers of a location within another one
+    { internal => 'internal; location /llm/mock/x { return 404; }' },
+) {
+    ($ok, $said) = $t->test_config(config(%$good));
+    ok $ok, 'accepted: ' . join ' ', %$good or diag $said;
+}
+
+
+# each server with a gateway needs the providers
+
+sub second {
+    my ($location) = @_;
+
+    return 'server { listen 127.0.0.1:%%PORT_TEST%%; server_name b;
+        location / { llm_gateway; } ' . "$location }";
+}
+
+($ok, $said) = $t->test_config(config(http => second('')));
+ok !$ok, 'a second server without the location is refused';
+like $said, qr/"mock" in .*test\.conf:\d+: .*needs an internal location/,
+    'and why';
+
+($ok, $said) = $t->test_config(config(http => second(
+    "location /llm/ { internal; $part{pass} $part{proxy} }")));
+ok $ok, 'a location with a shorter prefix does' or diag $said;
+
+
+# a reload with a broken configuration
+
+$t->key('user');
+$t->gateway(redis => 0);
+my @workers = $t->workers;
+is $t->chat('x')->status, 200, 'a gateway';
+
+my $good = $t->read('nginx.conf');
+for my $wrong ('llm_route x nobody;', 'llm_zone llm much;', 'llm_nonsense;') {
+    my $seen = length $t->log;
+    $t->write('nginx.conf', $good =~ s/(llm_route \* mock;)/$1 $wrong/r);
+    kill HUP => $t->master;
+    ok $t->until(sub { substr($t->log, $seen) =~ /\[emerg\]/ }),
+        "a reload with $wrong is refused";
+    is "@{[$t->workers]}", "@workers", 'the old workers stay';
+    is $t->chat('x')->status, 200, 'and serve';
+}
+
+$t->allow(qr/\[emerg\].*in \S+nginx\.conf:\d+/);
+
+$t->write('nginx.conf', $good);
+my %old = map { $_ => 1 } @workers;
+$t->reload;
+ok !(grep { $old{$_} } $t->workers), 'a right one is taken';
+is $t->chat('x')->status, 200, 'and serves';
+
+done_testing;

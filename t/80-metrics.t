@@ -1,0 +1,339 @@
+#!/usr/bin/perl
+
+# /metrics agrees with what was sent, its lines are what Prometheus reads,
+# and /healthz and /readyz answer on both listeners.
+
+use warnings;
+use strict;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use Test::LLM;
+
+
+my $t = Test::LLM->new(workers => 2);
+
+$t->key('user');
+$t->key('rare', requests_per_minute => 1);
+$t->key('one', concurrency => 1, queue => { size => 1, timeout_ms => 300 });
+$t->team('narrow', models => ['gpt-4o']);
+$t->key('narrow', team => 'narrow');
+
+my $mock = $t->gateway(
+    routes => 'llm_provider dead uri=/llm/dead/;
+    llm_route nobody dead;
+    llm_route both dead mock:gpt-4o;
+    llm_route * mock;',
+    server => 'location /llm/dead/ {
+            internal;
+            proxy_pass http://unix:%%DIR%%/nobody.sock:/v1/;
+            proxy_buffering off;
+            proxy_next_upstream off;
+            proxy_ignore_client_abort on;
+        }
+
+        location = /v1/completions {
+            llm_gateway;
+            llm_cache on;
+            llm_retry tries=2 base=5ms;
+        }',
+    location => 'llm_retry tries=2 base=5ms;');
+
+$t->allow(qr/\[crit\] .*nobody\.sock failed/);
+
+my $admin = $t->port('PORT_ADMIN');
+my %chat = (model => 'gpt-4o', messages => [{ role => 'user',
+    content => 'Hello' }]);
+my $r;
+
+
+# name{labels} => value of all samples, the labels as they stand
+
+sub samples {
+    my $body = $t->get('/metrics', port => $admin)->body;
+    return $body =~ /^([a-z]\S*) (\d+)$/mg;
+}
+
+
+# what a request adds to the counters, and nothing else
+
+sub adds {
+    my ($what, $request, %expected) = @_;
+
+    my %before = samples();
+    $request->();
+
+    my (%after, %added);
+
+    my $count = sub {
+        %after = samples();
+        %added = ();
+
+        for my $name (grep { /^llm_\w+_total/ } keys %after) {
+            my $n = $after{$name} - ($before{$name} // 0);
+            $added{$name} = $n if $n;
+        }
+
+        return join(' ', map { "$_=$added{$_}" } sort keys %added)
+            eq join(' ', map { "$_=$expected{$_}" } sort keys %expected);
+    };
+
+    $t->until($count, 3);
+    is_deeply \%added, \%expected, $what;
+}
+
+
+sub requests {
+    my ($endpoint, $status, $n) = @_;
+    return (qq(llm_requests_total{endpoint="$endpoint",status="$status"})
+        => $n // 1);
+}
+
+
+sub attempts {
+    my ($result, $n, $provider) = @_;
+
+    $provider //= 'mock';
+
+    return (qq(llm_upstream_attempts_total{provider="$provider",)
+        . qq(result="$result"}) => $n // 1);
+}
+
+
+sub cache {
+    my ($result, $n) = @_;
+    return (qq(llm_cache_requests_total{result="$result"}) => $n // 1);
+}
+
+
+sub refusal {
+    my ($reason, $n) = @_;
+    return (qq(llm_refusals_total{reason="$reason"}) => $n // 1);
+}
+
+
+# the format
+
+$r = $t->get('/metrics', port => $admin);
+is $r->status, 200, '/metrics';
+is $r->header('content-type'), 'text/plain; version=0.0.4', 'its type';
+like $r->body, qr/\n\z/, 'ends with a line end';
+
+my (%type, %help, %seen, $family);
+my @bad;
+
+for my $line (split /\n/, $r->body) {
+    if ($line =~ /^# HELP ([a-z_]+) \S.*\.$/) {
+        push @bad, "twice: $line" if $help{$1}++;
+
+    } elsif ($line =~ /^# TYPE ([a-z_]+) (counter|gauge|histogram)$/) {
+        push @bad, "twice: $line" if $type{$1};
+        push @bad, "no help: $line" if !$help{$1};
+        $type{$family = $1} = $2;
+
+    } elsif ($line =~ /^([a-z_]+)(\{[a-z_]+="(?:[^"\\\n]|\\["\\n])*"
+        (?:,[a-z_]+="(?:[^"\\\n]|\\["\\n])*")*\})?\ \d+$/x)
+    {
+        my ($name, $labels) = ($1, $2 // '');
+
+        push @bad, "not in its family: $line" if $name ne $family;
+        push @bad, "a counter is a total: $line"
+            if $type{$name} eq 'counter' && $name !~ /_total$/;
+        push @bad, "twice: $line" if $seen{$name . $labels}++;
+
+    } else {
+        push @bad, "what is this: $line";
+    }
+}
+
+is "@bad", '', 'every line is as it should be';
+cmp_ok scalar(keys %type), '>=', 10, 'there are some';
+
+is $t->get('/metrics')->status, 404, 'not for clients';
+is $t->post('/metrics', '', port => $admin)->status, 405, 'GET only';
+
+
+# requests by endpoint and status, attempts by result
+
+my %paths = (completions => '/v1/completions', embeddings => '/v1/embeddings',
+    responses => '/v1/responses', chat_completions => '/v1/chat/completions');
+my %ok = (attempts('ok'), cache('off'));
+
+adds('a chat completion', sub { $t->chat('Hello') },
+    %ok, requests(chat_completions => 200));
+adds('three', sub { $t->chat('Hello') for 1 .. 3 }, attempts('ok', 3),
+    cache('off', 3), requests(chat_completions => 200, 3));
+adds('a stream', sub { $t->chat('Hello', stream => 1) },
+    %ok, requests(chat_completions => 200));
+adds('embeddings', sub { $t->post('/v1/embeddings', { model => 'a',
+    input => 'x' }, key => 'user') }, %ok, requests(embeddings => 200));
+adds('responses', sub { $t->post('/v1/responses', { model => 'a',
+    input => 'x' }, key => 'user') }, %ok, requests(responses => 200));
+adds('an unknown URL', sub { $t->get('/v1/nothing', key => 'user') },
+    requests(other => 404));
+adds('a wrong method', sub { $t->get('/v1/completions', key => 'user') },
+    requests(other => 405));
+adds('bad JSON', sub { $t->post('/v1/embeddings', '{', key => 'user') },
+    requests(embeddings => 400), cache('off'));
+
+$mock->script({ status => 400 });
+adds('an error', sub { $t->chat('Hello') }, attempts('status_4xx'),
+    cache('off'), requests(chat_completions => 400));
+
+$mock->script({ times => 1, status => 429 });
+adds('a retry', sub { $t->chat('Hello') }, attempts('status_429'), %ok,
+    requests(chat_completions => 200));
+
+$mock->script({ status => 503 });
+adds('an error that stays', sub { $t->chat('Hello') },
+    attempts('status_5xx', 2), cache('off'),
+    requests(chat_completions => 503));
+
+$mock->script({ cut_at => 20 });
+adds('an answer that breaks off', sub { $t->chat('Hello') },
+    attempts('broken', 2), cache('off'), requests(chat_completions => 502));
+
+$mock->script({ hang => \1 });
+adds('a timeout', sub { $t->chat('Hello', headers => {
+    'x-request-timeout-ms' => 100 }) }, attempts('timeout'), cache('off'),
+    requests(chat_completions => 504));
+adds('a client that leaves', sub {
+    my $r = $t->start_chat('Hello');
+    $mock->wait(in_flight => 1);
+    $r->abort;
+}, attempts('cancelled'), cache('off'), requests(chat_completions => 499));
+
+$mock->script();
+adds('nobody there', sub { $t->chat('Hello', model => 'nobody') },
+    attempts('connect', 2, 'dead'), cache('off'),
+    requests(chat_completions => 503));
+adds('another is', sub { $t->chat('Hello', model => 'both') },
+    attempts('connect', 1, 'dead'), %ok, requests(chat_completions => 200));
+
+
+# refusals
+
+adds('a wrong key', sub { $t->chat('Hello', key => 'nobody') },
+    refusal('key'), cache('off'), requests(chat_completions => 401));
+adds('a model of others', sub { $t->chat('Hello', key => 'narrow',
+    model => 'gpt-4.1') }, refusal('model'), cache('off'),
+    requests(chat_completions => 404));
+adds('a rate', sub { $t->chat('Hello', key => 'rare') for 1 .. 3 },
+    refusal('requests', 2), attempts('ok'), cache('off', 3),
+    requests(chat_completions => 200), requests(chat_completions => 429, 2));
+
+$mock->script({ match => { body => 'held' }, hang => \1 });
+
+my $held = $t->start_chat('held', key => 'one');
+$mock->wait(in_flight => 1);
+
+my %now = samples();
+is $now{llm_slots_in_use}, 1, 'a slot in use';
+is $now{llm_slots_waiting}, 0, 'none waits';
+
+adds('a line', sub {
+    my $next = $t->start_chat('next', key => 'one');
+    $t->until(sub { my %now = samples(); $now{llm_slots_waiting} });
+    is $t->chat('third', key => 'one')->json->{error}{code}, 'queue_full',
+        'one too many';
+    $next->wait;
+}, refusal('queue_full'), refusal('queue_timeout'), cache('off', 2),
+    requests(chat_completions => 429, 2));
+
+adds('the end of a line', sub { $held->abort }, attempts('cancelled'),
+    cache('off'), requests(chat_completions => 499));
+
+%now = samples();
+is $now{llm_slots_in_use}, 0, 'no slot in use';
+is $now{llm_ledger_tickets_used}, 0, 'nor a ticket';
+cmp_ok $now{llm_ledger_nodes_used}, '<=', $now{llm_ledger_nodes}, 'room';
+
+
+# the cache
+
+$mock->script();
+
+sub completion {
+    my (%spec) = @_;
+    my $text = delete $spec{text} // 'Hello';
+    return $t->post('/v1/completions', { model => 'gpt-4o',
+        prompt => $text }, key => 'user', %spec);
+}
+
+my %stored = (llm_cache_stored_total => 1);
+my @ok = requests(completions => 200);
+
+adds('a miss', sub { completion() }, @ok, attempts('ok'), cache('miss'),
+    %stored);
+adds('a hit', sub { completion() }, @ok, cache('hit'));
+adds('a reload', sub { completion(headers => {
+    'Cache-Control' => 'no-cache' }) }, @ok, attempts('ok'),
+    cache('reload'), %stored);
+adds('a bypass', sub { completion(headers => {
+    'Cache-Control' => 'no-store' }) }, @ok, attempts('ok'),
+    cache('bypass'));
+
+
+# the counters outlive a reload
+
+%now = samples();
+$t->reload;
+my %then = samples();
+is_deeply { map { $_ => $then{$_} } grep { /_total/ } keys %then },
+    { map { $_ => $now{$_} } grep { /_total/ } keys %now },
+    'a reload keeps the counters';
+
+
+# health
+
+sub ready {
+    my ($t, $redis) = @_;
+
+    my $body = '';
+
+    $t->until(sub {
+        $body = $t->get('/readyz')->body;
+        return $body =~ /"redis":"$redis"/;
+    });
+
+    return $body;
+}
+
+for my $port ($t->port, $admin) {
+    $r = $t->get('/healthz', port => $port);
+    is $r->status, 200, '/healthz';
+    is_deeply $r->json, { status => 'ok' }, 'its body';
+
+    $r = $t->get('/readyz', port => $port);
+    is $r->status, 200, '/readyz';
+    is $r->header('content-type'), 'application/json', 'its type';
+    is_deeply $r->json, { status => 'ready', policy => { keys => 4,
+        teams => 2 }, redis => 'up' }, 'its body';
+
+    $r = Test::LLM::HTTP->start(port => $port, path => '/healthz',
+        method => 'HEAD');
+    $r->wait;
+    is $r->status, 200, 'HEAD';
+    is $r->body, '', 'has no body';
+}
+
+is {samples()}->{llm_redis_up}, 1, 'Redis is up';
+
+$t->{redis}->stop;
+like ready($t, 'down'), qr/"ready".*"redis":"down"/, 'Redis is down';
+is $t->get('/readyz')->status, 200, 'which does not decide';
+ok $t->until(sub { !{samples()}->{llm_redis_up} }), 'and counted';
+is $t->chat('Hello')->status, 200, 'requests are served';
+is completion(text => 'down')->status, 200, 'with a cache, too';
+
+$t->{redis}->start;
+like ready($t, 'up'), qr/"redis":"up"/, 'Redis is up again';
+
+my $t2 = Test::LLM->new;
+$t2->gateway(redis => 0);
+like ready($t2, 'off'), qr/"ready".*"redis":"off"/, 'Redis is off';
+unlike $t2->get('/metrics', port => $t2->port('PORT_ADMIN'))->body,
+    qr/llm_redis_up/, 'and not counted';
+
+done_testing;
