@@ -3,6 +3,7 @@ on how busy the machine is."""
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -165,21 +166,20 @@ STRACE = re.compile(r'^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)(?:\s+\d+)?\s+(\w+)$')
 
 def traced(rig, gateway, args):
     out = os.path.join(rig.dir, 'strace.out')
-    if os.path.exists(out):
-        os.unlink(out)
-    tracer = subprocess.Popen(
-        [need('strace'), '-c', '-f', '-p', str(gateway.worker), '-o', out],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE)
-    rig.children.append(tracer)
+    log = os.path.join(rig.dir, 'strace.log')
+    for path in (out, log):
+        with open(path, 'w'):
+            pass
+
+    tracer = rig.spawn([need('strace'), '-c', '-p', str(gateway.worker),
+                        '-o', out], rig.load_core, log)
     try:
         time.sleep(0.5)
         if tracer.poll() is not None:
-            raise Skipped('strace: ' + tracer.stderr.read().decode(
-                errors='replace').strip()[:200])
+            with open(log, errors='replace') as f:
+                raise Skipped('strace: ' + f.read().strip()[:200])
         rig.load(gateway, args)
     finally:
-        tracer.stderr.close()
         rig.stop(tracer, signal.SIGINT)
 
     counted = {}
@@ -270,8 +270,6 @@ def stream_bytes(rig, kind, body, count):
 
 
 def memory(rig, rnd, say, o):
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     want = STREAMS * 2 + 200
     if soft < want:

@@ -1,8 +1,10 @@
 """The rig: mock, Redis, nginx instances and load, each on its core, in a
 temporary folder that is gone afterwards."""
 
+import contextlib
 import ctypes
 import glob
+import hashlib
 import http.client
 import json
 import os
@@ -121,7 +123,8 @@ class Rig:
                 pass
         if not ended:
             # a session of its own: its workers are in the group
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if process in self.children:
             self.children.remove(process)
@@ -178,8 +181,6 @@ class Rig:
     # nginx
 
     def tenants(self):
-        import hashlib
-
         path = os.path.join(self.dir, 'tenants.json')
         if not os.path.exists(path):
             limits = {'requests_per_minute': 1000000000,

@@ -306,6 +306,19 @@ unlike $logs, qr/\Q$canary\E/, 'no prompt in the logs';
 unlike $logs, qr/sk-llm-\w|sk-provider/, 'no key in the logs';
 unlike $t->log, qr/x-evil: 1\n|\r/, 'no line of a client\'s making';
 
+
+# our own lines of a debug log neither; nginx's do hold the header
+
+my $debug = Test::LLM->new(debug => 1);
+$debug->gateway(location => 'llm_cache on;');
+is $debug->chat($canary)->status, 200, 'with a debug log';
+is $debug->chat($canary, body => { n => 'x' })->status, 400, 'and refused';
+is $debug->chat($canary, stream => 1)->status, 200, 'and as a stream';
+my @ours = grep { /\[debug\].* llm / } split /^/, $debug->log;
+cmp_ok scalar @ours, '>', 10, 'our lines of the debug log';
+is scalar(grep { /\Q$canary\E|sk-llm-\w|sk-provider/ } @ours), 0,
+    'hold no secrets';
+
 done_testing;
 
 

@@ -242,27 +242,33 @@ llm_canon_run(llm_canon_t *cn, const unsigned char *p,
 {
 #if (LLM_JSON_SSE2)
 
-    int      mask;
-    __m128i  v;
+    size_t    n;
+    __m128i   v;
+    unsigned  mask;
 
-    while (end - p >= 16) {
+    /* a load may go beyond the string, but not beyond the text */
+
+    while (p < end && cn->last - p >= 16) {
 
         if (LLM_CANON_BUFFER - cn->used < 16) {
             llm_canon_flush(cn);
         }
 
         v = llm_json_load(p);
-        mask = _mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+        mask = (unsigned) _mm_movemask_epi8(
+                                   _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
 
         _mm_storeu_si128((__m128i *) (void *) (cn->buf + cn->used), v);
 
-        if (mask != 0) {
-            cn->used += (size_t) __builtin_ctz((unsigned) mask);
-            return p + __builtin_ctz((unsigned) mask);
-        }
+        n = mask != 0 ? (size_t) __builtin_ctz(mask) : 16;
+        n = n < (size_t) (end - p) ? n : (size_t) (end - p);
 
-        cn->used += 16;
-        p += 16;
+        cn->used += n;
+        p += n;
+
+        if (n < 16) {
+            return p;
+        }
     }
 
 #endif
