@@ -1,5 +1,6 @@
 """Bars and dots as SVG."""
 
+import math
 from xml.sax.saxutils import escape
 
 WIDTH, LEFT, ROW, TOP = 760, 230, 30, 64
@@ -58,9 +59,13 @@ def dots(title, unit, rows):
 
     bottom = TOP + len(rows) * ROW
     parts = []
-    step = (high - low) / 5
-    for i in range(6):
-        v = low + i * step
+    step = next((s for s in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+                 if (high - low) / s <= 8), (high - low) / 5)
+
+    # counted from 1, which is thereby among them
+    for i in range(math.ceil((low - 1) / step),
+                   math.floor((high - 1) / step) + 1):
+        v = 1 + i * step
         parts += [
             '<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="%s"/>'
             % (at(v), TOP - 8, at(v), bottom, COLOURS['line']),

@@ -19,6 +19,7 @@ my $t = Test::LLM->new(workers => 2);
 $t->key('two', concurrency => 2);
 $t->key('one', concurrency => 1);
 $t->key('short', concurrency => 1, queue => { size => 2 });
+$t->key('never', concurrency => 1, queue => { size => 0 });
 $t->key('patient', concurrency => 1, queue => { timeout_ms => 400 });
 $t->key('leave', concurrency => 1);
 $t->key('back', concurrency => 1);
@@ -224,6 +225,17 @@ waiting(2, 'who was in line is still there');
 $_->wait for @r;
 is_deeply [map { $_->status } @r], [200, 200], 'and is served in the end';
 all_back('a full line');
+
+
+$mock->script({ match => { body => '"0"' }, hang => \1 });
+
+@r = on(0, 'never', '0');
+$mock->wait(in_flight => 1);
+$r = on(1, 'never', '1');
+$r->wait;
+refused($r, 'queue_full');
+$r[0]->abort;
+all_back('a key without a line');
 
 
 # a line has an end

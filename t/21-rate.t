@@ -63,6 +63,15 @@ sub on {
 }
 
 
+sub metric {
+    my ($name) = @_;
+
+    my $page = $t->get('/metrics', port => $t->port('PORT_ADMIN'))->body;
+
+    return $page =~ /^\Q$name\E (\d+)$/m ? $1 : -1;
+}
+
+
 # the statuses of n requests, one after the other
 
 sub statuses {
@@ -206,8 +215,7 @@ for my $case (['full', 'queue_full', 2], ['late', 'queue_timeout', 1]) {
 
     @r = map { $t->start_chat('Hello', key => $key) } 1 .. $held;
     $mock->wait(in_flight => 1);
-    $t->until(sub { $t->get('/metrics', port => $t->port('PORT_ADMIN'))->body
-        =~ /^llm_slots_waiting @{[$held - 1]}$/m });
+    $t->until(sub { metric('llm_slots_waiting') == $held - 1 });
 
     for (1 .. 4) {
         $r = $t->chat('Hello', key => $key);
@@ -216,6 +224,7 @@ for my $case (['full', 'queue_full', 2], ['late', 'queue_timeout', 1]) {
 
     $mock->script();
     $_->abort for @r;
+    $t->until(sub { metric('llm_ledger_tickets_used') == 0 });
     is statuses(4 - $held, $key), join(' ', (200) x (3 - $held), 429),
         "$code gives back what it took";
 }

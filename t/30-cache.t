@@ -341,7 +341,9 @@ is $t->chat('counted', key => 'counted')->status, 429, 'there are no more';
 # what Redis gets to know, and what of it is believed
 
 my $canary = 'zanzibar prompt';
+# the second one shows that Redis has the first one's answer
 $t->chat($canary);
+like $t->chat($canary)->header('Cache-Status'), qr/hit/, 'stored';
 my @keys = @{$t->{redis}->command(KEYS => '*')};
 is +(grep { !/^llm:c\d+:[0-9a-f]{64}$/ } @keys), 0, 'keys are digests';
 is +(grep { $t->{redis}->command(TTL => $_) <= 0 } @keys), 0,
@@ -350,7 +352,9 @@ my $all = join '', map { $t->{redis}->command(GET => $_) // '' } @keys;
 unlike $all, qr/zanzibar|sk-llm-|sk-provider/, 'no prompt, no keys';
 
 my %before = map { $_ => 1 } @keys;
-outcome($t->chat('damage'));
+$t->chat('damage');
+like $t->chat('damage')->header('Cache-Status'), qr/hit/, 'stored';
+forget();
 my ($key) = grep { !$before{$_} } @{$t->{redis}->command(KEYS => '*')};
 ok $key, 'an entry of its own';
 

@@ -37,7 +37,8 @@ if [ "$state" != "$(cat "$out/state" 2>/dev/null)" ]; then
     sanitize="-fsanitize=address,undefined -fno-omit-frame-pointer"
 
     if ! (cd "$out/tree" && $configure ${CC:+--with-cc="$CC"} \
-          --prefix="$out" --builddir="$out/objs" --with-compat --with-debug \
+          --prefix="$out" --error-log-path=stderr \
+          --http-log-path="$out/access.log" --builddir="$out/objs" --with-compat --with-debug \
           --with-pcre-jit --with-threads --with-http_ssl_module \
           --with-http_v2_module --with-http_realip_module \
           --with-http_stub_status_module --with-http_auth_request_module \

@@ -19,10 +19,12 @@
 
 
 /*
- * The inside of a string, up to its closing quote: where that is, or NULL
- * with "error" and "pos" set.  Sets "size" and "escaped".
+ * The inside of a string from "start" on, known to be plain before p: where
+ * its closing quote is, or NULL with "error" and "pos" set.  Sets "size" and
+ * "escaped".
  */
-const unsigned char *llm_json_string(llm_json_t *js, const unsigned char *p);
+const unsigned char *llm_json_string(llm_json_t *js,
+    const unsigned char *start, const unsigned char *p);
 
 
 #if (LLM_JSON_SSE2)
@@ -59,26 +61,30 @@ llm_json_quoted(llm_json_t *js, const unsigned char *p)
 {
 #if (LLM_JSON_SSE2)
 
-    int       mask;
-    unsigned  n;
+    unsigned              n, mask;
+    const unsigned char  *start;
+
+    start = p;
 
     if (js->last - p >= 16) {
-        mask = _mm_movemask_epi8(llm_json_odd(llm_json_load(p)));
+        mask = (unsigned) _mm_movemask_epi8(llm_json_odd(llm_json_load(p)));
+        n = mask != 0 ? (unsigned) __builtin_ctz(mask) : 16;
+        p += n;
 
-        if (mask != 0) {
-            n = (unsigned) __builtin_ctz((unsigned) mask);
-
-            if (p[n] == '"') {
-                js->size = n;
-                js->escaped = 0;
-                return p + n;
-            }
+        if (n < 16 && *p == '"') {
+            js->size = n;
+            js->escaped = 0;
+            return p;
         }
     }
 
-#endif
+    return llm_json_string(js, start, p);
 
-    return llm_json_string(js, p);
+#else
+
+    return llm_json_string(js, p, p);
+
+#endif
 }
 
 

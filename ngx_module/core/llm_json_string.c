@@ -105,11 +105,10 @@ llm_json_plain(const unsigned char *p, const unsigned char *last)
 
 
 const unsigned char *
-llm_json_string(llm_json_t *js, const unsigned char *p)
+llm_json_string(llm_json_t *js, const unsigned char *start,
+    const unsigned char *p)
 {
-    const unsigned char  *next, *start;
-
-    start = p;
+    const unsigned char  *next;
 
     js->escaped = 0;
     js->size = 0;

@@ -155,7 +155,8 @@ sub test_config {
     my ($self, $template) = @_;
 
     my $file = $self->write('test.conf', $self->render($template));
-    my $out = qx($self->{binary} -t -p $self->{dir}/ -c $file 2>&1);
+    local %ENV = (%ENV, $self->sanitizer_options);
+    my $out = qx($self->{binary} -t -p $self->{dir}/ -c $file -e stderr 2>&1);
 
     return ($? == 0, $out);
 }
