@@ -372,7 +372,8 @@ unlike $in, qr/Transfer-Encoding/, 'which does not know chunks';
 my $chunked = join '', map { sprintf "%x\r\n%s\r\n", length, $_ }
     $json =~ /(.{1,9})/gs;
 $in = raw(post_bytes('', '1.1', 'Connection: close')
-    =~ s/Content-Length: 0/Transfer-Encoding: chunked/r . "${chunked}0\r\n\r\n");
+    =~ s/Content-Length: 0/Transfer-Encoding: chunked/r
+    . "${chunked}0\r\n\r\n");
 like $in, qr{^HTTP/1\.1 200 .*always says}s, 'a chunked request';
 is last_request->{body}, $json, 'arrives whole';
 
