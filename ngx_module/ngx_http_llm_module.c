@@ -10,6 +10,7 @@
 #include "operate/ngx_http_llm_health.h"
 #include "operate/ngx_http_llm_metrics.h"
 #include "policy/ngx_http_llm_cache.h"
+#include "policy/ngx_http_llm_identify.h"
 #include "policy/ngx_http_llm_limit.h"
 #include "policy/ngx_http_llm_tenant.h"
 #include "state/ngx_http_llm_redis.h"
@@ -243,6 +244,7 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     }
 
     if (ngx_http_llm_id_init_process(cycle) != NGX_OK
+        || ngx_http_llm_identify_init_process(cycle) != NGX_OK
         || ngx_http_llm_limit_init_process(mcf->zone, cycle) != NGX_OK
         || ngx_http_llm_cache_init_process(cycle) != NGX_OK
         || ngx_http_llm_models_init_process(cycle) != NGX_OK

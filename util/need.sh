@@ -10,8 +10,9 @@ declare -A packages=(
     [build]="gcc libc6-dev make nginx nginx-dev libhiredis-dev
              libjansson-dev libssl-dev"
     [run]="gcc libc6-dev make nginx redis-server curl ca-certificates"
-    [test]="perl libcmocka-dev libjansson-dev redis-server nginx curl"
-    [check]="cppcheck clang dpkg-dev libpcre2-dev zlib1g-dev libssl-dev"
+    [test]="perl procps libcmocka-dev libjansson-dev redis-server nginx curl"
+    [check]="cppcheck clang libclang-rt-dev dpkg-dev libpcre2-dev zlib1g-dev
+             libssl-dev"
     [deb]="dpkg-dev"
 )
 

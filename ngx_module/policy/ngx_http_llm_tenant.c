@@ -5,20 +5,15 @@
 
 
 #include "policy/ngx_http_llm_tenant.h"
-#include "http/ngx_http_llm_id.h"
-#include "http/ngx_http_llm_reply.h"
-#include "state/ngx_http_llm_zone.h"
 
 #include <ngx_event.h>
 #include <grp.h>
 #include <limits.h>
 #include <pwd.h>
-#include <openssl/evp.h>
 
 
 #define NGX_HTTP_LLM_TENANTS_POLL  250                  /* ms */
 #define NGX_HTTP_LLM_TENANTS_MAX   (64 * 1024 * 1024)
-#define NGX_HTTP_LLM_SECRET_MAX    256
 
 
 typedef struct {
@@ -54,18 +49,6 @@ static ngx_uint_t ngx_http_llm_tenants_same(ngx_http_llm_tenants_stat_t *a,
 static void ngx_http_llm_tenants_poll(ngx_event_t *ev);
 static void ngx_http_llm_tenants_reload(ngx_http_llm_tenants_t *tn);
 static void ngx_http_llm_tenants_destroy(void *data);
-static void ngx_http_llm_policy_release(void *data);
-static ngx_int_t ngx_http_llm_identify_secret(ngx_http_request_t *r,
-    ngx_str_t *secret);
-static ngx_int_t ngx_http_llm_identify_hash(ngx_str_t *secret, u_char *md);
-static ngx_int_t ngx_http_llm_identify_refuse(ngx_http_llm_ctx_t *ctx,
-    ngx_uint_t status, const char *code, const char *message);
-
-
-/* fetched once: a fetch costs more than the digest of a key */
-
-static EVP_MD      *ngx_http_llm_identify_md;
-static EVP_MD_CTX  *ngx_http_llm_identify_ctx;
 
 
 ngx_http_llm_tenants_t *
@@ -191,15 +174,6 @@ ngx_http_llm_tenants_init_process(ngx_http_llm_tenants_t *tn,
     ngx_cycle_t *cycle, void (*changed)(ngx_http_llm_policy_t *policy))
 {
     ngx_event_t  *ev;
-
-    ngx_http_llm_identify_md = EVP_MD_fetch(NULL, "SHA256", NULL);
-    ngx_http_llm_identify_ctx = EVP_MD_CTX_new();
-
-    if (ngx_http_llm_identify_md == NULL || ngx_http_llm_identify_ctx == NULL)
-    {
-        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "no SHA-256 in OpenSSL");
-        return NGX_ERROR;
-    }
 
     tn->changed = changed;
     tn->seen = tn->loaded;
@@ -423,7 +397,7 @@ ngx_http_llm_tenants_destroy(void *data)
 }
 
 
-static void
+void
 ngx_http_llm_policy_release(void *data)
 {
     ngx_http_llm_policy_t  *policy = data;
@@ -434,143 +408,4 @@ ngx_http_llm_policy_release(void *data)
 
     llm_policy_destroy(policy->policy);
     ngx_free(policy);
-}
-
-
-ngx_int_t
-ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx)
-{
-    u_char                  md[32];
-    ngx_str_t               secret;
-    ngx_pool_cleanup_t     *cln;
-    ngx_http_request_t     *r;
-    ngx_http_llm_policy_t  *policy;
-
-    r = ctx->request;
-
-    if (ngx_http_llm_identify_secret(r, &secret) != NGX_OK) {
-        return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
-            "invalid_api_key",
-            "You didn't provide an API key. Put it into an Authorization "
-            "header: Authorization: Bearer YOUR_KEY.");
-    }
-
-    if (ngx_http_llm_identify_hash(&secret, md) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    policy = ctx->mcf->tenants->policy;
-
-    ctx->key = llm_policy_find(policy->policy, md);
-
-    if (ctx->key == NULL) {
-        return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
-            "invalid_api_key", "Incorrect API key provided.");
-    }
-
-    cln = ngx_pool_cleanup_add(r->pool, 0);
-    if (cln == NULL) {
-        ctx->key = NULL;
-        return NGX_ERROR;
-    }
-
-    cln->handler = ngx_http_llm_policy_release;
-    cln->data = policy;
-
-    policy->refs++;
-    ctx->policy = policy;
-
-    if (!ctx->key->enabled) {
-        return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_FORBIDDEN,
-            "key_disabled", "This API key is disabled.");
-    }
-
-    if (ctx->key->expires && ctx->key->expires <= (int64_t) ngx_time()) {
-        return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_FORBIDDEN,
-            "key_expired", "This API key has expired.");
-    }
-
-    ctx->limits.n = 1;
-    ctx->limits.limit[0] = &ctx->key->limit;
-
-    if (ctx->key->team) {
-        ctx->limits.n = 2;
-        ctx->limits.limit[1] = &ctx->key->team->limit;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_llm_identify_refuse(ngx_http_llm_ctx_t *ctx, ngx_uint_t status,
-    const char *code, const char *message)
-{
-    (void) ngx_atomic_fetch_add(
-               &ctx->mcf->zone->sh->count.refused[NGX_HTTP_LLM_REFUSED_KEY],
-               1);
-
-    return ngx_http_llm_error(ctx, status, "invalid_request_error", code,
-                              message);
-}
-
-
-/* Authorization: Bearer, else api-key, as Azure's clients send it */
-
-static ngx_int_t
-ngx_http_llm_identify_secret(ngx_http_request_t *r, ngx_str_t *secret)
-{
-    ngx_table_elt_t  *h;
-
-    h = r->headers_in.authorization;
-
-    if (h) {
-        *secret = h->value;
-
-        if (secret->len < 7
-            || ngx_strncasecmp(secret->data, (u_char *) "Bearer ", 7) != 0)
-        {
-            return NGX_DECLINED;
-        }
-
-        secret->data += 7;
-        secret->len -= 7;
-
-        while (secret->len && secret->data[0] == ' ') {
-            secret->data++;
-            secret->len--;
-        }
-
-    } else {
-        h = ngx_http_llm_header_in(r, "api-key", sizeof("api-key") - 1);
-        if (h == NULL) {
-            return NGX_DECLINED;
-        }
-
-        *secret = h->value;
-    }
-
-    if (secret->len == 0 || secret->len > NGX_HTTP_LLM_SECRET_MAX) {
-        return NGX_DECLINED;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_llm_identify_hash(ngx_str_t *secret, u_char *md)
-{
-    unsigned  len;
-
-    if (EVP_DigestInit_ex(ngx_http_llm_identify_ctx,
-                          ngx_http_llm_identify_md, NULL) != 1
-        || EVP_DigestUpdate(ngx_http_llm_identify_ctx, secret->data,
-                            secret->len) != 1
-        || EVP_DigestFinal_ex(ngx_http_llm_identify_ctx, md, &len) != 1)
-    {
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
 }

@@ -2,8 +2,7 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * Who is calling: the tenants file, read by the master and followed by each
- * worker, and the key of a request.
+ * The tenants file, read by the master and followed by each worker.
  */
 
 
@@ -40,11 +39,9 @@ ngx_int_t ngx_http_llm_tenants_init_process(ngx_http_llm_tenants_t *tn,
 /* the present picture, without a reference; never NULL in a worker */
 ngx_http_llm_policy_t *ngx_http_llm_tenants(ngx_http_llm_tenants_t *tn);
 
-/*
- * The stage: finds the key and takes a reference to its picture for the life
- * of the request's pool.
- */
-ngx_int_t ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx);
+/* gives a reference back: a pool cleanup */
+void ngx_http_llm_policy_release(void *data);
+
 
 
 #endif /* _NGX_HTTP_LLM_TENANT_H_INCLUDED_ */

@@ -414,15 +414,13 @@ sub alerts {
 }
 
 
-# nginx keeps its memory at the end, so leaks are not looked for; a small
-# quarantine, so that tests may watch the memory of workers
+# nginx keeps its memory at the end, so leaks are not looked for
 
 sub sanitizer_options {
     my ($self) = @_;
 
     return (
-        ASAN_OPTIONS => 'detect_leaks=0:quarantine_size_mb=1'
-            . ':thread_local_quarantine_size_kb=64:log_path='
+        ASAN_OPTIONS => 'detect_leaks=0:log_path='
             . $self->path('sanitizer/report'),
         UBSAN_OPTIONS => 'print_stacktrace=1:suppressions='
             . "$self->{top}/t/lib/ubsan.supp",
