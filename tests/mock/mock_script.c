@@ -527,8 +527,6 @@ member_value(action_t *act, const member_t *m, span_t value)
         return 0;
     }
 
-    n = -1;
-
     if (m->type == MEMBER_INT) {
         n = span_int(value);
 
