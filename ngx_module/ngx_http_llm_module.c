@@ -20,6 +20,15 @@
 #include "upstream/ngx_http_llm_provider.h"
 #include "upstream/ngx_http_llm_relay.h"
 
+#if (__GLIBC__)
+#include <malloc.h>
+#endif
+
+
+/* what a worker keeps of its heap between two bursts of requests */
+
+#define NGX_HTTP_LLM_HEAP  (16 * 1024 * 1024)
+
 
 static ngx_int_t ngx_http_llm_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_llm_postconfiguration(ngx_conf_t *cf);
@@ -242,6 +251,20 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     if (mcf == NULL || mcf->gateways == 0) {
         return NGX_OK;
     }
+
+#if (__GLIBC__)
+
+    /*
+     * By default glibc gives the top of the heap back as soon as 128 KB of it
+     * are free, which for a gateway is whenever some 30 requests end together,
+     * and has it faulted in again for the next ones: one page fault per
+     * request was a tenth of its time.
+     */
+
+    (void) mallopt(M_TRIM_THRESHOLD, NGX_HTTP_LLM_HEAP);
+    (void) mallopt(M_MMAP_THRESHOLD, NGX_HTTP_LLM_HEAP / 4);
+
+#endif
 
     if (ngx_http_llm_id_init_process(cycle) != NGX_OK
         || ngx_http_llm_identify_init_process(cycle) != NGX_OK

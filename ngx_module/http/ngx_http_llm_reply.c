@@ -10,9 +10,9 @@
 #include "core/llm_duration.h"
 
 
-/* longest value of the headers that ngx_http_llm_reply_headers() writes */
+/* all that ngx_http_llm_reply_headers() writes: 8 numbers, a duration */
 
-#define NGX_HTTP_LLM_REPLY_TEXT  640
+#define NGX_HTTP_LLM_REPLY_TEXT  256
 
 
 static ngx_int_t ngx_http_llm_reply_headers(ngx_http_request_t *r,
