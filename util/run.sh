@@ -103,11 +103,14 @@ pause() {
 
 
 stop_child() {
+    local left=${3:-0}
+
     alive "$1" || return 0
 
     kill -"$2" "$1" 2>/dev/null
     while alive "$1"; do
-        pause 0.02
+        pause 0.05
+        [ $((left -= 1)) -ne 0 ] || kill -TERM "$1" 2>/dev/null
     done
 }
 
@@ -115,7 +118,7 @@ stop_child() {
 # one after the other: what nginx still has to tell Redis, it can
 
 stop_all() {
-    stop_child "$nginx" "$1"
+    stop_child "$nginx" "$1" 200
     stop_child "$redis" TERM
     stop_child "$mock" TERM
 }
