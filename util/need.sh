@@ -65,9 +65,10 @@ echo "installing: ${missing[*]}" >&2
 # lists may be missing or too old: refresh them only when they do not do
 install() {
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
-        --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}"
+        --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+        "${missing[@]}"
 }
 
-install >&2 2>/dev/null && exit 0
+install >/dev/null 2>&1 && exit 0
 
-$sudo apt-get update -qq >&2 && install >&2
+$sudo apt-get update -qq >&2 && install >/dev/null

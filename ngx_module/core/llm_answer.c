@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/llm_answer.h"
-#include "core/llm_json.h"
+#include "core/llm_json_inline.h"
 
 
 /* where a value stands; the first ones are objects or arrays to look into */
@@ -52,95 +52,85 @@ typedef struct {
     llm_json_t            js;
     llm_answer_t         *an;
 
-    unsigned char         at[LLM_JSON_DEPTH + 1];
-    llm_at_e              next;             /* of the value to come */
-
     unsigned              shape;            /* of the error object */
     unsigned              choices:1;        /* there is one */
     unsigned              finished:1;       /* the choice being read is */
     unsigned              unfinished:1;     /* some choice is not */
     unsigned              data:1;           /* there is an element */
     unsigned              completed:1;
+
+    unsigned char         at[LLM_JSON_DEPTH + 1];
 } llm_answer_scan_t;
 
 
+/* a name that means something, and the next one that it may be instead */
+
 static const struct {
-    unsigned char         in;
-    unsigned char         at;
-    unsigned char         len;
     const char           *name;
+    unsigned char         at;
+    unsigned char         next;
 
 } llm_answer_names[] = {
+    { NULL, LLM_AT_OTHER, 0 },
 
-#define llm_answer_name(in, name, at)  { in, at, sizeof(name) - 1, name }
+    { "usage", LLM_AT_USAGE, 2 },                                    /* 1 */
+    { "error", LLM_AT_ERROR, 0 },                                    /* 2 */
+    { "status", LLM_AT_STATUS, 4 },                                  /* 3 */
+    { "x_groq", LLM_AT_VENDOR, 0 },                                  /* 4 */
+    { "data", LLM_AT_DATA, 0 },                                      /* 5 */
+    { "choices", LLM_AT_CHOICES, 0 },                                /* 6 */
+    { "response", LLM_AT_RESPONSE, 0 },                              /* 7 */
 
-    llm_answer_name(LLM_AT_TOP, "usage", LLM_AT_USAGE),
-    llm_answer_name(LLM_AT_TOP, "choices", LLM_AT_CHOICES),
-    llm_answer_name(LLM_AT_TOP, "data", LLM_AT_DATA),
-    llm_answer_name(LLM_AT_TOP, "error", LLM_AT_ERROR),
-    llm_answer_name(LLM_AT_TOP, "status", LLM_AT_STATUS),
-    llm_answer_name(LLM_AT_TOP, "response", LLM_AT_RESPONSE),
-    llm_answer_name(LLM_AT_TOP, "x_groq", LLM_AT_VENDOR),
+    { "usage", LLM_AT_USAGE, 9 },                                    /* 8 */
+    { "error", LLM_AT_ERROR, 0 },                                    /* 9 */
+    { "status", LLM_AT_STATUS, 0 },                                  /* 10 */
 
-    llm_answer_name(LLM_AT_RESPONSE, "usage", LLM_AT_USAGE),
-    llm_answer_name(LLM_AT_RESPONSE, "error", LLM_AT_ERROR),
-    llm_answer_name(LLM_AT_RESPONSE, "status", LLM_AT_STATUS),
+    { "usage", LLM_AT_USAGE, 0 },                                    /* 11 */
 
-    llm_answer_name(LLM_AT_VENDOR, "usage", LLM_AT_USAGE),
+    { "input_tokens", LLM_AT_PROMPT_TOKENS, 13 },                    /* 12 */
+    { "total_tokens", LLM_AT_TOTAL_TOKENS, 0 },                      /* 13 */
+    { "prompt_tokens", LLM_AT_PROMPT_TOKENS, 15 },                   /* 14 */
+    { "output_tokens", LLM_AT_COMPLETION_TOKENS, 0 },                /* 15 */
+    { "completion_tokens", LLM_AT_COMPLETION_TOKENS, 0 },            /* 16 */
+    { "input_tokens_details", LLM_AT_INPUT_DETAILS, 0 },             /* 17 */
+    { "prompt_tokens_details", LLM_AT_INPUT_DETAILS, 19 },           /* 18 */
+    { "output_tokens_details", LLM_AT_OUTPUT_DETAILS, 0 },           /* 19 */
+    { "completion_tokens_details", LLM_AT_OUTPUT_DETAILS, 0 },       /* 20 */
 
-    llm_answer_name(LLM_AT_USAGE, "prompt_tokens", LLM_AT_PROMPT_TOKENS),
-    llm_answer_name(LLM_AT_USAGE, "input_tokens", LLM_AT_PROMPT_TOKENS),
-    llm_answer_name(LLM_AT_USAGE, "completion_tokens",
-                    LLM_AT_COMPLETION_TOKENS),
-    llm_answer_name(LLM_AT_USAGE, "output_tokens", LLM_AT_COMPLETION_TOKENS),
-    llm_answer_name(LLM_AT_USAGE, "total_tokens", LLM_AT_TOTAL_TOKENS),
-    llm_answer_name(LLM_AT_USAGE, "prompt_tokens_details",
-                    LLM_AT_INPUT_DETAILS),
-    llm_answer_name(LLM_AT_USAGE, "input_tokens_details",
-                    LLM_AT_INPUT_DETAILS),
-    llm_answer_name(LLM_AT_USAGE, "completion_tokens_details",
-                    LLM_AT_OUTPUT_DETAILS),
-    llm_answer_name(LLM_AT_USAGE, "output_tokens_details",
-                    LLM_AT_OUTPUT_DETAILS),
+    { "cached_tokens", LLM_AT_CACHED_TOKENS, 0 },                    /* 21 */
 
-    llm_answer_name(LLM_AT_INPUT_DETAILS, "cached_tokens",
-                    LLM_AT_CACHED_TOKENS),
-    llm_answer_name(LLM_AT_OUTPUT_DETAILS, "reasoning_tokens",
-                    LLM_AT_REASONING_TOKENS),
+    { "reasoning_tokens", LLM_AT_REASONING_TOKENS, 0 },              /* 22 */
 
-    llm_answer_name(LLM_AT_ERROR, "message", LLM_AT_MESSAGE),
-    llm_answer_name(LLM_AT_ERROR, "type", LLM_AT_TYPE),
-    llm_answer_name(LLM_AT_ERROR, "param", LLM_AT_PARAM),
-    llm_answer_name(LLM_AT_ERROR, "code", LLM_AT_CODE),
+    { "type", LLM_AT_TYPE, 24 },                                     /* 23 */
+    { "code", LLM_AT_CODE, 0 },                                      /* 24 */
+    { "param", LLM_AT_PARAM, 0 },                                    /* 25 */
+    { "message", LLM_AT_MESSAGE, 0 },                                /* 26 */
 
-    llm_answer_name(LLM_AT_CHOICE, "finish_reason", LLM_AT_FINISH_REASON)
+    { "finish_reason", LLM_AT_FINISH_REASON, 0 }                     /* 27 */
 };
 
 
-/* the names of a place: from its number here to the one behind */
+#define LLM_ANSWER_NAME  32                 /* all of them are shorter */
 
-static const unsigned char  llm_answer_first[LLM_AT_DATA + 2] = {
-    [LLM_AT_OTHER] = 0,
-    [LLM_AT_TOP] = 0,
-    [LLM_AT_RESPONSE] = 7,
-    [LLM_AT_VENDOR] = 10,
-    [LLM_AT_USAGE] = 11,
-    [LLM_AT_INPUT_DETAILS] = 20,
-    [LLM_AT_OUTPUT_DETAILS] = 21,
-    [LLM_AT_ERROR] = 22,
-    [LLM_AT_CHOICES] = 26,
-    [LLM_AT_CHOICE] = 26,
-    [LLM_AT_DATA] = 27,
-    [LLM_AT_DATA + 1] = 27
+/* by the place and the length of a name: the first that it may be */
+
+static const unsigned char
+    llm_answer_first[LLM_AT_DATA + 1][LLM_ANSWER_NAME] =
+{
+    [LLM_AT_TOP] = { [4] = 5, [5] = 1, [6] = 3, [7] = 6, [8] = 7 },
+    [LLM_AT_RESPONSE] = { [5] = 8, [6] = 10 },
+    [LLM_AT_VENDOR] = { [5] = 11 },
+    [LLM_AT_USAGE] = { [12] = 12, [13] = 14, [17] = 16, [20] = 17, [21] = 18,
+                       [25] = 20 },
+    [LLM_AT_INPUT_DETAILS] = { [13] = 21 },
+    [LLM_AT_OUTPUT_DETAILS] = { [16] = 22 },
+    [LLM_AT_ERROR] = { [4] = 23, [5] = 25, [7] = 26 },
+    [LLM_AT_CHOICE] = { [13] = 27 }
 };
-
-_Static_assert(sizeof(llm_answer_names) / sizeof(llm_answer_names[0]) == 27,
-               "llm_answer_first does not fit");
 
 
 static void llm_answer_reset(llm_answer_t *an);
-static llm_at_e llm_answer_find(llm_answer_scan_t *sc);
-static void llm_answer_open(llm_answer_scan_t *sc, llm_at_e at,
+static llm_at_e llm_answer_open(llm_answer_scan_t *sc, llm_at_e at,
     llm_json_token_e token);
 static void llm_answer_value(llm_answer_scan_t *sc, llm_at_e at,
     llm_json_token_e token);
@@ -151,16 +141,41 @@ static void llm_answer_error(llm_answer_scan_t *sc, llm_at_e at,
 static int llm_answer_complete(llm_answer_scan_t *sc, llm_endpoint_e endpoint);
 
 
+static inline llm_at_e
+llm_answer_find(llm_answer_scan_t *sc)
+{
+    unsigned  i, in;
+
+    in = sc->at[sc->js.depth];
+
+    if (sc->js.size >= LLM_ANSWER_NAME) {
+        return LLM_AT_OTHER;
+    }
+
+    i = llm_answer_first[in][sc->js.size];
+
+    for ( /* void */ ; i != 0; i = llm_answer_names[i].next) {
+
+        if (llm_json_same(&sc->js, llm_answer_names[i].name, sc->js.size)) {
+            return llm_answer_names[i].at;
+        }
+    }
+
+    return LLM_AT_OTHER;
+}
+
+
 void
 llm_answer_scan(llm_answer_t *an, llm_endpoint_e endpoint,
     unsigned char *body, size_t len)
 {
+    unsigned           open;
     llm_at_e           at, in;
     llm_json_t        *js;
     llm_json_token_e   token;
     llm_answer_scan_t  sc;
 
-    memset(&sc, 0, sizeof(llm_answer_scan_t));
+    memset(&sc, 0, offsetof(llm_answer_scan_t, at));
 
     sc.an = an;
     js = &sc.js;
@@ -172,16 +187,23 @@ llm_answer_scan(llm_answer_t *an, llm_endpoint_e endpoint,
         return;
     }
 
+    sc.at[0] = LLM_AT_OTHER;
     sc.at[1] = LLM_AT_TOP;
 
     for ( ;; ) {
-        token = llm_json_next(js);
+        token = llm_json_token(js);
+        at = LLM_AT_OTHER;
+
+        if (token == LLM_JSON_NAME) {
+            at = llm_answer_find(&sc);
+            token = llm_json_common(js, js->pos);
+
+            if (at == LLM_AT_OTHER && token >= LLM_JSON_STRING) {
+                continue;
+            }
+        }
 
         switch (token) {
-
-        case LLM_JSON_NAME:
-            sc.next = llm_answer_find(&sc);
-            continue;
 
         case LLM_JSON_OBJECT_END:
 
@@ -208,9 +230,8 @@ llm_answer_scan(llm_answer_t *an, llm_endpoint_e endpoint,
             break;
         }
 
-        at = sc.next;
-        in = sc.at[js->depth
-                   - (token == LLM_JSON_OBJECT || token == LLM_JSON_ARRAY)];
+        open = (token == LLM_JSON_OBJECT || token == LLM_JSON_ARRAY);
+        in = sc.at[js->depth - open];
 
         if (in == LLM_AT_CHOICES) {
             at = LLM_AT_CHOICE;
@@ -219,12 +240,13 @@ llm_answer_scan(llm_answer_t *an, llm_endpoint_e endpoint,
             sc.data = 1;
         }
 
-        sc.next = LLM_AT_OTHER;
-
         llm_answer_value(&sc, at, token);
 
-        if (token == LLM_JSON_OBJECT || token == LLM_JSON_ARRAY) {
-            llm_answer_open(&sc, at, token);
+        if (open && llm_answer_open(&sc, at, token) == LLM_AT_OTHER
+            && llm_json_skip(js) == LLM_JSON_ERROR)
+        {
+            llm_answer_reset(an);
+            return;
         }
     }
 }
@@ -243,30 +265,9 @@ llm_answer_reset(llm_answer_t *an)
 }
 
 
-static llm_at_e
-llm_answer_find(llm_answer_scan_t *sc)
-{
-    unsigned  i;
-    llm_at_e  in;
-
-    in = sc->at[sc->js.depth];
-
-    for (i = llm_answer_first[in]; i < llm_answer_first[in + 1]; i++) {
-
-        if (llm_answer_names[i].len == sc->js.size
-            && llm_json_is(&sc->js, llm_answer_names[i].name, sc->js.size))
-        {
-            return llm_answer_names[i].at;
-        }
-    }
-
-    return LLM_AT_OTHER;
-}
-
-
 /* what the names inside mean */
 
-static void
+static llm_at_e
 llm_answer_open(llm_answer_scan_t *sc, llm_at_e at, llm_json_token_e token)
 {
     int  array;
@@ -278,6 +279,8 @@ llm_answer_open(llm_answer_scan_t *sc, llm_at_e at, llm_json_token_e token)
     }
 
     sc->at[sc->js.depth] = (unsigned char) at;
+
+    return at;
 }
 
 

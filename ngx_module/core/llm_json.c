@@ -6,27 +6,12 @@
 
 #include <string.h>
 
-#include "core/llm_json_private.h"
-
-
-/* what may come next */
-
-enum {
-    LLM_JSON_VALUE = 0,
-    LLM_JSON_FIRST_VALUE,                   /* or the end of the array */
-    LLM_JSON_FIRST_NAME,                    /* or the end of the object */
-    LLM_JSON_AFTER,                         /* a comma or an end */
-    LLM_JSON_FAILED
-};
+#include "core/llm_json_inline.h"
 
 
 #define llm_json_digit(p, last)  ((p) < (last) && (unsigned) (*(p) - '0') < 10)
 
 
-static llm_json_token_e llm_json_value(llm_json_t *js,
-    const unsigned char *p);
-static llm_json_token_e llm_json_name(llm_json_t *js,
-    const unsigned char *p);
 static llm_json_token_e llm_json_open(llm_json_t *js, const unsigned char *p,
     int object);
 static llm_json_token_e llm_json_close(llm_json_t *js,
@@ -37,19 +22,6 @@ static llm_json_token_e llm_json_literal(llm_json_t *js,
     const unsigned char *p, const char *word, llm_json_token_e token);
 static llm_json_token_e llm_json_error(llm_json_t *js,
     const unsigned char *p, const char *error);
-
-
-static inline const unsigned char *
-llm_json_space(const unsigned char *p, const unsigned char *last)
-{
-    while (p < last && *p <= ' '
-           && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
-    {
-        p++;
-    }
-
-    return p;
-}
 
 
 void
@@ -65,6 +37,34 @@ llm_json_init(llm_json_t *js, const unsigned char *text, size_t len)
 
 llm_json_token_e
 llm_json_next(llm_json_t *js)
+{
+    return llm_json_token(js);
+}
+
+
+llm_json_token_e
+llm_json_skip(llm_json_t *js)
+{
+    unsigned          depth;
+    llm_json_token_e  token;
+
+    depth = js->depth;
+
+    do {
+        token = llm_json_token(js);
+
+        if (token == LLM_JSON_NAME) {
+            token = llm_json_common(js, js->pos);
+        }
+
+    } while (js->depth >= depth && token != LLM_JSON_ERROR);
+
+    return token;
+}
+
+
+llm_json_token_e
+llm_json_any(llm_json_t *js)
 {
     const unsigned char  *p;
 
@@ -115,7 +115,7 @@ llm_json_next(llm_json_t *js)
 }
 
 
-static llm_json_token_e
+llm_json_token_e
 llm_json_value(llm_json_t *js, const unsigned char *p)
 {
     if (p == js->last) {
@@ -127,7 +127,7 @@ llm_json_value(llm_json_t *js, const unsigned char *p)
     case '"':
         js->start = p;
 
-        p = llm_json_quoted(js, p + 1);
+        p = llm_json_string(js, p + 1, p + 1);
         if (p == NULL) {
             js->state = LLM_JSON_FAILED;
             return LLM_JSON_ERROR;
@@ -175,7 +175,7 @@ llm_json_value(llm_json_t *js, const unsigned char *p)
 }
 
 
-static llm_json_token_e
+llm_json_token_e
 llm_json_name(llm_json_t *js, const unsigned char *p)
 {
     if (p == js->last) {
@@ -188,7 +188,7 @@ llm_json_name(llm_json_t *js, const unsigned char *p)
 
     js->start = p;
 
-    p = llm_json_quoted(js, p + 1);
+    p = llm_json_string(js, p + 1, p + 1);
     if (p == NULL) {
         js->state = LLM_JSON_FAILED;
         return LLM_JSON_ERROR;
@@ -391,7 +391,20 @@ llm_json_integer(const llm_json_t *js, int64_t *value)
     minus = (*p == '-');
     n = 0;
 
-    for (p += minus; p < js->end; p++) {
+    p += minus;
+
+    if (js->end - p <= 18) {                        /* fits in any case */
+
+        for ( /* void */ ; p < js->end; p++) {
+            n = n * 10 + (*p - '0');
+        }
+
+        *value = minus ? -n : n;
+
+        return LLM_OK;
+    }
+
+    for ( /* void */ ; p < js->end; p++) {
         digit = *p - '0';
 
         if (__builtin_mul_overflow(n, (int64_t) 10, &n)

@@ -54,6 +54,9 @@ void llm_json_init(llm_json_t *js, const unsigned char *text, size_t len);
 
 llm_json_token_e llm_json_next(llm_json_t *js);
 
+/* goes on to the end of the innermost open object or array, and gives it */
+llm_json_token_e llm_json_skip(llm_json_t *js);
+
 
 /*
  * For strings and names: the decoded bytes, which lie in the text itself if

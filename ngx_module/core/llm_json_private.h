@@ -2,7 +2,7 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * Between the two files of the JSON scanner.
+ * Between the files of the JSON scanner.
  */
 
 
@@ -18,6 +18,23 @@
 #endif
 
 
+/* what may come next */
+
+enum {
+    LLM_JSON_VALUE = 0,
+    LLM_JSON_FIRST_VALUE,                   /* or the end of the array */
+    LLM_JSON_FIRST_NAME,                    /* or the end of the object */
+    LLM_JSON_AFTER,                         /* a comma or an end */
+    LLM_JSON_FAILED
+};
+
+
+/* any next token, a value, or a name: exact for every spelling and error */
+
+llm_json_token_e llm_json_any(llm_json_t *js);
+llm_json_token_e llm_json_value(llm_json_t *js, const unsigned char *p);
+llm_json_token_e llm_json_name(llm_json_t *js, const unsigned char *p);
+
 /*
  * The inside of a string from "start" on, known to be plain before p: where
  * its closing quote is, or NULL with "error" and "pos" set.  Sets "size" and
@@ -29,62 +46,58 @@ const unsigned char *llm_json_string(llm_json_t *js,
 
 #if (LLM_JSON_SSE2)
 
-/* not zero: a quote, a backslash, a control character or no ASCII */
-
-static inline __m128i
-llm_json_odd(__m128i v)
-{
-    __m128i  odd;
-
-    odd = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
-                       _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
-
-    /* bytes are signed here: what is no ASCII is less, too */
-
-    return _mm_or_si128(odd, _mm_cmplt_epi8(v, _mm_set1_epi8(0x20)));
-}
-
-
 static inline __m128i
 llm_json_load(const unsigned char *p)
 {
     return _mm_loadu_si128((const __m128i *) (const void *) p);
 }
 
+
+/* not a quote, a backslash, a control character or anything but ASCII */
+
+static inline __m128i
+llm_json_plain(__m128i v)
+{
+    __m128i  high;
+
+    /*
+     * The one bit makes the quote a space and the space a quote; bytes are
+     * signed here, so that what is no ASCII is less than either.
+     */
+
+    high = _mm_cmpgt_epi8(_mm_xor_si128(v, _mm_set1_epi8('"' ^ ' ')),
+                          _mm_set1_epi8(' '));
+
+    return _mm_andnot_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('\\')), high);
+}
+
+
+/* which of the 32 bytes at p are not, one bit for each */
+
+static inline uint32_t
+llm_json_mask(const unsigned char *p)
+{
+    uint32_t  low, high;
+
+    low = (uint32_t) _mm_movemask_epi8(llm_json_plain(llm_json_load(p)));
+    high = (uint32_t) _mm_movemask_epi8(llm_json_plain(llm_json_load(p + 16)));
+
+    return ~(low | high << 16);
+}
+
 #endif
 
-
-/* the same for names and other short strings, without a call */
 
 static inline const unsigned char *
-llm_json_quoted(llm_json_t *js, const unsigned char *p)
+llm_json_space(const unsigned char *p, const unsigned char *last)
 {
-#if (LLM_JSON_SSE2)
-
-    unsigned              n, mask;
-    const unsigned char  *start;
-
-    start = p;
-
-    if (js->last - p >= 16) {
-        mask = (unsigned) _mm_movemask_epi8(llm_json_odd(llm_json_load(p)));
-        n = mask != 0 ? (unsigned) __builtin_ctz(mask) : 16;
-        p += n;
-
-        if (n < 16 && *p == '"') {
-            js->size = n;
-            js->escaped = 0;
-            return p;
-        }
+    while (p < last && *p <= ' '
+           && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
+    {
+        p++;
     }
 
-    return llm_json_string(js, start, p);
-
-#else
-
-    return llm_json_string(js, p, p);
-
-#endif
+    return p;
 }
 
 

@@ -32,6 +32,8 @@ static const unsigned char  llm_json_hex[256] = {
 };
 
 
+static const unsigned char *llm_json_rare(llm_json_t *js,
+    const unsigned char *p);
 static inline const unsigned char *llm_json_escape(llm_json_t *js,
     const unsigned char *p);
 static const unsigned char *llm_json_unicode(llm_json_t *js,
@@ -44,38 +46,50 @@ static const unsigned char *llm_json_fault(llm_json_t *js,
 
 
 /*
- * The first byte that is a quote, a backslash, a control character or not
- * ASCII, or "last".  No load goes beyond "last".
+ * Where the next bytes are that need a look: a quote, a backslash, a control
+ * character, not ASCII.  Passes by the blocks without any; a bit is set for
+ * each in the block at *p, which ends at *next.  0: there is none to "last".
  */
 
-static inline const unsigned char *
-llm_json_plain(const unsigned char *p, const unsigned char *last)
+static inline uint32_t
+llm_json_stops(const llm_json_t *js, const unsigned char **p,
+    const unsigned char **next)
 {
+    const unsigned char  *s, *last;
+
+    s = *p;
+    last = js->last;
+
 #if (LLM_JSON_SSE2)
 
-    unsigned  mask;
-    __m128i   low, high;
+    uint32_t  mask;
 
-    while (last - p >= 32) {
-        low = llm_json_odd(llm_json_load(p));
-        high = llm_json_odd(llm_json_load(p + 16));
+    for ( /* void */ ; last - s >= 32; s += 32) {
+        mask = llm_json_mask(s);
 
-        if (_mm_movemask_epi8(_mm_or_si128(low, high)) != 0) {
-            mask = (unsigned) _mm_movemask_epi8(low)
-                   | (unsigned) _mm_movemask_epi8(high) << 16;
-
-            return p + __builtin_ctz(mask);
+        if (mask != 0) {
+            *p = s;
+            *next = s + 32;
+            return mask;
         }
+    }
 
-        p += 32;
+    if (last - js->text >= 32) {
+
+        /* the last 32 bytes of the text, without those that were looked at */
+
+        *p = s;
+        *next = last;
+
+        return s == last ? 0 : llm_json_mask(last - 32) >> (32 - (last - s));
     }
 
 #else
 
     uint64_t  v, quote, slash;
 
-    while (last - p >= 8) {
-        memcpy(&v, p, 8);
+    while (last - s >= 8) {
+        memcpy(&v, s, 8);
 
         quote = v ^ (LLM_JSON_ONES * '"');
         slash = v ^ (LLM_JSON_ONES * '\\');
@@ -91,16 +105,19 @@ llm_json_plain(const unsigned char *p, const unsigned char *last)
             break;
         }
 
-        p += 8;
+        s += 8;
     }
 
 #endif
 
-    while (p < last && *p >= 0x20 && *p < 0x80 && *p != '"' && *p != '\\') {
-        p++;
+    while (s < last && *s >= 0x20 && *s < 0x80 && *s != '"' && *s != '\\') {
+        s++;
     }
 
-    return p;
+    *p = s;
+    *next = s + 1;
+
+    return s < last;
 }
 
 
@@ -108,50 +125,92 @@ const unsigned char *
 llm_json_string(llm_json_t *js, const unsigned char *start,
     const unsigned char *p)
 {
-    const unsigned char  *next;
+    size_t                saved;
+    unsigned              n;
+    uint64_t              mask;
+    const unsigned char  *block, *next, *last;
 
     js->escaped = 0;
     js->size = 0;
 
+    last = js->last;
+    saved = 0;
+
     for ( ;; ) {
-        p = llm_json_plain(p, js->last);
+        mask = llm_json_stops(js, &p, &next);
 
-        if (p == js->last) {
-            return llm_json_fault(js, p, "it ends before it is complete");
+        if (mask == 0) {
+            return llm_json_fault(js, last, "it ends before it is complete");
         }
 
-        if (*p == '"') {
-            /* "size" holds, so far, what decoding will save */
-            js->size = (size_t) (p - start) - js->size;
-            return p;
-        }
-
-        if (*p == '\\') {
-
-            do {
-                p = llm_json_escape(js, p);
-                if (p == NULL) {
-                    return NULL;
-                }
-            } while (p < js->last && *p == '\\');
-
-            continue;
-        }
-
-        if (*p < 0x20) {
-            return llm_json_fault(js, p,
-                             "a control character in a string is not escaped");
-        }
+        block = p;
 
         do {
-            next = llm_json_utf8(p, js->last);
-            if (next == NULL) {
-                return llm_json_fault(js, p, "a string is not valid UTF-8");
+            n = (unsigned) __builtin_ctzll(mask);
+            p = block + n;
+
+            if (*p == '"') {
+                /* "size" holds, so far, what decoding will save */
+                js->size = (size_t) (p - start) - js->size - saved;
+                js->escaped |= (saved != 0);
+                return p;
             }
 
-            p = next;
-        } while (p < js->last && *p >= 0x80);
+            if (*p != '\\' || p + 1 == last || llm_json_escapes[p[1]] == 0) {
+                next = llm_json_rare(js, p);
+                p = next;
+                break;
+            }
+
+            /* the rest of the block need not be looked at again */
+
+            saved++;
+            p += 2;
+            block = p;
+            mask >>= n + 2;
+
+        } while (mask != 0);
+
+        if (next == NULL) {
+            return NULL;
+        }
+
+        p = p > next ? p : next;
     }
+}
+
+
+/* at a byte that is neither plain nor a quote: behind all such ones */
+
+static const unsigned char *
+llm_json_rare(llm_json_t *js, const unsigned char *p)
+{
+    const unsigned char  *next;
+
+    if (*p == '\\') {
+
+        do {
+            p = llm_json_escape(js, p);
+        } while (p != NULL && p < js->last && *p == '\\');
+
+        return p;
+    }
+
+    if (*p < 0x20) {
+        return llm_json_fault(js, p,
+                             "a control character in a string is not escaped");
+    }
+
+    do {
+        next = llm_json_utf8(p, js->last);
+        if (next == NULL) {
+            return llm_json_fault(js, p, "a string is not valid UTF-8");
+        }
+
+        p = next;
+    } while (p < js->last && *p >= 0x80);
+
+    return p;
 }
 
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/llm_json_inline.h"
 #include "core/llm_request_private.h"
 
 
@@ -76,16 +77,18 @@ llm_request_scan(llm_request_scan_t *sc)
         return LLM_ERROR;
     }
 
-    for ( ;; token = llm_json_next(js)) {
+    for ( ;; token = llm_json_token(js)) {
 
-        switch (token) {
+        if (token == LLM_JSON_NAME) {
 
-        case LLM_JSON_NAME:
             if (llm_request_name(sc) != LLM_OK) {
                 return LLM_ERROR;
             }
 
-            break;
+            token = llm_json_common(js, js->pos);
+        }
+
+        switch (token) {
 
         case LLM_JSON_OBJECT:
             sc->base[js->depth] = sc->members->n;

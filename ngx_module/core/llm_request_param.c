@@ -245,6 +245,12 @@ llm_request_model(llm_request_scan_t *sc)
         return;
     }
 
+    /* only an escape can have put one of the others there */
+
+    if (!js->escaped && memchr(model->data, 0x7f, model->len) == NULL) {
+        return;
+    }
+
     for (i = 0; i < model->len; i++) {
 
         if (model->data[i] < 0x20 || model->data[i] == 0x7f) {
@@ -287,7 +293,7 @@ llm_request_number(llm_request_scan_t *sc, const char *name)
     }
 
     if (llm_json_integer(js, &n) != LLM_OK || n > INT32_MAX
-        || n < (sc->param == LLM_PARAM_N)
+        || n < (sc->param == LLM_PARAM_N ? 1 : 0)
         || (sc->param == LLM_PARAM_N && n > LLM_REQUEST_CHOICES))
     {
         llm_request_bad(sc, "invalid_value", name,
