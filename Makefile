@@ -31,7 +31,8 @@ CORE_FUZZ = $(CORE:ngx_module/core/%.c=$(BUILD)/core-fuzz/%.o)
 .SUFFIXES:
 
 .PHONY: all help module tools run test test-unit test-t test-clients check \
-        check-style check-analyze check-unit check-fuzz check-t bench \
+        check-style check-analyze check-nodebug check-unit check-fuzz \
+        check-t bench \
         install deb clean need-build need-run need-test need-check
 
 all: module
@@ -115,10 +116,11 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/core/libcore.a $(UNIT_H) \
 	    $(BUILD)/core/libcore.a -lcmocka -ljansson -lcrypto -lm
 
 
-#: make check         style, static analysis, the tests under sanitizers,
-#:                    short fuzz runs; alone: check-style, check-analyze,
-#:                    check-unit, check-fuzz, check-t
-check: check-style check-analyze check-unit check-fuzz check-t
+#: make check         style, static analysis, a build without debug logs, the
+#:                    tests under sanitizers, short fuzz runs; alone:
+#:                    check-style, check-analyze, check-nodebug, check-unit,
+#:                    check-fuzz, check-t
+check: check-style check-analyze check-nodebug check-unit check-fuzz check-t
 
 need-check:
 	@util/need.sh build test check
@@ -129,6 +131,10 @@ check-style:
 
 check-analyze: need-check
 	@util/check-analyze.sh $(BUILD)/analyze
+
+# what only a debug log uses is a warning in an nginx without --with-debug
+check-nodebug: need-build
+	@CC="$(CC) -DNGX_DEBUG=0" util/build-module.sh $(BUILD)/nodebug
 
 check-unit: need-check $(UNIT:%=$(BUILD)/unit-san/%)
 	@TEST_UNIT_DIR=$(BUILD)/unit-san util/test.pl unit

@@ -37,7 +37,6 @@ ngx_http_llm_relay_init(void)
 static ngx_int_t
 ngx_http_llm_relay_header_filter(ngx_http_request_t *r)
 {
-    off_t                    len;
     ngx_str_t               *type;
     ngx_http_llm_attempt_t  *at;
 
@@ -54,7 +53,6 @@ ngx_http_llm_relay_header_filter(ngx_http_request_t *r)
     at->asked = ngx_http_llm_relay_asked(r);
 
     type = &r->headers_out.content_type;
-    len = r->headers_out.content_length_n;
 
     if (at->status != NGX_HTTP_OK) {
         at->hold_max = NGX_HTTP_LLM_HOLD_ERROR;
@@ -74,7 +72,8 @@ ngx_http_llm_relay_header_filter(ngx_http_request_t *r)
 
     ngx_log_debug4(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
                    "llm relay status:%ui type:\"%V\" length:%O relay:%d",
-                   at->status, type, len, at->relay);
+                   at->status, type, r->headers_out.content_length_n,
+                   at->relay);
 
     return NGX_OK;
 }
