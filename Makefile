@@ -33,7 +33,8 @@ CORE_FUZZ = $(CORE:ngx_module/core/%.c=$(BUILD)/core-fuzz/%.o)
 .PHONY: all help module tools run test test-unit test-t test-clients check \
         check-style check-analyze check-nodebug check-unit check-fuzz \
         check-t bench \
-        install deb clean need-build need-run need-test need-check
+        install deb clean need-build need-run need-test need-check \
+        need-bench
 
 all: module
 
@@ -187,8 +188,11 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/core-fuzz/libcore.a \
 
 #: make bench         measures against plain nginx and peers, writes
 #:                    bench/results/
-bench: module $(TOOLS)
+bench: need-bench module $(TOOLS)
 	@bench/run
+
+need-bench:
+	@util/need.sh build bench
 
 
 #: make install       into the installed nginx; DESTDIR is respected

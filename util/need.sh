@@ -13,6 +13,7 @@ declare -A packages=(
     [test]="perl procps libcmocka-dev libjansson-dev redis-server nginx curl"
     [check]="cppcheck clang libclang-rt-dev dpkg-dev libpcre2-dev zlib1g-dev
              libssl-dev"
+    [bench]="python3 valgrind strace redis-server util-linux procps"
     [deb]="dpkg-dev"
 )
 
