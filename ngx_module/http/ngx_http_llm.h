@@ -151,7 +151,6 @@ struct ngx_http_llm_ctx_s {
     ngx_str_t                   model;           /* as asked for */
 
     /* identify */
-    ngx_http_llm_policy_t      *policy;          /* reference */
     const llm_key_t            *key;
 
     /* limits */

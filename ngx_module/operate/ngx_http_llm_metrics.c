@@ -7,7 +7,6 @@
 #include "operate/ngx_http_llm_metrics.h"
 #include "http/ngx_http_llm_reply.h"
 #include "state/ngx_http_llm_redis.h"
-#include "state/ngx_http_llm_wake.h"
 #include "state/ngx_http_llm_zone.h"
 
 #include "core/llm_prometheus.h"
@@ -234,13 +233,9 @@ ngx_http_llm_metrics_slots(llm_prometheus_t *pm, ngx_http_llm_zone_t *zone)
     llm_owners_t       wake;
     llm_ledger_stat_t  st;
 
-    ngx_memzero(&wake, sizeof(llm_owners_t));
-
     ngx_http_llm_zone_lock(zone, &wake);
     llm_ledger_stat(zone->sh->ledger, &st);
-    ngx_http_llm_zone_unlock(zone);
-
-    ngx_http_llm_wake(&wake);
+    ngx_http_llm_zone_unlock(zone, &wake);
 
     ngx_http_llm_metrics_gauge(pm, "llm_slots_in_use",
                                "Requests that hold a slot.", st.held);

@@ -114,7 +114,6 @@ ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx)
     cln->data = policy;
 
     policy->refs++;
-    ctx->policy = policy;
 
     if (!ctx->key->enabled) {
         return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_FORBIDDEN,

@@ -60,15 +60,13 @@ ngx_http_llm_limit_take(ngx_http_llm_ctx_t *ctx)
     ngx_http_llm_zone_t  *zone;
 
     zone = ngx_http_llm_limit_zone;
-    ngx_memzero(&wake, sizeof(llm_owners_t));
 
     ngx_http_llm_zone_lock(zone, &wake);
 
     rc = llm_ledger_take(zone->sh->ledger, &ctx->limits, ngx_current_msec,
                          &ctx->reading);
 
-    ngx_http_llm_zone_unlock(zone);
-    ngx_http_llm_wake(&wake);
+    ngx_http_llm_zone_unlock(zone, &wake);
 
     ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                    "llm take request: %i, remaining:%uL wait:%L", rc,
@@ -101,14 +99,12 @@ ngx_http_llm_limit_untake(ngx_http_llm_ctx_t *ctx)
 
     ctx->taken = 0;
     zone = ngx_http_llm_limit_zone;
-    ngx_memzero(&wake, sizeof(llm_owners_t));
 
     ngx_http_llm_zone_lock(zone, &wake);
 
     llm_ledger_untake(zone->sh->ledger, &ctx->limits, ngx_current_msec);
 
-    ngx_http_llm_zone_unlock(zone);
-    ngx_http_llm_wake(&wake);
+    ngx_http_llm_zone_unlock(zone, &wake);
 }
 
 
@@ -171,7 +167,6 @@ ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx)
 
     zone = ngx_http_llm_limit_zone;
     terms = &ctx->key->terms;
-    ngx_memzero(&wake, sizeof(llm_owners_t));
 
     ngx_http_llm_zone_lock(zone, &wake);
 
@@ -180,8 +175,7 @@ ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx)
                           terms->queue_size, ngx_current_msec, &ctx->ticket,
                           &rd);
 
-    ngx_http_llm_zone_unlock(zone);
-    ngx_http_llm_wake(&wake);
+    ngx_http_llm_zone_unlock(zone, &wake);
 
     ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                    "llm enter: %i ticket:%uL", rc, ctx->ticket);
@@ -230,7 +224,6 @@ ngx_http_llm_limit_granted(void)
     ngx_http_llm_zone_t  *zone;
 
     zone = ngx_http_llm_limit_zone;
-    ngx_memzero(&wake, sizeof(llm_owners_t));
 
     n = 0;
 
@@ -252,8 +245,7 @@ ngx_http_llm_limit_granted(void)
         n++;
     }
 
-    ngx_http_llm_zone_unlock(zone);
-    ngx_http_llm_wake(&wake);
+    ngx_http_llm_zone_unlock(zone, &wake);
 
     ngx_log_debug1(NGX_LOG_DEBUG_EVENT, ngx_cycle->log, 0,
                    "llm granted: %ui", n);
@@ -271,7 +263,6 @@ ngx_http_llm_limit_leave(ngx_http_llm_ctx_t *ctx)
     }
 
     zone = ngx_http_llm_limit_zone;
-    ngx_memzero(&wake, sizeof(llm_owners_t));
 
     if (ctx->waiting) {
         ctx->waiting = 0;
@@ -282,11 +273,9 @@ ngx_http_llm_limit_leave(ngx_http_llm_ctx_t *ctx)
 
     llm_ledger_leave(zone->sh->ledger, ctx->ticket, &wake);
 
-    ngx_http_llm_zone_unlock(zone);
+    ngx_http_llm_zone_unlock(zone, &wake);
 
     ctx->ticket = 0;
-
-    ngx_http_llm_wake(&wake);
 }
 
 
@@ -304,7 +293,6 @@ ngx_http_llm_limit_changed(ngx_http_llm_policy_t *policy)
     }
 
     zone = ngx_http_llm_limit_zone;
-    ngx_memzero(&wake, sizeof(llm_owners_t));
 
     ngx_http_llm_zone_lock(zone, &wake);
 
@@ -326,8 +314,7 @@ ngx_http_llm_limit_changed(ngx_http_llm_policy_t *policy)
         }
     }
 
-    ngx_http_llm_zone_unlock(zone);
-    ngx_http_llm_wake(&wake);
+    ngx_http_llm_zone_unlock(zone, &wake);
 }
 
 

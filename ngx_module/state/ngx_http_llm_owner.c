@@ -5,7 +5,6 @@
 
 
 #include "state/ngx_http_llm_owner.h"
-#include "state/ngx_http_llm_wake.h"
 
 #include <ngx_event.h>
 
@@ -33,8 +32,6 @@ ngx_http_llm_owner_init_process(ngx_http_llm_zone_t *zone, ngx_cycle_t *cycle)
 
     ngx_http_llm_owner_reap();
 
-    ngx_memzero(&wake, sizeof(llm_owners_t));
-
     ngx_http_llm_zone_lock(zone, &wake);
 
     for (i = 0; i < LLM_LEDGER_OWNERS; i++) {
@@ -45,8 +42,7 @@ ngx_http_llm_owner_init_process(ngx_http_llm_zone_t *zone, ngx_cycle_t *cycle)
         }
     }
 
-    ngx_http_llm_zone_unlock(zone);
-    ngx_http_llm_wake(&wake);
+    ngx_http_llm_zone_unlock(zone, &wake);
 
     if (i == LLM_LEDGER_OWNERS) {
         ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
@@ -84,15 +80,12 @@ ngx_http_llm_owner_exit_process(void)
         ngx_del_timer(&ngx_http_llm_owner_event);
     }
 
-    ngx_memzero(&wake, sizeof(llm_owners_t));
-
     ngx_http_llm_zone_lock(zone, &wake);
 
     (void) llm_ledger_reap(zone->sh->ledger, ngx_http_llm_owner_self, &wake);
     zone->sh->owner[ngx_http_llm_owner_self] = 0;
 
-    ngx_http_llm_zone_unlock(zone);
-    ngx_http_llm_wake(&wake);
+    ngx_http_llm_zone_unlock(zone, &wake);
 
     ngx_http_llm_owner_self = LLM_LEDGER_OWNERS;
 }
@@ -114,7 +107,6 @@ ngx_http_llm_owner_reap(void)
     ngx_http_llm_zone_t  *zone;
 
     zone = ngx_http_llm_owner_zone;
-    ngx_memzero(&wake, sizeof(llm_owners_t));
 
     for (i = 0; i < LLM_LEDGER_OWNERS; i++) {
 
@@ -139,10 +131,8 @@ ngx_http_llm_owner_reap(void)
                           "worker %P, which is gone", tickets, pid);
         }
 
-        ngx_http_llm_zone_unlock(zone);
+        ngx_http_llm_zone_unlock(zone, &wake);
     }
-
-    ngx_http_llm_wake(&wake);
 }
 
 

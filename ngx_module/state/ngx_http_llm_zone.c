@@ -5,6 +5,7 @@
 
 
 #include "state/ngx_http_llm_zone.h"
+#include "state/ngx_http_llm_wake.h"
 
 
 static ngx_int_t ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data);
@@ -100,6 +101,8 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 void
 ngx_http_llm_zone_lock(ngx_http_llm_zone_t *zone, llm_owners_t *wake)
 {
+    ngx_memzero(wake, sizeof(llm_owners_t));
+
     ngx_shmtx_lock(&zone->shpool->mutex);
 
     if (zone->sh->dirty) {
@@ -119,11 +122,13 @@ ngx_http_llm_zone_lock(ngx_http_llm_zone_t *zone, llm_owners_t *wake)
 
 
 void
-ngx_http_llm_zone_unlock(ngx_http_llm_zone_t *zone)
+ngx_http_llm_zone_unlock(ngx_http_llm_zone_t *zone, llm_owners_t *wake)
 {
     ngx_memory_barrier();
 
     zone->sh->dirty = 0;
 
     ngx_shmtx_unlock(&zone->shpool->mutex);
+
+    ngx_http_llm_wake(wake);
 }

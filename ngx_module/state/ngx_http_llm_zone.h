@@ -45,10 +45,12 @@ ngx_http_llm_zone_t *ngx_http_llm_zone_create(ngx_conf_t *cf,
 /*
  * The zone's own slab mutex: the only lock that the master frees when its
  * holder dies.  Who then enters next finds "dirty" set and derives the
- * ledger anew; waiters that this starts are added to "wake".
+ * ledger anew.  lock() clears "wake", what is done inside adds the owners
+ * whose waiters it started, and unlock() wakes them.
  */
 void ngx_http_llm_zone_lock(ngx_http_llm_zone_t *zone, llm_owners_t *wake);
-void ngx_http_llm_zone_unlock(ngx_http_llm_zone_t *zone);
+void ngx_http_llm_zone_unlock(ngx_http_llm_zone_t *zone,
+    llm_owners_t *wake);
 
 
 #endif /* _NGX_HTTP_LLM_ZONE_H_INCLUDED_ */

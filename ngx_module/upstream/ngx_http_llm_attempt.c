@@ -144,7 +144,6 @@ ngx_http_llm_attempt_reset(ngx_http_llm_attempt_t *at)
     at->error_event = 0;
     at->overflow = 0;
     at->timedout = 0;
-    at->cancelled = 0;
     at->connected = 0;
 
     at->usage.prompt_tokens = -1;
@@ -416,8 +415,6 @@ ngx_http_llm_attempt_cancel(ngx_http_llm_ctx_t *ctx)
 
     ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
                    "llm attempt cancel count:%d", r->main->count);
-
-    at->cancelled = 1;
 
     /* the way ngx_http_upstream_create() does it */
 

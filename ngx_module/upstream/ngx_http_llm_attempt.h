@@ -64,14 +64,13 @@ struct ngx_http_llm_attempt_s {
     unsigned                    error_event:1;
     unsigned                    overflow:1;  /* hold_max was not enough */
     unsigned                    timedout:1;
-    unsigned                    cancelled:1;
     unsigned                    connected:1;
 };
 
 
 /*
- * Starts the attempt at ctx->target.  NGX_OK: ctx->wake-less, the line is
- * resumed by main's write handler when the subrequest has ended.
+ * Starts the attempt at ctx->target.  When its subrequest has ended, core
+ * calls main's write handler, which resumes the line.
  */
 ngx_int_t ngx_http_llm_attempt_start(ngx_http_llm_ctx_t *ctx);
 
