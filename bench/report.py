@@ -8,13 +8,16 @@ import picture
 
 TITLES = {
     'cpu_us': 'CPU µs', 'rps': 'requests/s', 'p50': 'p50 µs',
-    'ttft': 'first event µs',
+    'ttft': 'first event µs', 'commands': 'Redis commands',
 }
 WHAT = {
     'plain': 'plain nginx', 'twin': 'plain nginx, twin (A/A)',
     'ours': 'ngx-llm', 'shipped': 'ngx-llm, with its access log',
     'direct': 'the mock itself', 'hit': 'ngx-llm, cache hit',
     'miss': 'ngx-llm, miss and store',
+    'limits': 'ngx-llm, every limit, in its own memory',
+    'exact': 'ngx-llm, every limit, by Redis, exact',
+    'leased': 'ngx-llm, every limit, by Redis, leased',
 }
 
 
@@ -23,6 +26,8 @@ def number(x):
         return '–'
     if abs(x) >= 100:
         return '%d' % round(x)
+    if abs(x) < 1:
+        return '%.3f' % x
     return '%.1f' % x
 
 

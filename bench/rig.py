@@ -22,6 +22,9 @@ SECRET = 'sk-llm-' + 'bench' * 8
 CONNECTIONS = 8192
 PR_SET_PDEATHSIG = 1
 
+# the kinds of gateway that check every limit
+FULL = ('limits', 'exact', 'leased')
+
 LIBC = ctypes.CDLL(None)
 
 
@@ -180,11 +183,18 @@ class Rig:
 
     # nginx
 
-    def tenants(self):
-        path = os.path.join(self.dir, 'tenants.json')
+    def tenants(self, full):
+        """As shipped, or every limit there is, on key and team alike."""
+        path = os.path.join(self.dir, 'full.json' if full else 'tenants.json')
         if not os.path.exists(path):
             limits = {'requests_per_minute': 1000000000,
                       'concurrency': 5000}
+            if full:
+                limits.update({
+                    'tokens_per_minute': 1000000000000,
+                    'requests_per_day': 1000000000000,
+                    'tokens_per_day': 100000000000000,
+                    'budget': {'usd': 100000000, 'period': 'month'}})
             digest = hashlib.sha256(SECRET.encode()).hexdigest()
             policy = {'teams': {'bench': limits},
                       'keys': {'bench': dict(limits, team='bench',
@@ -193,9 +203,24 @@ class Rig:
                 json.dump(policy, f, indent=2)
         return path
 
+    def redis_for(self, kind):
+        if kind not in ('cache', 'exact', 'leased'):
+            return 'off'
+        return '"%s" limits=%s' % (self.start_redis(),
+                                   'off' if kind == 'cache' else kind)
+
+    def redis_commands(self):
+        """Commands that clients sent to the rig's Redis so far."""
+        said = subprocess.run(
+            ['redis-cli', '-s', self.redis[len('unix:'):], 'info', 'stats'],
+            capture_output=True, text=True, timeout=10).stdout
+        return int(re.search(r'total_commands_processed:(\d+)',
+                             said).group(1))
+
     def config(self, kind, port):
         """plain, ours (no cache), shipped (the same with its access log),
-        cache (ours with Redis)."""
+        cache (ours with Redis), limits, exact, leased (no cache, every
+        limit: alone, or kept by Redis)."""
 
         user = 'user root;' if os.getuid() == 0 else ''
         name = 'bench/plain.conf' if kind == 'plain' else 'config/nginx.conf'
@@ -206,9 +231,9 @@ class Rig:
         values = {
             'USER': user, 'WORKERS': '1', 'CONNECTIONS': str(CONNECTIONS),
             'MODULE': os.path.join(self.build, 'ngx_http_llm_module.so'),
-            'REDIS': '"%s"' % (self.start_redis() if kind == 'cache'
-                               else 'off'),
-            'TENANTS': '"%s"' % self.tenants(), 'KEY': '',
+            'REDIS': self.redis_for(kind),
+            'TENANTS': '"%s"' % self.tenants(kind in FULL), 'KEY': '',
+            'PRICES': '"%s"' % os.path.join(TOP, 'config/prices.json'),
             'UPSTREAM': self.upstream, 'PORT': str(port), 'SCHEME': 'http',
             'BASE': '/v1', 'HOST': self.upstream, 'NAME': 'localhost',
             'ADMIN_PORT': str(free_port()),
@@ -219,7 +244,10 @@ class Rig:
 
         text = re.sub(r'@([A-Z_]+)@', lambda m: values[m.group(1)], text)
 
-        if kind in ('ours', 'cache'):
+        if kind in FULL:
+            text = re.sub(r'llm_cache on [^;]*;', 'llm_cache off;', text)
+
+        if kind not in ('plain', 'shipped'):
             text, n = re.subn(r'\baccess_log logs/\S+ llm;',
                               'access_log off;', text)
             if n != 1:

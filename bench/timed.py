@@ -19,6 +19,8 @@ def sample(rig, gateway, args, per):
     steal = steal_ticks()
     start = time.monotonic()
 
+    asked = rig.redis_commands() if rig.redis else 0
+
     seen = rig.load(gateway, args)
 
     took = time.monotonic() - start
@@ -35,6 +37,9 @@ def sample(rig, gateway, args, per):
         'steal': (steal_ticks() - steal) / os.sysconf('SC_CLK_TCK'),
         'load': os.getloadavg()[0],
     }
+    if rig.redis and gateway.name in ('exact', 'leased'):
+        # the two questions are commands too
+        got['commands'] = (rig.redis_commands() - asked - 1) / seen['ok']
     if seen.get('ttft') and seen['events']:
         got['ttft'] = seen['ttft']['p50']
         got['ttft_max'] = seen['ttft']['max']
@@ -124,6 +129,17 @@ def json_calls(rig, rnd, say, o):
     return result('JSON: 1 KB body, closed loop, 32 connections', rounds,
                   names, ['cpu_us', 'rps', 'p50'], 'cpu_us',
                   'µs of CPU per request')
+
+
+def limits(rig, rnd, say, o):
+    names = ['plain', 'twin', 'limits', 'exact', 'leased']
+    args = ['-c', 32, '-d', o.seconds, '--size', 1024]
+    rounds = paired(rig, rnd, say, names, o.rounds or 15, args,
+                    warm_up=['-c', 32, '-d', 1, '--size', 1024])
+    return result('Limits: requests, tokens, days, money and slots of key '
+                  'and team; alone, by Redis exactly, by Redis in chunks',
+                  rounds, names, ['cpu_us', 'rps', 'p50', 'commands'],
+                  'cpu_us', 'µs of CPU per request')
 
 
 def paced(rig, rnd, say, o):

@@ -6,37 +6,12 @@
 
 #include "ngx_http_llm_conf.h"
 #include "ngx_http_llm_gateway.h"
-#include "policy/ngx_http_llm_tenant.h"
-#include "state/ngx_http_llm_redis.h"
-#include "state/ngx_http_llm_zone.h"
 #include "upstream/ngx_http_llm_relay.h"
-
-
-/* a parameter "name=value" of a directive, and where its value goes */
-
-typedef enum {
-    NGX_HTTP_LLM_ARG_MSEC = 0,
-    NGX_HTTP_LLM_ARG_SEC,
-    NGX_HTTP_LLM_ARG_SIZE,
-    NGX_HTTP_LLM_ARG_NUMBER
-} ngx_http_llm_arg_e;
-
-
-typedef struct {
-    ngx_str_t                   name;
-    ngx_http_llm_arg_e          type;
-    size_t                      offset;
-    ngx_uint_t                  min;
-    ngx_uint_t                  max;
-    const char                 *expected;
-} ngx_http_llm_arg_t;
 
 
 static ngx_int_t ngx_http_llm_error_pages(ngx_conf_t *cf);
 static char *ngx_http_llm_args(ngx_conf_t *cf, ngx_http_llm_arg_t *args,
     void *conf);
-static char *ngx_http_llm_arg(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_llm_arg_t *args, void *conf);
 
 
 #define ngx_http_llm_offset(field)  offsetof(ngx_http_llm_loc_conf_t, field)
@@ -250,104 +225,6 @@ ngx_http_llm_error_pages(ngx_conf_t *cf)
 
 
 char *
-ngx_http_llm_zone_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_llm_main_conf_t *mcf = conf;
-
-    ssize_t     size;
-    ngx_str_t  *value;
-
-    if (mcf->zone) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    size = ngx_parse_size(&value[2]);
-
-    if (size < NGX_HTTP_LLM_ZONE_MIN) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "size \"%V\" of llm_zone \"%V\": expected at least "
-                           "512k", &value[2], &value[1]);
-        return NGX_CONF_ERROR;
-    }
-
-    mcf->zone = ngx_http_llm_zone_create(cf, &value[1], size,
-                                         &ngx_http_llm_module);
-
-    return mcf->zone ? NGX_CONF_OK : NGX_CONF_ERROR;
-}
-
-
-char *
-ngx_http_llm_redis_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_llm_main_conf_t *mcf = conf;
-
-    ngx_int_t   n;
-    ngx_str_t  *value, timeout;
-
-    if (mcf->redis_set) {
-        return "is duplicate";
-    }
-
-    mcf->redis_set = 1;
-    value = cf->args->elts;
-
-    if (ngx_strcmp(value[1].data, "off") == 0) {
-        return cf->args->nelts == 2 ? NGX_CONF_OK
-                                    : "takes no parameter behind \"off\"";
-    }
-
-    mcf->redis = ngx_http_llm_redis_create(cf, &value[1]);
-    if (mcf->redis == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (cf->args->nelts == 2) {
-        return NGX_CONF_OK;
-    }
-
-    timeout.data = value[2].data + sizeof("timeout=") - 1;
-    timeout.len = value[2].len - (sizeof("timeout=") - 1);
-
-    n = value[2].len > sizeof("timeout=") - 1
-        && ngx_strncmp(value[2].data, "timeout=", sizeof("timeout=") - 1) == 0
-        ? ngx_parse_time(&timeout, 0) : NGX_ERROR;
-
-    if (n < 1 || n > 10000) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\": expected timeout= with "
-                           "a time from 1ms to 10s", &value[2]);
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_http_llm_redis_options(mcf->redis)->timeout = n;
-
-    return NGX_CONF_OK;
-}
-
-
-char *
-ngx_http_llm_tenants_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_llm_main_conf_t *mcf = conf;
-
-    ngx_str_t  *value;
-
-    if (mcf->tenants) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    mcf->tenants = ngx_http_llm_tenants_create(cf, &value[1]);
-
-    return mcf->tenants ? NGX_CONF_OK : NGX_CONF_ERROR;
-}
-
-
-char *
 ngx_http_llm_gateway_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_loc_conf_t *llcf = conf;
@@ -480,7 +357,7 @@ ngx_http_llm_args(ngx_conf_t *cf, ngx_http_llm_arg_t *args, void *conf)
 }
 
 
-static char *
+char *
 ngx_http_llm_arg(ngx_conf_t *cf, ngx_str_t *value, ngx_http_llm_arg_t *args,
     void *conf)
 {

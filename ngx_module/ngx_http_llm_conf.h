@@ -13,6 +13,30 @@
 #include "http/ngx_http_llm.h"
 
 
+/* a parameter "name=value" of a directive, and where its value goes */
+
+typedef enum {
+    NGX_HTTP_LLM_ARG_MSEC = 0,
+    NGX_HTTP_LLM_ARG_SEC,
+    NGX_HTTP_LLM_ARG_SIZE,
+    NGX_HTTP_LLM_ARG_NUMBER
+} ngx_http_llm_arg_e;
+
+
+typedef struct {
+    ngx_str_t                   name;
+    ngx_http_llm_arg_e          type;
+    size_t                      offset;
+    ngx_uint_t                  min;
+    ngx_uint_t                  max;
+    const char                 *expected;
+} ngx_http_llm_arg_t;
+
+
+/* one parameter, by the table; the table ends with a null string */
+char *ngx_http_llm_arg(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_llm_arg_t *args, void *conf);
+
 void *ngx_http_llm_create_main_conf(ngx_conf_t *cf);
 void *ngx_http_llm_create_srv_conf(ngx_conf_t *cf);
 void *ngx_http_llm_create_loc_conf(ngx_conf_t *cf);
@@ -22,6 +46,9 @@ char *ngx_http_llm_zone_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_redis_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_tenants_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_llm_prices_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_state_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_gateway_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_llm_cache_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);

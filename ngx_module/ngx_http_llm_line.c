@@ -13,23 +13,17 @@
 
 
 #include "ngx_http_llm_line.h"
-#include "http/ngx_http_llm_body.h"
+#include "ngx_http_llm_parse.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_reply.h"
 #include "policy/ngx_http_llm_cache.h"
+#include "policy/ngx_http_llm_charge.h"
 #include "policy/ngx_http_llm_identify.h"
 #include "policy/ngx_http_llm_limit.h"
 #include "state/ngx_http_llm_zone.h"
 #include "upstream/ngx_http_llm_attempt.h"
 #include "upstream/ngx_http_llm_forward.h"
 #include "upstream/ngx_http_llm_models.h"
-#include "upstream/ngx_http_llm_provider.h"
-
-
-/* scratch memory of the scanner: what it is lent, and what it may take */
-
-#define NGX_HTTP_LLM_ARENA      (16 * 1024)
-#define NGX_HTTP_LLM_ARENA_MAX  (16 * 1024 * 1024)
 
 
 typedef struct {
@@ -47,13 +41,9 @@ static void ngx_http_llm_line_event(ngx_event_t *ev);
 static void ngx_http_llm_line_resume(ngx_http_request_t *r);
 static void ngx_http_llm_line_watch(ngx_http_request_t *r);
 static void ngx_http_llm_line_settle(void *data);
+static void ngx_http_llm_line_charge(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_body(ngx_http_request_t *r);
-static ngx_int_t ngx_http_llm_line_parse(ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_line_bad(ngx_http_llm_ctx_t *ctx,
-    llm_request_error_t *err);
-static ngx_int_t ngx_http_llm_line_route(ngx_http_llm_ctx_t *ctx);
-static void *ngx_http_llm_line_alloc(void *data, size_t size);
 static ngx_int_t ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_line_reply(ngx_http_llm_ctx_t *ctx);
 
@@ -61,7 +51,7 @@ static ngx_int_t ngx_http_llm_line_reply(ngx_http_llm_ctx_t *ctx);
 static ngx_http_llm_stage_t  ngx_http_llm_line_call[] = {
     { "identify", ngx_http_llm_identify },
     { "read",     ngx_http_llm_line_read },
-    { "parse",    ngx_http_llm_line_parse },
+    { "parse",    ngx_http_llm_parse },
     { "recall",   ngx_http_llm_line_recall },
     { "admit",    ngx_http_llm_admit },
     { "forward",  ngx_http_llm_forward },
@@ -343,7 +333,7 @@ ngx_http_llm_line_settle(void *data)
     }
 
     ngx_http_llm_cache_cancel(ctx);
-    ngx_http_llm_limit_leave(ctx);
+    ngx_http_llm_line_charge(ctx);
 
     count = &ctx->mcf->zone->sh->count;
     at = ctx->attempt;
@@ -371,6 +361,30 @@ ngx_http_llm_line_settle(void *data)
     ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                    "llm settle: %ui attempts:%ui queued:%M", status,
                    ctx->attempts, ctx->queued);
+}
+
+
+/*
+ * What ended in its regular way has been charged.  Who left in line gets all
+ * back, who left while a provider worked for it pays for what came.
+ */
+
+static void
+ngx_http_llm_line_charge(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_llm_attempt_t  *at;
+
+    at = ctx->attempt;
+
+    if (ctx->ticket && at && ctx->attempts) {
+        ngx_http_llm_charge_settle(ctx, &at->usage, at->text_bytes,
+                                   at->running);
+        return;
+    }
+
+    if (ctx->ticket || ctx->gate) {
+        ngx_http_llm_limit_undo(ctx);
+    }
 }
 
 
@@ -441,153 +455,40 @@ ngx_http_llm_line_body(ngx_http_request_t *r)
 }
 
 
-static ngx_int_t
-ngx_http_llm_line_parse(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_http_request_t   *r;
-    llm_request_error_t   err;
-
-    /* lent until the digest is made, which is before the line waits again */
-    static u_char  arena[NGX_HTTP_LLM_ARENA];
-
-    r = ctx->request;
-
-    if (ngx_http_llm_body(r, &ctx->body) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    ctx->arena.pos = arena;
-    ctx->arena.end = arena + NGX_HTTP_LLM_ARENA;
-    ctx->arena.left = NGX_HTTP_LLM_ARENA_MAX;
-    ctx->arena.alloc = ngx_http_llm_line_alloc;
-    ctx->arena.data = r->pool;
-
-    if (llm_request_parse(&ctx->rq, ctx->endpoint, ctx->body.data,
-                          ctx->body.len, ngx_http_llm_cache_usable(ctx),
-                          &ctx->arena, &err)
-        != LLM_OK)
-    {
-        return ngx_http_llm_line_bad(ctx, &err);
-    }
-
-    ctx->model.data = ctx->rq.model.data;
-    ctx->model.len = ctx->rq.model.len;
-
-    if (ctx->model.data < ctx->body.data
-        || ctx->model.data >= ctx->body.data + ctx->body.len)
-    {
-        /* it was written with escapes, and decoded into the lent memory */
-
-        ctx->model.data = ngx_pnalloc(r->pool, ctx->model.len);
-        if (ctx->model.data == NULL) {
-            return NGX_ERROR;
-        }
-
-        ngx_memcpy(ctx->model.data, ctx->rq.model.data, ctx->model.len);
-    }
-
-    return ngx_http_llm_line_route(ctx);
-}
-
-
-static void *
-ngx_http_llm_line_alloc(void *data, size_t size)
-{
-    return ngx_palloc(data, size);
-}
-
-
-static ngx_int_t
-ngx_http_llm_line_bad(ngx_http_llm_ctx_t *ctx, llm_request_error_t *err)
-{
-    u_char  *p;
-
-    (void) ngx_http_llm_error(ctx, NGX_HTTP_BAD_REQUEST,
-                              "invalid_request_error", err->code, "");
-
-    ctx->error.param = err->param;
-
-    p = ngx_pnalloc(ctx->request->pool, sizeof(err->text) + 64);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ctx->error.message.data = p;
-
-    p = ngx_sprintf(p, "%s", err->text);
-
-    if (err->param == NULL) {
-        p = ngx_sprintf(p, " (at byte %uz of the body)", err->offset);
-    }
-
-    ctx->error.message.len = p - ctx->error.message.data;
-
-    ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
-                  "llm: bad request: %V", &ctx->error.message);
-
-    return NGX_HTTP_BAD_REQUEST;
-}
-
-
-/* a model that the key may not use does not exist for it */
-
-static ngx_int_t
-ngx_http_llm_line_route(ngx_http_llm_ctx_t *ctx)
-{
-    u_char                *p;
-    ngx_http_llm_route_t  *route;
-
-    route = ngx_http_llm_route(ctx->mcf, &ctx->model);
-
-    if (route && llm_policy_allows(ctx->key, &ctx->rq.model)) {
-        ctx->route = route;
-        return NGX_OK;
-    }
-
-    (void) ngx_atomic_fetch_add(
-               &ctx->mcf->zone->sh->count.refused[NGX_HTTP_LLM_REFUSED_MODEL],
-               1);
-
-    (void) ngx_http_llm_error(ctx, NGX_HTTP_NOT_FOUND,
-                              "invalid_request_error", "model_not_found", "");
-
-    ctx->error.param = "model";
-
-    p = ngx_pnalloc(ctx->request->pool, ctx->model.len + 80);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ctx->error.message.data = p;
-    ctx->error.message.len = ngx_sprintf(p, "The model `%V` does not exist or "
-                                         "you do not have access to it.",
-                                         &ctx->model)
-                             - p;
-
-    return NGX_HTTP_NOT_FOUND;
-}
-
+/* without a cache there is nothing to be had for a request alone */
 
 static ngx_int_t
 ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_int_t  rc;
-
-    if (ctx->taken) {
-        return ctx->op ? NGX_AGAIN : NGX_OK;
-    }
-
-    rc = ngx_http_llm_limit_take(ctx);
-
-    if (rc != NGX_OK) {
-        return rc;
-    }
+    ngx_int_t   rc;
+    ngx_uint_t  first;
 
     if (!ngx_http_llm_cache_usable(ctx)) {
         return NGX_OK;
     }
 
-    return ngx_http_llm_cache_lookup(ctx);
+    first = !ctx->recalled;
+    ctx->recalled = 1;
+
+    if (!ctx->taken) {
+        rc = ngx_http_llm_limit_take(ctx);
+
+        if (rc != NGX_OK && (rc != NGX_AGAIN || !first)) {
+            return rc;
+        }
+    }
+
+    if (first) {
+        /* also while the limits are still being asked */
+
+        rc = ngx_http_llm_cache_lookup(ctx);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    return ctx->op || !ctx->taken ? NGX_AGAIN : NGX_OK;
 }
 
 

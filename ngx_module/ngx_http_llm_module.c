@@ -12,13 +12,17 @@
 #include "policy/ngx_http_llm_cache.h"
 #include "policy/ngx_http_llm_identify.h"
 #include "policy/ngx_http_llm_limit.h"
+#include "policy/ngx_http_llm_prices.h"
+#include "policy/ngx_http_llm_quota.h"
 #include "policy/ngx_http_llm_tenant.h"
 #include "state/ngx_http_llm_redis.h"
+#include "state/ngx_http_llm_state.h"
 #include "state/ngx_http_llm_wake.h"
 #include "state/ngx_http_llm_zone.h"
 #include "upstream/ngx_http_llm_models.h"
 #include "upstream/ngx_http_llm_provider.h"
 #include "upstream/ngx_http_llm_relay.h"
+#include "upstream/ngx_http_llm_route.h"
 
 #if (__GLIBC__)
 #include <malloc.h>
@@ -51,7 +55,7 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       NULL },
 
     { ngx_string("llm_redis"),
-      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
       ngx_http_llm_redis_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
@@ -60,6 +64,20 @@ static ngx_command_t  ngx_http_llm_commands[] = {
     { ngx_string("llm_tenants"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_http_llm_tenants_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_prices"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_prices_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_state"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_state_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -188,6 +206,8 @@ ngx_http_llm_postconfiguration(ngx_conf_t *cf)
     }
 
     if (ngx_http_llm_tenants_check(mcf->tenants, cf) != NGX_OK
+        || (mcf->prices && ngx_http_llm_prices_check(mcf->prices, cf)
+                           != NGX_OK)
         || ngx_http_llm_provider_check(cf) != NGX_OK)
     {
         return NGX_ERROR;
@@ -232,7 +252,22 @@ ngx_http_llm_init_module(ngx_cycle_t *cycle)
         }
     }
 
-    return ngx_http_llm_wake_init_module(cycle);
+    if (ngx_http_llm_wake_init_module(cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (mcf->redis) {
+        ngx_http_llm_redis_share(mcf->redis, &mcf->zone->sh->redis);
+    }
+
+    if (mcf->state
+        && ngx_http_llm_state_init_module(mcf->state, mcf->zone, cycle)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_quota_init_module(mcf->quota, mcf->zone, cycle);
 }
 
 
@@ -268,7 +303,7 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
 
     if (ngx_http_llm_id_init_process(cycle) != NGX_OK
         || ngx_http_llm_identify_init_process(cycle) != NGX_OK
-        || ngx_http_llm_limit_init_process(mcf->zone, cycle) != NGX_OK
+        || ngx_http_llm_limit_init_process(mcf, cycle) != NGX_OK
         || ngx_http_llm_cache_init_process(cycle) != NGX_OK
         || ngx_http_llm_models_init_process(cycle) != NGX_OK
         || ngx_http_llm_tenants_init_process(mcf->tenants, cycle,
@@ -278,11 +313,27 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    if (mcf->redis) {
-        return ngx_http_llm_redis_init_process(mcf->redis, cycle);
+    if (mcf->prices
+        && ngx_http_llm_prices_init_process(mcf->prices, cycle) != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
-    return NGX_OK;
+    if (mcf->state
+        && ngx_http_llm_state_init_process(mcf->state, cycle) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (mcf->redis == NULL) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_llm_redis_init_process(mcf->redis, cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_quota_init_process(mcf->quota, mcf->zone, cycle);
 }
 
 
@@ -302,9 +353,17 @@ ngx_http_llm_exit_process(ngx_cycle_t *cycle)
         return;
     }
 
+    /* what the limits still have to tell goes out before Redis does */
+
+    ngx_http_llm_quota_exit_process();
+
     if (mcf->redis) {
         ngx_http_llm_redis_exit_process(mcf->redis);
     }
 
     ngx_http_llm_limit_exit_process();
+
+    if (mcf->state) {
+        ngx_http_llm_state_exit_process(mcf->state);
+    }
 }

@@ -37,13 +37,10 @@ $t->team('mixed', concurrency => 2);
 $t->key('tight', team => 'mixed', concurrency => 1);
 $t->key('loose', team => 'mixed');
 
-# where a connection lands is the kernel's choice, so both workers are offered
-# connections until each has enough; embeddings are of little patience
+# embeddings are of little patience
 
 my $mock = $t->gateway(
-    server => 'listen 127.0.0.1:%%PORT_BOTH%% reuseport;
-        keepalive_requests 100000;
-        add_header X-Pid $pid always;',
+    server => '%%BOTH%%',
     location => 'llm_retry tries=2 base=10ms;
         }
         location = /v1/embeddings {
@@ -52,7 +49,7 @@ my $mock = $t->gateway(
             llm_timeout first_byte=200ms;');
 
 my @workers = $t->workers;
-my (%idle, $r, @r);
+my ($r, @r);
 
 
 sub metric {
@@ -89,20 +86,7 @@ sub all_back {
 
 sub on {
     my ($worker, $key, $text, %spec) = @_;
-
-    my $pid = $workers[$worker];
-
-    until (@{$idle{$pid} // []}) {
-        my $c = $t->get('/healthz', port => $t->port('PORT_BOTH'));
-        push @{$idle{$c->header('x-pid')}}, $c;
-    }
-
-    my $body = { model => 'gpt-4o', messages => [{ role => 'user',
-        content => "$text" }] };
-    $body->{stream} = \1 if delete $spec{stream};
-
-    return pop(@{$idle{$pid}})->again(%{$t->spec(
-        POST => '/v1/chat/completions', key => $key, body => $body, %spec)});
+    return $t->on($workers[$worker], $text, key => $key, %spec);
 }
 
 

@@ -36,30 +36,17 @@ $t->team('large', requests_per_minute => 3);
 $t->key('tiny', team => 'large', requests_per_minute => 1);
 $t->key('other', team => 'large');
 
-my $mock = $t->gateway(
-    server => 'listen 127.0.0.1:%%PORT_BOTH%% reuseport;
-        add_header X-Pid $pid always;');
+my $mock = $t->gateway(server => '%%BOTH%%');
 
 my @workers = $t->workers;
-my ($r, @r, %idle);
+my ($r, @r);
 
 
 # a chat request on worker 0 or 1
 
 sub on {
     my ($worker, $key) = @_;
-
-    my $pid = $workers[$worker];
-
-    until (@{$idle{$pid} // []}) {
-        my $c = $t->get('/healthz', port => $t->port('PORT_BOTH'));
-        push @{$idle{$c->header('x-pid')}}, $c;
-    }
-
-    return pop(@{$idle{$pid}})->again(%{$t->spec(
-        POST => '/v1/chat/completions', key => $key, body => {
-        model => 'gpt-4o', messages => [{ role => 'user',
-        content => 'Hello' }] })});
+    return $t->on($workers[$worker], 'Hello', key => $key);
 }
 
 

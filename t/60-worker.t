@@ -26,11 +26,10 @@ $t->key('urgent', team => 'single', priority => 0);
 $t->key('usual', team => 'single', priority => 1);
 
 my $mock = $t->gateway(
-    server => 'listen 127.0.0.1:%%PORT_BOTH%% reuseport;
-        add_header X-Pid $pid always;',
+    server => '%%BOTH%%',
     location => 'llm_cache on; llm_retry tries=2 base=10ms;');
 
-my (%idle, @r, $r);
+my (@r, $r);
 
 
 sub metric {
@@ -63,20 +62,12 @@ sub all_back {
 }
 
 
-# a stream on a given worker; a reload or a death empties the list
+# a stream on a given worker
 
 sub on {
     my ($pid, $key, $text, %spec) = @_;
-
-    until (@{$idle{$pid} // []}) {
-        my $c = $t->get('/healthz', port => $t->port('PORT_BOTH'));
-        push @{$idle{$c->header('x-pid')}}, $c if $c->header('x-pid');
-    }
-
-    return pop(@{$idle{$pid}})->again(%{$t->spec(
-        POST => '/v1/chat/completions', key => $key, timeout => 20, body => {
-        model => 'gpt-4o', stream => \1, messages => [{ role => 'user',
-        content => "$text" }] }, %spec)});
+    return $t->on($pid, $text, key => $key, stream => 1, timeout => 20,
+        %spec);
 }
 
 
@@ -113,7 +104,6 @@ for my $round (1 .. 3) {
 
     my $killed = time;
     $t->kill_worker('KILL', $dead);
-    %idle = ();
 
     $_->wait for @r;
     cmp_ok time - $killed, '<', 2, 'kill -9 of a worker with slots: they are '
@@ -134,7 +124,6 @@ $mock->script({ hang => \1 });
 @r = map { on($dead, 'two', $_) } 1, 2;
 $mock->wait(in_flight => 2);
 $t->kill_worker('KILL', $dead);
-%idle = ();
 cmp_ok becomes('llm_slots_in_use', 0, 'slots without a line come back', 5),
     '<', 2, 'within two seconds';
 
@@ -153,7 +142,6 @@ for my $i (1 .. 4) {
 }
 
 $t->kill_worker('KILL', $dead);
-%idle = ();
 cmp_ok becomes('llm_slots_waiting', 1, 'a dead worker leaves the line'),
     '<', 2, 'within two seconds';
 is metric('llm_slots_in_use'), 1, 'the slot stays with its owner';
@@ -180,7 +168,6 @@ $t->kill_worker('KILL', $both[0]);
 $t->allow(qr/\[alert\] .*process $both[1] exited on signal/);
 $t->until(sub { 2 == grep { $_ != $both[1] } $t->workers });
 $t->{expected} = [$t->workers];
-%idle = ();
 $_->wait for @r;
 all_back('two dead workers');
 
@@ -234,7 +221,6 @@ all_back('deaths under load');
 
 # a reload during streams
 
-%idle = ();
 $mock->script({ chunks => 15, pace_ms => 100, keep => \1 });
 
 my @old = $t->workers;
@@ -242,7 +228,6 @@ my @old = $t->workers;
 $_->wait_events(3) for @r;
 
 $t->reload;
-%idle = ();
 is metric('llm_slots_in_use'), 4, 'a reload keeps the count';
 my @fresh = map { on($_, 'free', 'fresh') } $t->workers;
 $_->wait_events(1) for @fresh;
@@ -266,7 +251,6 @@ push @r, on($old[1], 'usual', 'old 2');
 becomes('llm_slots_waiting', 1, 'one in line before the reload');
 
 $t->reload;
-%idle = ();
 push @r, on(($t->workers)[0], 'urgent', 'new 3');
 push @r, on(($t->workers)[1], 'usual', 'new 4');
 becomes('llm_slots_waiting', 3, 'two more after it');
@@ -310,7 +294,6 @@ is $mock->stats->{max_in_flight}, 4, 'four at once all the time';
 
 # the end waits for requests, those in line too, and for nothing else
 
-%idle = ();
 $mock->script({ delay_ms => 200 });
 
 @r = map { on($_, 'two', 'Hello', headers => { Connection => 'close' }) }

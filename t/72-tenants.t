@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 
 # The tenants file: followed while nginx runs, without a reload; a broken one
-# changes nothing and is told once; a broken one at the start refuses it.
+# changes nothing and is told once; a broken one at the start refuses it.  The
+# prices file is read and followed by the same rules.
 
 use warnings;
 use strict;
@@ -18,7 +19,9 @@ my $t = Test::LLM->new(workers => 2);
 
 $t->key('user');
 $t->key('limited', requests_per_minute => 3);
-my $mock = $t->gateway(redis => 0);
+$t->write('prices.json', { '*' => { input => 1, output => 2 } });
+my $mock = $t->gateway(redis => 0,
+    http => 'llm_prices %%DIR%%/prices.json;');
 my @pids = $t->workers;
 
 is $t->chat('x', key => 'late')->status, 401, 'a key that is not there';
@@ -74,6 +77,13 @@ for my $broken (
         qr/teams\.team\.speed: / ],
     [ 'an unknown team', '{"teams":{},"keys":{"user":{"team":"none",'
         . '"sha256":"' . 'a' x 64 . '"}}}', qr/keys\.user\.team: / ],
+    [ 'another end of streams', '{"teams":{"team":{"on_exceed":"stop"}}}',
+        qr/teams\.team\.on_exceed: expected "finish" or "cut", got "stop"/ ],
+    [ 'a limit of nothing', '{"defaults":{"tokens_per_minute":0}}',
+        qr/defaults\.tokens_per_minute: expected a positive integer, got 0/ ],
+    [ 'a weight inside of a team', '{"teams":{"team":{}},"keys":{"user":{'
+        . '"team":"team","sha256":"' . 'a' x 64 . '","weight":2}}}',
+        qr/keys\.user\.weight: slots are shared by teams/ ],
     [ 'a bad hash', '{"teams":{"team":{}},"keys":{"user":{"team":"team",'
         . '"sha256":"abc"}}}', qr/keys\.user\.sha256: / ],
 ) {
@@ -105,6 +115,33 @@ is change(sub { save() }, sub { both(second => 200) }), 1,
 is change(sub { $t->key('third') }, sub { both(third => 200) }), 1,
     'and followed';
 is "@{[$t->workers]}", "@pids", 'all this by the same workers';
+
+
+# the prices file: by both workers, once, and the old ones stay
+
+sub told {
+    my ($what, $name) = @_;
+
+    ok $t->until(sub { 2 == (() = substr($t->log, $seen) =~ /$what/g) }, 3),
+        $name or diag(substr $t->log, $seen);
+    Test::LLM::HTTP->idle(0.6);
+    is +(() = substr($t->log, $seen) =~ /llm_prices/g), 2, "$name: once";
+    $seen = length $t->log;
+}
+
+$seen = length $t->log;
+
+$t->write('prices.json', { map { $_ => { input => 1, output => 2 } }
+    qw(* gpt-4o* gpt-4o) });
+told(qr/\[notice\].*llm_prices ".*prices\.json": 3 models and patterns/,
+    'new prices');
+$t->write('prices.json', '{"gpt-4o*": {"input": "1", "output": 2}}');
+told(qr/\[error\].*llm_prices ".*": gpt-4o\*\.input: expected a number .*the old/,
+    'broken prices');
+unlink $t->path('prices.json');
+told(qr/\[error\].*llm_prices: open\(\) ".*" failed/, 'no prices');
+$t->write('prices.json', '{}');
+told(qr/\[notice\].*llm_prices ".*": 0 models and patterns/, 'none at all');
 
 
 # a worker that came back does not start with the old file
@@ -155,6 +192,7 @@ http {
     %%GLOBALS_HTTP%%
     llm_zone llm 1m;
     llm_tenants %%FILE%%;
+    %%PRICES%%
     llm_provider mock uri=/llm/mock/;
     llm_route * mock;
     server {
@@ -166,6 +204,8 @@ http {
     }
 }
 EOT
+
+$t->token(PRICES => '');
 
 sub start_with {
     my ($text, $mode) = @_;
@@ -201,8 +241,29 @@ unlink $t->path('other.json');
 ok !$ok, 'a file that is not there';
 like $said, qr/other\.json.*No such file/, 'is named';
 
+$t->write('good.json', '{}');
+chmod 0644, $t->path('good.json');
+$t->token(PRICES => 'llm_prices %%DIR%%/good.json;');
+($ok, $said) = start_with('{}', 0644);
+ok $ok, 'a prices file' or diag $said;
+
+$t->write('good.json', '{"a": {"input": 1}}');
+($ok, $said) = start_with();
+ok !$ok, 'prices without one for answers';
+like $said, qr/\[emerg\].*llm_prices ".*good\.json": a\.output: expected a/,
+    'are refused';
+
+$t->write('good.json', '{}');
+
 SKIP: {
-    skip 'only root can start workers as another user', 2 if $>;
+    skip 'only root can start workers as another user', 4 if $>;
+
+    chmod 0600, $t->path('good.json');
+    ($ok, $said) = start_with();
+    ok !$ok, 'prices that the workers may not read';
+    like $said, qr/llm_prices ".*" cannot be read by the workers' user/,
+        'are refused';
+    $t->token(PRICES => '');
 
     ($ok, $said) = start_with('{"teams":{},"keys":{}}', 0600);
     ok !$ok, 'a file that the workers may not read';

@@ -43,7 +43,8 @@ work=$out/nginx
 # configured anew when a file came or went, or configure itself is another
 state=$({ echo "$tree" "${flags[@]}" "${CC:-cc}" "${CFLAGS:-}"
           find "$here/ngx_module" -name '*.[ch]' | LC_ALL=C sort
-          cksum "$here/ngx_module/config" "$tree/$configure" \
+          cksum "$here/ngx_module/config" "$here/ngx_module/config.make" \
+                "$tree/$configure" \
                 "$tree/src/core/nginx.h"; })
 
 if [ "$state" != "$(cat "$work/state" 2>/dev/null)" ]; then

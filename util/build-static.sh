@@ -21,7 +21,8 @@ fi
 
 state=$({ echo "$tree" "${CC:-cc}"
           find "$here/ngx_module" -name '*.[ch]' | LC_ALL=C sort
-          cksum "$here/ngx_module/config" "$tree/$configure" "$0"; })
+          cksum "$here/ngx_module/config" "$here/ngx_module/config.make" \
+                "$tree/$configure" "$0"; })
 
 if [ "$state" != "$(cat "$out/state" 2>/dev/null)" ]; then
     rm -rf "$out/tree" "$out/objs"

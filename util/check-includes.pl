@@ -35,7 +35,7 @@ my $impure = qr/\#\s*include\s+(?:[<"]ngx_|"http\/)|\bngx_\w+\s*\(
     |calloc|realloc|free|random|rand)\s*\(/x;
 
 # jansson allocates; its one place in the core may free what it was given
-my $allocates = qr{^core/llm_policy\w*\.c$};
+my $allocates = qr{^core/llm_(?:policy|price)\w*\.c$};
 
 my $errors = 0;
 my %includes;
@@ -56,7 +56,7 @@ sub floor_of {
     my ($file) = @_;
 
     return $floor{$1} if $file =~ m{^(\w+)/};
-    return $floor{line} if $file =~ /_llm_line/;
+    return $floor{line} if $file =~ /_llm_(line|parse)/;
     return $floor{module};
 }
 

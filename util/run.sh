@@ -296,6 +296,7 @@ write_config() {
     for token in "USER=${user:+user $user;}" "WORKERS=$WORKERS" \
         "MODULE=$build/ngx_http_llm_module.so" "CONNECTIONS=$connections" \
         "REDIS=\"$REDIS_URL\"" "TENANTS=\"$TENANTS\"" \
+        "PRICES=\"$top/config/prices.json\"" \
         "KEY=${OPENAI_API_KEY:+key=env:OPENAI_API_KEY}" \
         "UPSTREAM=$upstream" "PORT=$PORT" "SCHEME=$scheme" "BASE=$base" \
         "HOST=$host" "NAME=$name" "ADMIN_PORT=$ADMIN_PORT"

@@ -106,6 +106,28 @@ llm_bucket_remaining(const llm_bucket_t *b, uint64_t burst)
 }
 
 
+int64_t
+llm_bucket_left(const llm_bucket_t *b, uint64_t burst)
+{
+    int64_t  left;
+
+    left = llm_bucket_parts(burst) - b->level;
+
+    if (left >= 0) {
+        return left / LLM_BUCKET_UNIT;
+    }
+
+    return -((-left - 1) / LLM_BUCKET_UNIT + 1);
+}
+
+
+uint64_t
+llm_bucket_used(const llm_bucket_t *b)
+{
+    return ((uint64_t) b->level + LLM_BUCKET_UNIT - 1) / LLM_BUCKET_UNIT;
+}
+
+
 uint64_t
 llm_bucket_reset(const llm_bucket_t *b, uint64_t rate)
 {

@@ -40,6 +40,12 @@ void    llm_bucket_take(llm_bucket_t *b, int64_t n);     /* n < 0: give back */
 
 uint64_t llm_bucket_remaining(const llm_bucket_t *b, uint64_t burst);
 
+/* the same with a sign: below 0 in debt */
+int64_t llm_bucket_left(const llm_bucket_t *b, uint64_t burst);
+
+/* units taken and not leaked yet, a part of one counts as one */
+uint64_t llm_bucket_used(const llm_bucket_t *b);
+
 /* ms until the bucket is full again, as x-ratelimit-reset-* tells it */
 uint64_t llm_bucket_reset(const llm_bucket_t *b, uint64_t rate);
 

@@ -9,17 +9,22 @@
 #include <string.h>
 
 
-static void llm_ledger_adopt(llm_ledger_t *lg, uint32_t i,
-    const llm_limit_t *limit);
-static uint32_t llm_ledger_new_ticket(llm_ledger_t *lg);
-static void llm_ledger_open(llm_ledger_t *lg, uint32_t i);
+static int llm_ledger_nodes(llm_ledger_t *lg, const llm_limits_t *ls,
+    uint32_t *node, const llm_now_t *now);
+static int llm_ledger_free_way(llm_ledger_t *lg, const uint32_t *node);
+static void llm_ledger_fill(llm_ledger_ticket_t *t, uint32_t i,
+    const llm_ask_t *ask, const uint32_t *node);
+static int llm_ledger_admit(llm_ledger_t *lg, uint32_t i,
+    const llm_ask_t *ask, const uint32_t *node, const llm_now_t *now,
+    llm_reading_t *rd);
+static int llm_ledger_decline(llm_reading_t *rd, llm_why_e why);
 
 
 llm_ledger_t *
 llm_ledger_create(void *mem, size_t size)
 {
     size_t         rows;
-    uint32_t       heads, i;
+    uint32_t       heads, i, k;
     llm_ledger_t  *lg;
 
     if (size < sizeof(llm_ledger_t)) {
@@ -36,8 +41,8 @@ llm_ledger_create(void *mem, size_t size)
         return NULL;
     }
 
-    if (rows > LLM_LEDGER_INDEX_MASK) {
-        rows = LLM_LEDGER_INDEX_MASK;
+    if (rows > LLM_LEDGER_ROWS) {
+        rows = LLM_LEDGER_ROWS;
     }
 
     for (heads = 1; heads <= rows / 2; heads *= 2) { /* void */ }
@@ -58,6 +63,13 @@ llm_ledger_create(void *mem, size_t size)
                                    + offsetof(llm_ledger_ticket_t, ready);
     lg->stride[LLM_LEDGER_READY] = sizeof(llm_ledger_ticket_t);
 
+    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
+        lg->offset[LLM_LEDGER_AHEAD + k] = sizeof(llm_ledger_t)
+                                     + offsetof(llm_ledger_ticket_t, ahead)
+                                     + k * sizeof(llm_ledger_link_t);
+        lg->stride[LLM_LEDGER_AHEAD + k] = sizeof(llm_ledger_ticket_t);
+    }
+
     lg->offset[LLM_LEDGER_IDLE] = sizeof(llm_ledger_t)
                                   + rows * sizeof(llm_ledger_ticket_t);
     lg->stride[LLM_LEDGER_IDLE] = sizeof(llm_ledger_node_t);
@@ -72,6 +84,10 @@ llm_ledger_create(void *mem, size_t size)
     lg->free_ticket = LLM_LEDGER_NONE;
     lg->todo = LLM_LEDGER_NONE;
 
+    lg->conf.mode = LLM_QUOTA_LOCAL;
+    lg->conf.gateways = 1;
+
+    llm_ledger_list_reset(&lg->asking);
     llm_ledger_list_reset(&lg->idle);
 
     for (i = 0; i < LLM_LEDGER_OWNERS; i++) {
@@ -83,125 +99,81 @@ llm_ledger_create(void *mem, size_t size)
 
 
 int
-llm_ledger_enter(llm_ledger_t *lg, const llm_limits_t *ls, unsigned owner,
-    void *data, int priority, unsigned queue, uint64_t now, llm_ticket_t *id,
-    llm_reading_t *rd)
+llm_ledger_enter(llm_ledger_t *lg, const llm_ask_t *ask,
+    const llm_now_t *now, llm_ticket_t *id, llm_reading_t *rd)
 {
-    uint32_t              i, k, node[LLM_LEDGER_LIMITS], state;
-    llm_ledger_node_t    *key, *gate;
+    int                   rc;
+    uint32_t              i, node[LLM_LEDGER_LIMITS];
     llm_ledger_ticket_t  *t;
 
     *id = 0;
-    rd->why = LLM_WHY_MEMORY;
+    llm_ledger_blank(rd);
 
-    node[0] = LLM_LEDGER_NONE;
-    node[1] = LLM_LEDGER_NONE;
-
-    for (k = 0; k < ls->n; k++) {
-        node[k] = llm_ledger_node_get(lg, ls->limit[k], now,
-                                      k ? node[0] : LLM_LEDGER_NONE);
-        if (node[k] == LLM_LEDGER_NONE) {
-            return LLM_DECLINED;
-        }
-    }
-
-    for (k = 0; k < ls->n; k++) {
-        llm_ledger_adopt(lg, node[k], ls->limit[k]);
-    }
-
-    key = llm_ledger_node(lg, node[0]);
-    gate = ls->n > 1 ? llm_ledger_node(lg, node[1]) : key;
-
-    /* after a limit was raised there may be waiters although there is room */
-
-    state = LLM_TICKET_WAITING;
-
-    if (llm_ledger_room(key) && key->line.first == LLM_LEDGER_NONE
-        && llm_ledger_room(gate) && gate->ready.first == LLM_LEDGER_NONE)
-    {
-        state = LLM_TICKET_HOLDING;
-
-    } else if (key->waiting >= queue) {
-        rd->why = LLM_WHY_QUEUE_FULL;
-        return LLM_DECLINED;
+    if (llm_ledger_nodes(lg, ask->limits, node, now) != LLM_OK) {
+        return llm_ledger_decline(rd, LLM_WHY_MEMORY);
     }
 
     i = llm_ledger_new_ticket(lg);
-    if (i == LLM_LEDGER_NONE) {
-        return LLM_DECLINED;
+
+    if (i != LLM_LEDGER_NONE) {
+        llm_ledger_fill(llm_ledger_ticket(lg, i), i, ask, node);
     }
 
-    t = llm_ledger_ticket(lg, i);
+    rc = llm_ledger_admit(lg, i, ask, node, now, rd);
 
-    t->score = (int64_t) now + (int64_t) priority * LLM_LEDGER_AGING;
-    t->seq = lg->seq++;
-    t->id = (t->id & ~LLM_LEDGER_INDEX_MASK) + LLM_LEDGER_INDEX_MASK + 1 + i;
-    t->data = data;
-    t->node[0] = node[0];
-    t->node[1] = node[1];
-    t->owner = owner;
+    llm_ledger_gauge(lg, node, now, rd);
 
-    llm_ledger_store(&t->state, state);
+    if (i != LLM_LEDGER_NONE) {
+        t = llm_ledger_ticket(lg, i);
 
-    llm_ledger_open(lg, i);
+        if (t->state != LLM_TICKET_FREE) {
+            llm_ledger_open(lg, i);
+            *id = t->id;
+            return rc;
+        }
 
-    rd->why = LLM_WHY_NONE;
-    *id = t->id;
+        llm_ledger_free_ticket(lg, i);
+    }
 
-    return state == LLM_TICKET_HOLDING ? LLM_OK : LLM_AGAIN;
+    llm_ledger_node_touch(lg, node[0]);
+
+    if (node[1] != LLM_LEDGER_NONE) {
+        llm_ledger_node_touch(lg, node[1]);
+    }
+
+    return rc;
 }
 
 
 void
-llm_ledger_leave(llm_ledger_t *lg, llm_ticket_t id, llm_owners_t *wake)
+llm_ledger_untake(llm_ledger_t *lg, const llm_limits_t *ls,
+    const llm_amount_t *amount, const llm_now_t *now)
 {
-    uint32_t              i;
-    llm_ledger_ticket_t  *t;
+    unsigned      k;
+    uint32_t      node[LLM_LEDGER_LIMITS];
+    llm_amount_t  back;
 
-    i = (uint32_t) (id & LLM_LEDGER_INDEX_MASK);
+    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
 
-    if (i >= lg->tickets) {
-        return;
+        /* a node that has gone had taken nothing */
+
+        node[k] = k < ls->n ? llm_ledger_node_find(lg, ls->limit[k])
+                            : LLM_LEDGER_NONE;
     }
 
-    t = llm_ledger_ticket(lg, i);
+    back.requests = llm_ledger_bound(amount->requests);
+    back.tokens = llm_ledger_bound(amount->tokens);
+    back.money = llm_ledger_bound(amount->money);
 
-    if (t->id != id || t->state == LLM_TICKET_FREE) {
-        return;
-    }
-
-    llm_ledger_end(lg, i);
-    llm_ledger_run(lg, wake);
-}
-
-
-void *
-llm_ledger_granted(llm_ledger_t *lg, unsigned owner, llm_ticket_t *id)
-{
-    uint32_t              i;
-    llm_ledger_ticket_t  *t;
-
-    i = lg->granted[owner].first;
-
-    if (i == LLM_LEDGER_NONE) {
-        *id = 0;
-        return NULL;
-    }
-
-    t = llm_ledger_ticket(lg, i);
-
-    llm_ledger_store(&t->state, LLM_TICKET_HOLDING);
-    llm_ledger_list_remove(lg, LLM_LEDGER_LINE, &lg->granted[owner], i);
-
-    *id = t->id;
-
-    return t->data;
+    llm_ledger_begin(lg, node, LLM_LEDGER_NONE);
+    llm_ledger_refund(lg, node, &back, now->wall, now);
+    llm_ledger_commit(lg);
 }
 
 
 void
 llm_ledger_update(llm_ledger_t *lg, const llm_limit_t *limit,
-    llm_owners_t *wake)
+    const llm_now_t *now, llm_owners_t *wake)
 {
     uint32_t  i;
 
@@ -211,7 +183,7 @@ llm_ledger_update(llm_ledger_t *lg, const llm_limit_t *limit,
         llm_ledger_adopt(lg, i, limit);
     }
 
-    llm_ledger_run(lg, wake);
+    llm_ledger_run(lg, now, wake);
 }
 
 
@@ -244,96 +216,178 @@ llm_ledger_stat(llm_ledger_t *lg, llm_ledger_stat_t *st)
 {
     st->tickets = lg->size;
     st->nodes = lg->size;
-    st->tickets_used = (uint64_t) lg->held + lg->waiting;
+    st->tickets_used = lg->tickets_used;
     st->nodes_used = lg->nodes_used;
     st->held = lg->held;
     st->waiting = lg->waiting;
 }
 
 
-static void
-llm_ledger_adopt(llm_ledger_t *lg, uint32_t i, const llm_limit_t *limit)
+static int
+llm_ledger_nodes(llm_ledger_t *lg, const llm_limits_t *ls, uint32_t *node,
+    const llm_now_t *now)
 {
-    llm_ledger_node_t  *n;
+    unsigned  k;
 
-    n = llm_ledger_node(lg, i);
+    node[1] = LLM_LEDGER_NONE;
 
-    if (n->concurrency == limit->concurrency) {
-        return;
+    for (k = 0; k < ls->n; k++) {
+        node[k] = llm_ledger_node_get(lg, ls->limit[k], now,
+                                      k ? node[0] : LLM_LEDGER_NONE);
+        if (node[k] == LLM_LEDGER_NONE) {
+            return LLM_DECLINED;
+        }
     }
 
-    n->concurrency = limit->concurrency;
+    for (k = 0; k < ls->n; k++) {
+        llm_ledger_adopt(lg, node[k], ls->limit[k]);
+    }
 
-    /* as a key, and as a gate */
-
-    llm_ledger_front(lg, i);
-    llm_ledger_due(lg, i);
+    return LLM_OK;
 }
 
 
-static uint32_t
-llm_ledger_new_ticket(llm_ledger_t *lg)
+/*
+ * A slot at once?  After a limit was raised there may be waiters although
+ * there is room.
+ */
+
+static int
+llm_ledger_free_way(llm_ledger_t *lg, const uint32_t *node)
 {
-    uint32_t  i;
+    llm_ledger_node_t  *key, *gate;
 
-    i = lg->free_ticket;
+    key = llm_ledger_node(lg, node[0]);
+    gate = node[1] != LLM_LEDGER_NONE ? llm_ledger_node(lg, node[1]) : key;
 
-    if (i != LLM_LEDGER_NONE) {
-        lg->free_ticket = llm_ledger_ticket(lg, i)->line.next;
-        return i;
-    }
-
-    if (lg->tickets < lg->size) {
-        i = lg->tickets;
-        llm_ledger_store(&lg->tickets, i + 1);
-        return i;
-    }
-
-    return LLM_LEDGER_NONE;
+    return llm_ledger_room(lg, key) && key->line.first == LLM_LEDGER_NONE
+           && llm_ledger_room(lg, gate)
+           && gate->ready.first == LLM_LEDGER_NONE;
 }
 
 
-/* what follows from a new ticket */
+/* as long as its state is FREE the row is nobody's */
 
 static void
-llm_ledger_open(llm_ledger_t *lg, uint32_t i)
+llm_ledger_fill(llm_ledger_ticket_t *t, uint32_t i, const llm_ask_t *ask,
+    const uint32_t *node)
 {
-    uint32_t              k;
-    llm_ledger_node_t    *n;
+    t->id = (t->id & ~LLM_LEDGER_INDEX_MASK) + LLM_LEDGER_INDEX_MASK + 1 + i;
+    t->data = ask->data;
+    t->need.requests = llm_ledger_bound(ask->need.requests);
+    t->need.tokens = llm_ledger_bound(ask->need.tokens);
+    t->need.money = llm_ledger_bound(ask->need.money);
+    t->floor.requests = llm_ledger_bound(ask->floor.requests);
+    t->floor.tokens = llm_ledger_bound(ask->floor.tokens);
+    t->floor.money = llm_ledger_bound(ask->floor.money);
+    t->node[0] = node[0];
+    t->node[1] = node[1];
+    t->owner = ask->owner;
+    t->slot = ask->slot;
+    t->park = ask->park;
+    t->notice = 0;
+    t->settled = 0;
+    t->blocked = 0;
+}
+
+
+/*
+ * Checks and takes, and writes what has become of it as the state of row "i",
+ * which is LLM_LEDGER_NONE if there was none.
+ */
+
+static int
+llm_ledger_admit(llm_ledger_t *lg, uint32_t i, const llm_ask_t *ask,
+    const uint32_t *node, const llm_now_t *now, llm_reading_t *rd)
+{
+    int                   rc, way;
+    uint32_t              state;
+    llm_amount_t          need;
+    llm_ledger_turn_t     turn;
     llm_ledger_ticket_t  *t;
+
+    turn.score = (int64_t) (ask->since ? ask->since : now->ms)
+                 + (int64_t) ask->priority * LLM_LEDGER_AGING;
+    turn.seq = lg->seq++;
+    turn.blocked = 0;
+
+    need.requests = llm_ledger_bound(ask->need.requests);
+    need.tokens = llm_ledger_bound(ask->need.tokens);
+    need.money = llm_ledger_bound(ask->need.money);
+
+    way = !ask->slot
+          || (i != LLM_LEDGER_NONE && llm_ledger_free_way(lg, node));
+
+    llm_ledger_begin(lg, node, i);
+
+    rc = llm_ledger_draw(lg, node, &need,
+                         way ? LLM_DRAW_TAKE : LLM_DRAW_CHECK, &turn, now,
+                         rd);
+
+    if (rc == LLM_DECLINED) {
+
+        if (!ask->park || rd->refusal.wait_ms <= 0) {
+            llm_ledger_commit(lg);
+            return LLM_DECLINED;
+        }
+
+        state = LLM_TICKET_PARKED;
+
+    } else if (rc == LLM_AGAIN) {
+        state = LLM_TICKET_ASKING;
+
+    } else if (!way) {
+        state = LLM_TICKET_WAITING;
+
+    } else if (ask->slot) {
+        state = LLM_TICKET_HOLDING;
+
+    } else {
+        llm_ledger_commit(lg);
+        return LLM_OK;
+    }
+
+    if (llm_ledger_waits(state)
+        && llm_ledger_node(lg, node[0])->waiting >= ask->queue)
+    {
+        llm_ledger_rollback(lg);
+        return llm_ledger_decline(rd, LLM_WHY_QUEUE_FULL);
+    }
+
+    if (i == LLM_LEDGER_NONE) {
+        llm_ledger_rollback(lg);
+        return llm_ledger_decline(rd, LLM_WHY_MEMORY);
+    }
 
     t = llm_ledger_ticket(lg, i);
 
-    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
+    t->score = turn.score;
+    t->seq = turn.seq;
+    t->wall = now->wall;
 
-        if (t->node[k] == LLM_LEDGER_NONE) {
-            continue;
-        }
-
-        n = llm_ledger_node(lg, t->node[k]);
-
-        if (n->held == 0 && n->waiting == 0) {
-            llm_ledger_list_remove(lg, LLM_LEDGER_IDLE, &lg->idle,
-                                   t->node[k]);
-        }
-
-        if (t->state == LLM_TICKET_WAITING) {
-            n->waiting++;
-
-        } else {
-            n->held++;
-        }
+    if (state == LLM_TICKET_PARKED) {
+        t->refusal = rd->refusal;
+        t->refused_by = rd->index;
+        t->blocked = turn.blocked;
+        t->until = now->ms + (uint64_t) rd->refusal.wait_ms;
     }
 
-    if (t->state == LLM_TICKET_HOLDING) {
-        lg->held++;
-        return;
-    }
+    llm_ledger_store(&t->state, state);
+    llm_ledger_commit(lg);
 
-    lg->waiting++;
+    return state == LLM_TICKET_HOLDING ? LLM_OK : LLM_AGAIN;
+}
 
-    n = llm_ledger_node(lg, t->node[0]);
 
-    llm_ledger_list_insert(lg, LLM_LEDGER_LINE, &n->line, i);
-    llm_ledger_front(lg, t->node[0]);
+static int
+llm_ledger_decline(llm_reading_t *rd, llm_why_e why)
+{
+    rd->index = 0;
+    rd->refusal.why = why;
+    rd->refusal.wait_ms = 0;
+    rd->refusal.limit = 0;
+    rd->refusal.used = 0;
+    rd->refusal.need = 0;
+
+    return LLM_DECLINED;
 }

@@ -7,7 +7,8 @@
  * none), and is built so that a worker's death loses nothing: every slot held
  * and every place in line is a ticket with an owner in a fixed table, counts
  * and lines are derived from the tickets, and llm_ledger_rebuild() derives
- * them again after a death in the middle of a change.
+ * them again after a death in the middle of a change.  What a visit changes
+ * in meters and tickets is changed as a whole or, after a death, not at all.
  */
 
 
@@ -16,32 +17,41 @@
 
 
 #include "core/llm_core.h"
-#include "core/llm_bucket.h"
+#include "core/llm_meter.h"
 
 
-#define LLM_LEDGER_NAME    96      /* longest "k:name", "t:name" */
+#define LLM_LEDGER_NAME    96      /* longest "k:name", "f:3:t:name" */
 #define LLM_LEDGER_LIMITS  2       /* a request's limits: key, team */
 #define LLM_LEDGER_OWNERS  128
-
-#define LLM_UNLIMITED      0       /* of a rate or concurrency */
 
 
 typedef struct llm_ledger_s  llm_ledger_t;
 typedef uint64_t             llm_ticket_t;   /* 0: none; never used twice */
 
+typedef struct { uint64_t  bits[LLM_LEDGER_OWNERS / 64]; } llm_owners_t;
 
-/* what the policy says of one key or team; the caller's memory */
+
+/*
+ * What the policy says of one name; the caller's memory.  A fair limit shares
+ * its slots between the names that stand in line for it (limit[0] of their
+ * tickets) by their weights; others serve by score alone.
+ */
 
 typedef struct {
     llm_str_t             name;              /* "k:notebooks", "t:search" */
     uint32_t              hash;              /* of the name, any good hash */
     uint32_t              concurrency;
-    uint64_t              rpm;
-    uint64_t              burst;             /* requests */
+    uint32_t              weight;            /* 1 unless given */
+    uint32_t              fair;
+    llm_rates_t           rates;
 } llm_limit_t;
 
 
-/* the request's limits: limits[0] is the key, limits[1] its team, if any */
+/*
+ * Key and team: limit[0] is the key, limit[1] its team, if any.  Or, for a
+ * provider's slots: limit[0] is "f:SLOT:t:team", without limits of its own,
+ * limit[1] the provider's ("p:name"), fair.
+ */
 
 typedef struct {
     const llm_limit_t    *limit[LLM_LEDGER_LIMITS];
@@ -49,24 +59,28 @@ typedef struct {
 } llm_limits_t;
 
 
-typedef enum {
-    LLM_WHY_NONE = 0,
-    LLM_WHY_REQUESTS,                        /* a bucket is empty */
-    LLM_WHY_QUEUE_FULL,
-    LLM_WHY_MEMORY                           /* the ledger itself is full */
-} llm_why_e;
+typedef struct {
+    const llm_limits_t   *limits;
+    llm_amount_t          need;              /* taken when it starts */
+    llm_amount_t          floor;             /* charged if the owner dies */
+    void                 *data;              /* the owner's own */
+    unsigned              owner;
+    int                   priority;
+    unsigned              queue;             /* longest line of its key */
+    uint64_t              since;             /* ms, arrival; 0: now */
+    unsigned              slot:1;            /* else rates alone */
+    unsigned              park:1;            /* waits for rates too */
+} llm_ask_t;
 
-
-/* the tightest of the request's buckets, for errors and x-ratelimit-* */
 
 typedef struct {
-    llm_why_e             why;
-    unsigned              index;             /* into limits */
-    uint64_t              limit;             /* the bucket's burst … */
-    uint64_t              rate;              /* … and rate per minute */
-    uint64_t              remaining;
-    uint64_t              reset_ms;
-    int64_t               wait_ms;           /* refused: until it fits */
+    int                   verdict;           /* of llm_ledger_granted() */
+    unsigned              index;             /* into limits: who refused */
+    llm_refusal_t         refusal;
+    llm_gauge_t           requests;          /* the tightest of each kind */
+    llm_gauge_t           tokens;
+    int64_t               tokens_left;       /* minute and day, all limits; */
+    int64_t               money_left;        /* INT64_MAX: unlimited */
 } llm_reading_t;
 
 
@@ -84,66 +98,112 @@ typedef struct {
 llm_ledger_t *llm_ledger_create(void *mem, size_t size);
 
 
+/* fills the reading without taking anything; an unknown name has used 0 */
+void llm_ledger_peek(llm_ledger_t *lg, const llm_limits_t *ls,
+    const llm_now_t *now, llm_reading_t *rd);
+
+
 /*
- * Takes one request from every bucket or, if one is empty, from none.
- * LLM_OK or LLM_DECLINED; "rd" is filled in both cases ("limit" 0: unlimited).
+ * Takes the need and a slot, or a place in line.
+ *
+ * LLM_OK: taken; "*t" holds the slot and what was reserved (without "slot",
+ * "*t" is 0 and nothing is to be settled or left).
+ * LLM_AGAIN: "*t" waits, the owner will find it by llm_ledger_granted() or,
+ * if rd->refusal.wait_ms is above 0, is to call llm_ledger_retry() then.
+ * LLM_DECLINED: nothing was taken anywhere, rd->refusal says why: a limit
+ * (rd->index), the key's line is "queue" long, or the ledger is full.
+ *
+ * All limits are checked on entry, so that rates refuse at once, and again
+ * when a waiter's turn comes: a waiter holds nothing.  With "park" rates make
+ * it wait too, behind those who wait already.  Nobody overtakes: who arrives
+ * while a waiter that could run is in line goes behind it.  Order: score =
+ * since + priority * 10 s, so that a lower priority ages.  A waiter that its
+ * own key blocks does not block others of its team.  A change of the limits
+ * is taken over at each call.
  */
-int llm_ledger_take(llm_ledger_t *lg, const llm_limits_t *ls, uint64_t now,
+int llm_ledger_enter(llm_ledger_t *lg, const llm_ask_t *ask,
+    const llm_now_t *now, llm_ticket_t *t, llm_reading_t *rd);
+
+/* gives back what an ask without slot took: it was refused later */
+void llm_ledger_untake(llm_ledger_t *lg, const llm_limits_t *ls,
+    const llm_amount_t *amount, const llm_now_t *now);
+
+
+/*
+ * The next ticket of this owner whose wait ended: its data, once, or NULL.
+ * rd->verdict LLM_OK: it holds its slot and reservation; LLM_DECLINED: its
+ * turn came and a limit refused it: it has ended; LLM_AGAIN: it is parked
+ * for rd->refusal.wait_ms.
+ */
+void *llm_ledger_granted(llm_ledger_t *lg, unsigned owner, llm_ticket_t *t,
     llm_reading_t *rd);
 
-/* gives the request back: it was refused later on its way */
-void llm_ledger_untake(llm_ledger_t *lg, const llm_limits_t *ls,
-    uint64_t now);
+/* a parked ticket's time has come: as llm_ledger_enter(), and LLM_DECLINED
+   has ended it */
+int llm_ledger_retry(llm_ledger_t *lg, llm_ticket_t t, const llm_now_t *now,
+    llm_reading_t *rd, llm_owners_t *wake);
 
 
 /*
- * A slot of every limit, or a place in line.  LLM_OK: "*t" holds the slot.
- * LLM_AGAIN: "*t" waits; the owner will find it by llm_ledger_granted().
- * LLM_DECLINED: "rd->why" says why not (the key's line is "queue" long, or
- * the ledger is full).  Nobody overtakes: who arrives while a waiter that
- * could run is in line goes behind it.  Order: score = now + priority * 10 s,
- * so that a lower priority ages.  A waiter that its own key blocks does not
- * block others of its team.  "data" is the owner's own (a pointer).
- * A change of limits[i].concurrency is taken over at each call.
+ * What a holder has used so far: charged if it dies now.  Beyond what is
+ * reserved the reservation grows, if "force" whatever the limits say.
+ * LLM_DECLINED: it does not fit, the reservation stays as it was.
  */
-int llm_ledger_enter(llm_ledger_t *lg, const llm_limits_t *ls,
-    unsigned owner, void *data, int priority, unsigned queue, uint64_t now,
-    llm_ticket_t *t, llm_reading_t *rd);
+int llm_ledger_charge(llm_ledger_t *lg, llm_ticket_t t,
+    const llm_amount_t *used, int force, const llm_now_t *now);
 
+/*
+ * Settles: what was reserved becomes what was used, in the days in which it
+ * was reserved.  A second time, and of a ticket that has ended or waits, it
+ * is a no-op, so that the ticket is its idempotency key.
+ */
+void llm_ledger_settle(llm_ledger_t *lg, llm_ticket_t t,
+    const llm_amount_t *used, const llm_now_t *now);
 
 /*
  * Ends a ticket, holding or waiting; a ticket that has ended is a no-op.
- * Slots that got free are handed to waiters whose turn it is; the owners to
- * be woken are set as bits in "wake" (LLM_LEDGER_OWNERS bits).
+ * What it reserved and did not settle stays taken, unless "undo".  Slots that
+ * got free are handed to waiters whose turn it is; the owners to be woken are
+ * set as bits in "wake".
  */
-typedef struct { uint64_t  bits[LLM_LEDGER_OWNERS / 64]; } llm_owners_t;
-
-void llm_ledger_leave(llm_ledger_t *lg, llm_ticket_t t, llm_owners_t *wake);
-
-
-/* the next ticket of this owner that got its slot in line: its data, once */
-void *llm_ledger_granted(llm_ledger_t *lg, unsigned owner, llm_ticket_t *t);
+void llm_ledger_leave(llm_ledger_t *lg, llm_ticket_t t, int undo,
+    const llm_now_t *now, llm_owners_t *wake);
 
 
 /* limits changed: takes them over and grants what has become possible */
 void llm_ledger_update(llm_ledger_t *lg, const llm_limit_t *limit,
-    llm_owners_t *wake);
+    const llm_now_t *now, llm_owners_t *wake);
 
-
-/* ends all tickets of an owner that died; how many there were */
+/* ends all tickets of an owner that died, each charged its floor */
 unsigned llm_ledger_reap(llm_ledger_t *lg, unsigned owner,
-    llm_owners_t *wake);
-
+    const llm_now_t *now, llm_owners_t *wake);
 
 /* derives counts, lines and the index of names from the tables again */
-void llm_ledger_rebuild(llm_ledger_t *lg, llm_owners_t *wake);
+void llm_ledger_rebuild(llm_ledger_t *lg, const llm_now_t *now,
+    llm_owners_t *wake);
 
 
 /* slots in use and waiters of one limit by name, for tests and metrics */
 int llm_ledger_look(llm_ledger_t *lg, const llm_limit_t *limit,
     unsigned *held, unsigned *waiting);
 
+/* a name's meter, rolled to now, or NULL: for tests, metrics and state */
+const llm_meter_t *llm_ledger_meter(llm_ledger_t *lg,
+    const llm_limit_t *limit, const llm_now_t *now);
+
 void llm_ledger_stat(llm_ledger_t *lg, llm_ledger_stat_t *st);
+
+
+/*
+ * The tallies, to outlive a restart: walks the rows (row: 0 at first, then
+ * what was returned; 0: the end), giving a name and its meter; and puts one
+ * back into a fresh ledger (merged: the larger number of equal periods).
+ */
+uint32_t llm_ledger_walk(llm_ledger_t *lg, uint32_t row, llm_str_t *name,
+    const llm_meter_t **m);
+int llm_ledger_restore(llm_ledger_t *lg, const llm_str_t *name,
+    uint32_t hash, const llm_tally_t day[2], const llm_tally_t month[2],
+    const llm_now_t *now);
 
 
 #endif /* _LLM_LEDGER_H_INCLUDED_ */

@@ -2,27 +2,39 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * The ledger's lines: who goes next, and the end of a ticket.
+ * The ledger's lines: who goes next.
  */
 
 
 #include "core/llm_ledger_private.h"
 
 
+/* what a flow of weight 1 takes of a fair gate's round for one request */
+
+#define LLM_LEDGER_SCALE  ((uint64_t) 1 << 20)
+
+
 static void llm_ledger_grant(llm_ledger_t *lg, uint32_t i,
-    llm_owners_t *wake);
-static void llm_ledger_unline(llm_ledger_t *lg, uint32_t i);
+    const llm_now_t *now, llm_owners_t *wake);
+static void llm_ledger_rank(llm_ledger_t *lg, llm_ledger_ticket_t *t);
+static uint64_t llm_ledger_start(llm_ledger_node_t *flow,
+    const llm_ledger_node_t *gate);
 
 
 void
 llm_ledger_front(llm_ledger_t *lg, uint32_t key)
 {
-    uint32_t            first, gate;
-    llm_ledger_node_t  *n;
+    uint32_t              first, gate;
+    llm_ledger_node_t    *n;
+    llm_ledger_ticket_t  *t;
 
     n = llm_ledger_node(lg, key);
 
-    first = llm_ledger_room(n) ? n->line.first : LLM_LEDGER_NONE;
+    first = n->line.first;
+
+    if (first != LLM_LEDGER_NONE && !llm_ledger_room(lg, n)) {
+        first = LLM_LEDGER_NONE;
+    }
 
     if (first == n->front) {
         return;
@@ -37,7 +49,10 @@ llm_ledger_front(llm_ledger_t *lg, uint32_t key)
     n->front = first;
 
     if (first != LLM_LEDGER_NONE) {
-        gate = llm_ledger_gate(llm_ledger_ticket(lg, first));
+        t = llm_ledger_ticket(lg, first);
+        gate = llm_ledger_gate(t);
+
+        llm_ledger_rank(lg, t);
         llm_ledger_list_insert(lg, LLM_LEDGER_READY,
                                &llm_ledger_node(lg, gate)->ready, first);
         llm_ledger_due(lg, gate);
@@ -52,7 +67,9 @@ llm_ledger_due(llm_ledger_t *lg, uint32_t gate)
 
     n = llm_ledger_node(lg, gate);
 
-    if (n->due || n->ready.first == LLM_LEDGER_NONE || !llm_ledger_room(n)) {
+    if (n->due || n->ready.first == LLM_LEDGER_NONE
+        || !llm_ledger_room(lg, n))
+    {
         return;
     }
 
@@ -63,7 +80,7 @@ llm_ledger_due(llm_ledger_t *lg, uint32_t gate)
 
 
 void
-llm_ledger_run(llm_ledger_t *lg, llm_owners_t *wake)
+llm_ledger_run(llm_ledger_t *lg, const llm_now_t *now, llm_owners_t *wake)
 {
     llm_ledger_node_t  *n;
 
@@ -71,7 +88,7 @@ llm_ledger_run(llm_ledger_t *lg, llm_owners_t *wake)
 
         n = llm_ledger_node(lg, lg->todo);
 
-        if (n->ready.first == LLM_LEDGER_NONE || !llm_ledger_room(n)) {
+        if (n->ready.first == LLM_LEDGER_NONE || !llm_ledger_room(lg, n)) {
             lg->todo = n->todo;
             n->due = 0;
             continue;
@@ -79,111 +96,79 @@ llm_ledger_run(llm_ledger_t *lg, llm_owners_t *wake)
 
         /* this may put another gate in front: a key's waiters of two teams */
 
-        llm_ledger_grant(lg, n->ready.first, wake);
+        llm_ledger_grant(lg, n->ready.first, now, wake);
     }
 }
 
 
+/* its turn has come: it is granted, asks the store, or is refused */
+
 static void
-llm_ledger_grant(llm_ledger_t *lg, uint32_t i, llm_owners_t *wake)
+llm_ledger_grant(llm_ledger_t *lg, uint32_t i, const llm_now_t *now,
+    llm_owners_t *wake)
 {
-    uint32_t              k;
-    llm_ledger_node_t    *n;
+    int                   rc;
+    llm_reading_t         rd;
+    llm_ledger_turn_t     turn;
     llm_ledger_ticket_t  *t;
 
     t = llm_ledger_ticket(lg, i);
 
-    llm_ledger_store(&t->state, LLM_TICKET_GRANTED);
+    turn.score = t->score;
+    turn.seq = t->seq;
+    turn.blocked = 0;
 
-    llm_ledger_unline(lg, i);
+    llm_ledger_blank(&rd);
+    llm_ledger_begin(lg, t->node, i);
 
-    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
-        if (t->node[k] != LLM_LEDGER_NONE) {
-            n = llm_ledger_node(lg, t->node[k]);
-            n->waiting--;
-            n->held++;
-        }
+    rc = llm_ledger_draw(lg, t->node, &t->need, LLM_DRAW_TAKE, &turn, now,
+                         &rd);
+
+    if (rc == LLM_DECLINED) {
+        llm_ledger_refuse(t, &rd.refusal, rd.index, turn.blocked, now);
+
+    } else {
+        t->wall = now->wall;
+        llm_ledger_store(&t->state, rc == LLM_OK ? LLM_TICKET_GRANTED
+                                                 : LLM_TICKET_ASKING);
     }
 
-    lg->waiting--;
-    lg->held++;
+    llm_ledger_commit(lg);
+
+    lg->now = *now;
+
+    if (rc != LLM_DECLINED) {
+        llm_ledger_serve(lg, t);
+    }
+
+    llm_ledger_unline(lg, i);
+    llm_ledger_shift(lg, i, LLM_TICKET_WAITING);
+
+    if (rc == LLM_AGAIN) {
+        llm_ledger_list_append(lg, LLM_LEDGER_LINE, &lg->asking, i);
+
+    } else {
+
+        if (t->state == LLM_TICKET_PARKED) {
+            llm_ledger_park(lg, i);
+        }
+
+        llm_ledger_hand(lg, i, wake);
+    }
+
+    llm_ledger_front(lg, t->node[0]);
+}
+
+
+void
+llm_ledger_hand(llm_ledger_t *lg, uint32_t i, llm_owners_t *wake)
+{
+    llm_ledger_ticket_t  *t;
+
+    t = llm_ledger_ticket(lg, i);
 
     llm_ledger_list_append(lg, LLM_LEDGER_LINE, &lg->granted[t->owner], i);
     llm_ledger_wake(wake, t->owner);
-
-    llm_ledger_front(lg, t->node[0]);
-}
-
-
-void
-llm_ledger_end(llm_ledger_t *lg, uint32_t i)
-{
-    uint32_t              k, state;
-    llm_ledger_node_t    *n;
-    llm_ledger_ticket_t  *t;
-
-    t = llm_ledger_ticket(lg, i);
-    state = t->state;
-
-    llm_ledger_store(&t->state, LLM_TICKET_FREE);
-
-    if (state == LLM_TICKET_WAITING) {
-        llm_ledger_unline(lg, i);
-        lg->waiting--;
-
-    } else {
-        lg->held--;
-    }
-
-    if (state == LLM_TICKET_GRANTED) {
-        llm_ledger_list_remove(lg, LLM_LEDGER_LINE, &lg->granted[t->owner],
-                               i);
-    }
-
-    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
-
-        if (t->node[k] == LLM_LEDGER_NONE) {
-            continue;
-        }
-
-        n = llm_ledger_node(lg, t->node[k]);
-
-        if (state == LLM_TICKET_WAITING) {
-            n->waiting--;
-
-        } else {
-            n->held--;
-        }
-
-        if (n->held == 0 && n->waiting == 0) {
-            n->seq = lg->seq++;
-            llm_ledger_list_append(lg, LLM_LEDGER_IDLE, &lg->idle,
-                                   t->node[k]);
-        }
-    }
-
-    llm_ledger_front(lg, t->node[0]);
-    llm_ledger_due(lg, llm_ledger_gate(t));
-
-    llm_ledger_free_ticket(lg, i);
-}
-
-
-void
-llm_ledger_free_ticket(llm_ledger_t *lg, uint32_t i)
-{
-    llm_ledger_ticket_t  *t;
-
-    t = llm_ledger_ticket(lg, i);
-
-    /* a row that has no number left is not used again */
-
-    if (t->id >= LLM_LEDGER_ID_LAST) {
-        return;
-    }
-
-    t->line.next = lg->free_ticket;
-    lg->free_ticket = i;
 }
 
 
@@ -194,9 +179,22 @@ llm_ledger_wake(llm_owners_t *wake, unsigned owner)
 }
 
 
-/* takes a waiter out of its line and, if it is there, of the ready one */
+void
+llm_ledger_line(llm_ledger_t *lg, uint32_t i)
+{
+    uint32_t  key;
 
-static void
+    key = llm_ledger_ticket(lg, i)->node[0];
+
+    llm_ledger_list_insert(lg, LLM_LEDGER_LINE,
+                           &llm_ledger_node(lg, key)->line, i);
+    llm_ledger_front(lg, key);
+}
+
+
+/* out of its line and, if it is there, of the ready one */
+
+void
 llm_ledger_unline(llm_ledger_t *lg, uint32_t i)
 {
     llm_ledger_node_t    *key, *gate;
@@ -212,4 +210,104 @@ llm_ledger_unline(llm_ledger_t *lg, uint32_t i)
     }
 
     llm_ledger_list_remove(lg, LLM_LEDGER_LINE, &key->line, i);
+
+    if (key->line.first == LLM_LEDGER_NONE) {
+        key->start = 0;
+    }
+}
+
+
+void
+llm_ledger_regate(llm_ledger_t *lg, uint32_t gate)
+{
+    uint32_t              i, next;
+    llm_ledger_node_t    *n;
+    llm_ledger_ticket_t  *t;
+
+    n = llm_ledger_node(lg, gate);
+    i = n->ready.first;
+
+    llm_ledger_list_reset(&n->ready);
+
+    for ( /* void */ ; i != LLM_LEDGER_NONE; i = next) {
+        t = llm_ledger_ticket(lg, i);
+        next = t->ready.next;
+
+        llm_ledger_rank(lg, t);
+        llm_ledger_list_insert(lg, LLM_LEDGER_READY, &n->ready, i);
+    }
+}
+
+
+void
+llm_ledger_serve(llm_ledger_t *lg, const llm_ledger_ticket_t *t)
+{
+    uint64_t            start;
+    llm_ledger_node_t  *flow, *gate;
+
+    if (!t->slot || t->node[1] == LLM_LEDGER_NONE) {
+        return;
+    }
+
+    gate = llm_ledger_node(lg, t->node[1]);
+
+    if (!gate->fair) {
+        return;
+    }
+
+    flow = llm_ledger_node(lg, t->node[0]);
+    start = llm_ledger_start(flow, gate);
+
+    if (start > gate->round) {
+        gate->round = start;
+    }
+
+    flow->finish = start + LLM_LEDGER_SCALE / flow->weight;
+    flow->start = 0;
+}
+
+
+static void
+llm_ledger_rank(llm_ledger_t *lg, llm_ledger_ticket_t *t)
+{
+    llm_ledger_node_t  *flow, *gate;
+
+    t->rank = t->score;
+
+    if (t->node[1] == LLM_LEDGER_NONE) {
+        return;
+    }
+
+    gate = llm_ledger_node(lg, t->node[1]);
+
+    if (gate->fair) {
+        flow = llm_ledger_node(lg, t->node[0]);
+        flow->start = llm_ledger_start(flow, gate);
+        t->rank = (int64_t) flow->start;
+    }
+}
+
+
+/*
+ * A flow that stands in line keeps its start, whoever of it is first.  A
+ * number from another gate, or from before a death, is at most one request
+ * ahead.
+ */
+
+static uint64_t
+llm_ledger_start(llm_ledger_node_t *flow, const llm_ledger_node_t *gate)
+{
+    uint64_t  start;
+
+    start = flow->start;
+
+    if (start == 0) {
+        start = flow->finish > gate->round ? flow->finish : gate->round;
+    }
+
+    if (start > gate->round + LLM_LEDGER_SCALE) {
+        start = gate->round + LLM_LEDGER_SCALE;
+    }
+
+    return start;
 }

@@ -193,6 +193,15 @@ llm_ledger_before(llm_ledger_t *lg, llm_ledger_kind_e kind, uint32_t a,
     s = llm_ledger_ticket(lg, a);
     t = llm_ledger_ticket(lg, b);
 
+    if (kind == LLM_LEDGER_READY) {
+
+        if (s->rank != t->rank) {
+            return s->rank < t->rank;
+        }
+
+        return s->seq < t->seq;
+    }
+
     if (s->score != t->score) {
         return s->score < t->score;
     }

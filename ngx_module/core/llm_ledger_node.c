@@ -16,10 +16,12 @@
 #define LLM_LEDGER_LOOKS  64
 
 
-static uint32_t llm_ledger_node_row(llm_ledger_t *lg, uint64_t now,
+static uint32_t llm_ledger_node_row(llm_ledger_t *lg, const llm_now_t *now,
     uint32_t keep);
-static uint32_t llm_ledger_node_evict(llm_ledger_t *lg, uint64_t now,
+static uint32_t llm_ledger_node_evict(llm_ledger_t *lg, const llm_now_t *now,
     uint32_t keep);
+static int llm_ledger_node_idle(const llm_ledger_t *lg,
+    const llm_ledger_node_t *n, const llm_now_t *now);
 
 
 uint32_t
@@ -47,8 +49,8 @@ llm_ledger_node_find(llm_ledger_t *lg, const llm_limit_t *limit)
 
 
 uint32_t
-llm_ledger_node_get(llm_ledger_t *lg, const llm_limit_t *limit, uint64_t now,
-    uint32_t keep)
+llm_ledger_node_get(llm_ledger_t *lg, const llm_limit_t *limit,
+    const llm_now_t *now, uint32_t keep)
 {
     uint32_t            i;
     llm_ledger_node_t  *n;
@@ -70,14 +72,21 @@ llm_ledger_node_get(llm_ledger_t *lg, const llm_limit_t *limit, uint64_t now,
     n = llm_ledger_node(lg, i);
 
     n->seq = lg->seq++;
-    n->rpm = limit->rpm;
-    n->turn = 0;
-    n->bucket[0].level = 0;
-    n->bucket[0].time = now;
+    n->rates = limit->rates;
     n->hash = limit->hash;
     n->concurrency = limit->concurrency;
+    n->weight = limit->weight ? limit->weight : 1;
+    n->fair = limit->fair != 0;
+    n->round = 1;
+    n->start = 0;
+    n->finish = 0;
     n->len = (uint32_t) limit->name.len;
     memcpy(n->name, limit->name.data, limit->name.len);
+
+    llm_meter_init(&n->meter, now);
+
+    memset(&n->quota, 0, sizeof(llm_quota_t));
+    llm_ledger_quota_node(lg, i, now);
 
     llm_ledger_store(&n->used, 1);
 
@@ -93,11 +102,19 @@ llm_ledger_node_get(llm_ledger_t *lg, const llm_limit_t *limit, uint64_t now,
 void
 llm_ledger_node_derive(llm_ledger_t *lg, uint32_t i)
 {
+    unsigned            k;
     uint32_t           *head;
     llm_ledger_node_t  *n;
 
     n = llm_ledger_node(lg, i);
 
+    memset(&n->parked, 0, sizeof(llm_amount_t));
+
+    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
+        llm_ledger_list_reset(&n->ahead[k]);
+    }
+
+    n->tickets = 0;
     n->held = 0;
     n->waiting = 0;
     n->front = LLM_LEDGER_NONE;
@@ -122,7 +139,7 @@ llm_ledger_node_touch(llm_ledger_t *lg, uint32_t i)
 
     n = llm_ledger_node(lg, i);
 
-    if (n->held != 0 || n->waiting != 0 || lg->idle.last == i) {
+    if (n->tickets != 0 || lg->idle.last == i) {
         return;
     }
 
@@ -132,8 +149,49 @@ llm_ledger_node_touch(llm_ledger_t *lg, uint32_t i)
 }
 
 
+void
+llm_ledger_adopt(llm_ledger_t *lg, uint32_t i, const llm_limit_t *limit)
+{
+    uint32_t            weight, fair;
+    llm_ledger_node_t  *n;
+
+    n = llm_ledger_node(lg, i);
+
+    if (memcmp(&n->rates, &limit->rates, offsetof(llm_rates_t, month)) != 0
+        || n->rates.month != limit->rates.month)
+    {
+        n->rates = limit->rates;
+    }
+
+    weight = limit->weight ? limit->weight : 1;
+    fair = limit->fair != 0;
+
+    n->weight = weight;
+
+    if (n->fair != fair) {
+        n->fair = fair;
+        llm_ledger_regate(lg, i);
+    }
+
+    if (n->concurrency == limit->concurrency) {
+        return;
+    }
+
+    n->concurrency = limit->concurrency;
+
+    if (lg->conf.mode != LLM_QUOTA_LOCAL) {
+        llm_ledger_quota_slots(lg, i);
+    }
+
+    /* as a key, and as a gate */
+
+    llm_ledger_front(lg, i);
+    llm_ledger_due(lg, i);
+}
+
+
 static uint32_t
-llm_ledger_node_row(llm_ledger_t *lg, uint64_t now, uint32_t keep)
+llm_ledger_node_row(llm_ledger_t *lg, const llm_now_t *now, uint32_t keep)
 {
     uint32_t  i;
 
@@ -155,10 +213,9 @@ llm_ledger_node_row(llm_ledger_t *lg, uint64_t now, uint32_t keep)
 
 
 static uint32_t
-llm_ledger_node_evict(llm_ledger_t *lg, uint64_t now, uint32_t keep)
+llm_ledger_node_evict(llm_ledger_t *lg, const llm_now_t *now, uint32_t keep)
 {
     uint32_t            i, looks, *chain;
-    llm_bucket_t        b;
     llm_ledger_node_t  *n;
 
     for (looks = 0; looks < LLM_LEDGER_LOOKS; looks++) {
@@ -170,10 +227,7 @@ llm_ledger_node_evict(llm_ledger_t *lg, uint64_t now, uint32_t keep)
 
         n = llm_ledger_node(lg, i);
 
-        b = n->bucket[n->turn];
-        llm_bucket_leak(&b, n->rpm, now);
-
-        if (b.level == 0 && i != keep) {
+        if (i != keep && llm_ledger_node_idle(lg, n, now)) {
             break;
         }
 
@@ -201,4 +255,17 @@ llm_ledger_node_evict(llm_ledger_t *lg, uint64_t now, uint32_t keep)
     lg->nodes_used--;
 
     return i;
+}
+
+
+static int
+llm_ledger_node_idle(const llm_ledger_t *lg, const llm_ledger_node_t *n,
+    const llm_now_t *now)
+{
+    llm_meter_t  m;
+
+    m = n->meter;
+    llm_meter_roll(&m, &n->rates, now);
+
+    return llm_meter_idle(&m, &n->rates, now) && llm_ledger_quota_idle(lg, n);
 }

@@ -9,6 +9,9 @@
 #include "core/llm_ledger_private.h"
 
 
+static void llm_ledger_bury(llm_ledger_t *lg, uint32_t i,
+    const llm_now_t *now);
+static int llm_ledger_fetchable(const llm_ledger_ticket_t *t);
 static void llm_ledger_reset(llm_ledger_t *lg);
 static void llm_ledger_derive_nodes(llm_ledger_t *lg);
 static uint32_t llm_ledger_derive_tickets(llm_ledger_t *lg);
@@ -18,7 +21,8 @@ static void llm_ledger_derive_idle(llm_ledger_t *lg);
 
 
 unsigned
-llm_ledger_reap(llm_ledger_t *lg, unsigned owner, llm_owners_t *wake)
+llm_ledger_reap(llm_ledger_t *lg, unsigned owner, const llm_now_t *now,
+    llm_owners_t *wake)
 {
     uint32_t              i;
     unsigned              n;
@@ -29,29 +33,62 @@ llm_ledger_reap(llm_ledger_t *lg, unsigned owner, llm_owners_t *wake)
     for (i = 0; i < lg->tickets; i++) {
         t = llm_ledger_ticket(lg, i);
 
-        if (t->state != LLM_TICKET_FREE && t->owner == owner) {
-            llm_ledger_end(lg, i);
+        if (t->state == LLM_TICKET_FREE) {
+            continue;
+        }
+
+        if (t->owner == owner) {
+            llm_ledger_bury(lg, i, now);
             n++;
             continue;
         }
 
-        /* the dead may have granted it and not come to wake its owner */
+        /* the dead may have ended its wait and not come to wake its owner */
 
-        if (t->state == LLM_TICKET_GRANTED) {
+        if (llm_ledger_fetchable(t)) {
             llm_ledger_wake(wake, t->owner);
         }
     }
 
-    llm_ledger_run(lg, wake);
+    llm_ledger_run(lg, now, wake);
 
     return n;
 }
 
 
+/* charged its floor; nothing, if it had not begun */
+
+static void
+llm_ledger_bury(llm_ledger_t *lg, uint32_t i, const llm_now_t *now)
+{
+    llm_amount_t          back;
+    llm_ledger_ticket_t  *t;
+
+    t = llm_ledger_ticket(lg, i);
+
+    if (!llm_ledger_reserved(t)) {
+        llm_ledger_end(lg, i, NULL, now);
+        return;
+    }
+
+    back = t->need;
+
+    if (t->state == LLM_TICKET_HOLDING) {
+        back.requests -= t->floor.requests;
+        back.tokens -= t->floor.tokens;
+        back.money -= t->floor.money;
+    }
+
+    llm_ledger_end(lg, i, &back, now);
+}
+
+
 void
-llm_ledger_rebuild(llm_ledger_t *lg, llm_owners_t *wake)
+llm_ledger_rebuild(llm_ledger_t *lg, const llm_now_t *now, llm_owners_t *wake)
 {
     uint32_t  i;
+
+    llm_ledger_rollback(lg);
 
     llm_ledger_reset(lg);
     llm_ledger_derive_nodes(lg);
@@ -62,7 +99,9 @@ llm_ledger_rebuild(llm_ledger_t *lg, llm_owners_t *wake)
     llm_ledger_derive_lines(lg, i, wake);
     llm_ledger_derive_idle(lg);
 
-    llm_ledger_run(lg, wake);
+    llm_ledger_quota_rebuild(lg);
+
+    llm_ledger_run(lg, now, wake);
 }
 
 
@@ -77,12 +116,14 @@ llm_ledger_reset(llm_ledger_t *lg)
 
     lg->seq = 0;
     lg->nodes_used = 0;
+    lg->tickets_used = 0;
     lg->held = 0;
     lg->waiting = 0;
     lg->free_node = LLM_LEDGER_NONE;
     lg->free_ticket = LLM_LEDGER_NONE;
     lg->todo = LLM_LEDGER_NONE;
 
+    llm_ledger_list_reset(&lg->asking);
     llm_ledger_list_reset(&lg->idle);
 
     for (i = 0; i < LLM_LEDGER_OWNERS; i++) {
@@ -115,7 +156,7 @@ llm_ledger_derive_nodes(llm_ledger_t *lg)
 }
 
 
-/* counts; a chain of the tickets that stand in line or are to be fetched */
+/* counts; a chain of the tickets that stand in any list */
 
 static uint32_t
 llm_ledger_derive_tickets(llm_ledger_t *lg)
@@ -142,20 +183,14 @@ llm_ledger_derive_tickets(llm_ledger_t *lg)
 
             n = llm_ledger_node(lg, t->node[k]);
 
-            if (t->state == LLM_TICKET_WAITING) {
-                n->waiting++;
-
-            } else {
-                n->held++;
-            }
+            n->tickets++;
+            n->held += (uint32_t) llm_ledger_holds(t, t->state);
+            n->waiting += (uint32_t) llm_ledger_waits(t->state);
         }
 
-        if (t->state == LLM_TICKET_WAITING) {
-            lg->waiting++;
-
-        } else {
-            lg->held++;
-        }
+        lg->tickets_used++;
+        lg->held += (uint32_t) llm_ledger_holds(t, t->state);
+        lg->waiting += (uint32_t) llm_ledger_waits(t->state);
 
         if (t->state != LLM_TICKET_HOLDING) {
             t->line.next = first;
@@ -175,27 +210,45 @@ static void
 llm_ledger_derive_lines(llm_ledger_t *lg, uint32_t i, llm_owners_t *wake)
 {
     uint32_t              next;
-    llm_ledger_node_t    *n;
     llm_ledger_ticket_t  *t;
 
     for ( /* void */ ; i != LLM_LEDGER_NONE; i = next) {
         t = llm_ledger_ticket(lg, i);
         next = t->line.next;
 
-        if (t->state == LLM_TICKET_GRANTED) {
-            llm_ledger_list_append(lg, LLM_LEDGER_LINE,
-                                   &lg->granted[t->owner], i);
-            llm_ledger_wake(wake, t->owner);
-            continue;
+        switch (t->state) {
+
+        case LLM_TICKET_WAITING:
+            llm_ledger_line(lg, i);
+            break;
+
+        case LLM_TICKET_ASKING:
+            if (!llm_ledger_quota_asked(lg, t->id)) {
+                llm_ledger_list_append(lg, LLM_LEDGER_LINE, &lg->asking, i);
+            }
+
+            break;
+
+        case LLM_TICKET_PARKED:
+            llm_ledger_park(lg, i);
+            break;
+
+        default:
+            break;
         }
 
-        n = llm_ledger_node(lg, t->node[0]);
-        llm_ledger_list_append(lg, LLM_LEDGER_LINE, &n->line, i);
-
-        /* as they come in order, each goes to the end of its ready line */
-
-        llm_ledger_front(lg, t->node[0]);
+        if (llm_ledger_fetchable(t)) {
+            llm_ledger_hand(lg, i, wake);
+        }
     }
+}
+
+
+static int
+llm_ledger_fetchable(const llm_ledger_ticket_t *t)
+{
+    return t->state == LLM_TICKET_GRANTED || t->state == LLM_TICKET_REFUSED
+           || (t->state == LLM_TICKET_PARKED && t->notice);
 }
 
 
@@ -210,7 +263,11 @@ llm_ledger_derive_idle(llm_ledger_t *lg)
     for (i = 0; i < lg->nodes; i++) {
         n = llm_ledger_node(lg, i);
 
-        if (n->used && n->held == 0 && n->waiting == 0) {
+        if (n->line.first == LLM_LEDGER_NONE) {
+            n->start = 0;
+        }
+
+        if (n->used && n->tickets == 0) {
             n->idle.next = first;
             first = i;
         }

@@ -33,35 +33,20 @@ llm_policy_t *
 llm_policy_parse(const char *text, size_t len, char *err, size_t errlen)
 {
     int                  rc;
-    char                *near;
     json_t              *root;
-    json_error_t         je;
     llm_policy_parser_t  ps;
 
-    memset(&je, 0, sizeof(json_error_t));
-
-    root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
+    root = llm_policy_load(text, len, err, errlen);
 
     if (root == NULL) {
-
-        /* what it is near to may be a secret */
-
-        near = strstr(je.text, " near '");
-
-        if (near != NULL) {
-            *near = '\0';
-        }
-
-        snprintf(err, errlen, "line %d, column %d: %s", je.line, je.column,
-                 je.text[0] != '\0' ? je.text : "out of memory");
         return NULL;
     }
 
     memset(&ps, 0, sizeof(llm_policy_parser_t));
 
-    ps.path.index = -1;
-    ps.err = err;
-    ps.errlen = errlen;
+    ps.at.path.index = -1;
+    ps.at.err = err;
+    ps.at.errlen = errlen;
 
     rc = llm_policy_read_file(&ps, root);
 
@@ -79,10 +64,10 @@ llm_policy_parse(const char *text, size_t len, char *err, size_t errlen)
 static int
 llm_policy_read_file(llm_policy_parser_t *ps, json_t *root)
 {
-    json_t              *defaults, *teams, *keys;
-    static const char *const   names[] = { "defaults", "teams", "keys", NULL };
+    json_t                    *defaults, *teams, *keys;
+    static const char *const  names[] = { "defaults", "teams", "keys", NULL };
 
-    if (llm_policy_only(ps, root, names) != LLM_OK) {
+    if (llm_policy_only(&ps->at, root, names) != LLM_OK) {
         return LLM_ERROR;
     }
 
@@ -91,15 +76,15 @@ llm_policy_read_file(llm_policy_parser_t *ps, json_t *root)
     keys = json_object_get(root, "keys");
 
     if (llm_policy_allocate(ps, teams, keys) != LLM_OK) {
-        snprintf(ps->err, ps->errlen, "out of memory");
+        snprintf(ps->at.err, ps->at.errlen, "out of memory");
         return LLM_ERROR;
     }
 
     llm_policy_terms_clear(&ps->defaults);
 
     if (defaults != NULL) {
-        ps->path.depth = 1;
-        ps->path.name[0] = "defaults";
+        ps->at.path.depth = 1;
+        ps->at.path.name[0] = "defaults";
         ps->terms = &ps->defaults;
 
         if (llm_policy_read_row(ps, LLM_POLICY_DEFAULTS, defaults) != LLM_OK) {
@@ -155,7 +140,7 @@ llm_policy_measure(json_t *rows, size_t *patterns, size_t *text)
 {
     size_t         i;
     void          *iter;
-    json_t  *models;
+    json_t        *models;
 
     for (iter = json_object_iter(rows);
          iter != NULL;
@@ -188,11 +173,11 @@ llm_policy_read_rows(llm_policy_parser_t *ps, const char *name,
         return LLM_OK;
     }
 
-    ps->path.depth = 1;
-    ps->path.name[0] = name;
+    ps->at.path.depth = 1;
+    ps->at.path.name[0] = name;
 
     if (!json_is_object(rows)) {
-        return llm_policy_refuse(ps, "an object", rows);
+        return llm_policy_refuse(&ps->at, "an object", rows);
     }
 
     for (iter = json_object_iter(rows);
@@ -200,18 +185,18 @@ llm_policy_read_rows(llm_policy_parser_t *ps, const char *name,
          iter = json_object_iter_next(rows, iter))
     {
         s = json_object_iter_key(iter);
-        ps->path.depth = 1;
+        ps->at.path.depth = 1;
 
         if (!llm_policy_is_name(s, strlen(s))) {
             llm_policy_show(got, sizeof(got), s, strlen(s));
-            llm_policy_error(ps->err, ps->errlen, &ps->path,
+            llm_policy_error(ps->at.err, ps->at.errlen, &ps->at.path,
                              "names of 1 to 64 letters, digits, \".\", \"_\" "
                              "or \"-\"", got);
             return LLM_ERROR;
         }
 
-        ps->path.depth = 2;
-        ps->path.name[1] = s;
+        ps->at.path.depth = 2;
+        ps->at.path.name[1] = s;
 
         rc = name[0] == 't'
              ? llm_policy_read_team(ps, s, json_object_iter_value(iter))
@@ -281,11 +266,11 @@ llm_policy_read_key(llm_policy_parser_t *ps, const char *name,
         return LLM_ERROR;
     }
 
-    ps->path.depth = 3;
-    ps->path.name[2] = "sha256";
+    ps->at.path.depth = 3;
+    ps->at.path.name[2] = "sha256";
 
     if (json_object_get(row, "sha256") == NULL) {
-        return llm_policy_refuse(ps, "64 hexadecimal digits", NULL);
+        return llm_policy_refuse(&ps->at, "64 hexadecimal digits", NULL);
     }
 
     other = llm_policy_secret_add(ps->policy, ps->policy->nkeys);
@@ -293,7 +278,15 @@ llm_policy_read_key(llm_policy_parser_t *ps, const char *name,
     if (other != NULL) {
         snprintf(text, sizeof(text), "the same secret as that of keys.%.*s",
                  (int) other->name.len, other->name.data);
-        llm_policy_error(ps->err, ps->errlen, &ps->path, text, NULL);
+        llm_policy_error(ps->at.err, ps->at.errlen, &ps->at.path, text, NULL);
+        return LLM_ERROR;
+    }
+
+    if (key->team != NULL && key->terms.weight != -1) {
+        ps->at.path.name[2] = "weight";
+        llm_policy_error(ps->at.err, ps->at.errlen, &ps->at.path,
+                         "slots are shared by teams, a key in one has no "
+                         "weight of its own", NULL);
         return LLM_ERROR;
     }
 
@@ -318,10 +311,10 @@ llm_policy_read_row(llm_policy_parser_t *ps, unsigned where,
     const llm_policy_member_t  *m;
 
     if (!json_is_object(row)) {
-        return llm_policy_refuse(ps, "an object", row);
+        return llm_policy_refuse(&ps->at, "an object", row);
     }
 
-    depth = ps->path.depth;
+    depth = ps->at.path.depth;
 
     for (iter = json_object_iter(row);
          iter != NULL;
@@ -335,11 +328,11 @@ llm_policy_read_row(llm_policy_parser_t *ps, unsigned where,
             }
         }
 
-        ps->path.depth = depth + 1;
-        ps->path.name[depth] = name;
+        ps->at.path.depth = depth + 1;
+        ps->at.path.name[depth] = name;
 
         if (m->name == NULL || (m->where & where) == 0) {
-            llm_policy_error(ps->err, ps->errlen, &ps->path,
+            llm_policy_error(ps->at.err, ps->at.errlen, &ps->at.path,
                              "unknown member", NULL);
             return LLM_ERROR;
         }
@@ -349,7 +342,7 @@ llm_policy_read_row(llm_policy_parser_t *ps, unsigned where,
         }
     }
 
-    ps->path.depth = depth;
+    ps->at.path.depth = depth;
 
     return LLM_OK;
 }

@@ -39,6 +39,9 @@ typedef struct {
     int                   priority;
     int                   cache_scope;     /* llm_scope_e or -1 */
     int64_t               cache_ttl;       /* s */
+    int                   cut;             /* streams over a limit end */
+    int                   clamp;           /* caps go down to what is left */
+    int64_t               weight;          /* of slots that are shared */
 } llm_terms_t;
 
 
@@ -85,6 +88,9 @@ const llm_key_t *llm_policy_key(const llm_policy_t *p, unsigned i);
 const llm_team_t *llm_policy_team(const llm_policy_t *p, unsigned i);
 unsigned llm_policy_keys(const llm_policy_t *p);
 unsigned llm_policy_teams(const llm_policy_t *p);
+
+/* of a limit's name, the same in every gateway and build */
+uint32_t llm_policy_hash(const llm_str_t *name);
 
 /* may this key use this model? by the key's and its team's patterns */
 int llm_policy_allows(const llm_key_t *key, const llm_str_t *model);

@@ -12,17 +12,13 @@
 #include <string.h>
 
 
-#define LLM_POLICY_INTEGER      1000000000000
+#define LLM_POLICY_INTEGER      1000000000000000
 #define LLM_POLICY_CONCURRENCY  1000000000
 #define LLM_POLICY_SECONDS      1000000000
 #define LLM_POLICY_USD          1000000000
+#define LLM_POLICY_WEIGHT       1000
 #define LLM_POLICY_PATTERN      256
 
-
-static json_t *llm_policy_part(llm_policy_parser_t *ps, json_t *object,
-    const char *name);
-static int llm_policy_range(llm_policy_parser_t *ps, json_t *value,
-    int64_t min, int64_t max, int64_t *n);
 
 static int llm_policy_integer(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
@@ -35,6 +31,12 @@ static int llm_policy_queue(llm_policy_parser_t *ps, json_t *value,
 static int llm_policy_cache(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
 static int llm_policy_priority(llm_policy_parser_t *ps, json_t *value,
+    size_t offset);
+static int llm_policy_on_exceed(llm_policy_parser_t *ps, json_t *value,
+    size_t offset);
+static int llm_policy_clamp(llm_policy_parser_t *ps, json_t *value,
+    size_t offset);
+static int llm_policy_weight(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
 static int llm_policy_models(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
@@ -67,8 +69,11 @@ const llm_policy_member_t  llm_policy_members[] = {
     { "queue", LLM_POLICY_ALL, llm_policy_queue, 0 },
     { "cache", LLM_POLICY_ALL, llm_policy_cache, 0 },
     { "priority", LLM_POLICY_ALL, llm_policy_priority, 0 },
+    { "on_exceed", LLM_POLICY_ALL, llm_policy_on_exceed, 0 },
+    { "clamp_max_tokens", LLM_POLICY_ALL, llm_policy_clamp, 0 },
     { "metadata", LLM_POLICY_ALL, llm_policy_metadata, 0 },
 
+    { "weight", LLM_POLICY_TEAM|LLM_POLICY_KEY, llm_policy_weight, 0 },
     { "models", LLM_POLICY_TEAM|LLM_POLICY_KEY, llm_policy_models, 0 },
 
     { "team", LLM_POLICY_KEY, llm_policy_of_team, 0 },
@@ -80,133 +85,11 @@ const llm_policy_member_t  llm_policy_members[] = {
 };
 
 
-/* a member of a member, at whose path it leaves the parser */
-
-static json_t *
-llm_policy_part(llm_policy_parser_t *ps, json_t *object, const char *name)
-{
-    ps->path.name[ps->path.depth - 1] = name;
-
-    return json_object_get(object, name);
-}
-
-
-int
-llm_policy_only(llm_policy_parser_t *ps, json_t *object,
-    const char *const *names)
-{
-    void        *iter;
-    unsigned     i;
-    const char  *name;
-
-    if (!json_is_object(object)) {
-        return llm_policy_refuse(ps, "an object", object);
-    }
-
-    for (iter = json_object_iter(object);
-         iter != NULL;
-         iter = json_object_iter_next(object, iter))
-    {
-        name = json_object_iter_key(iter);
-
-        for (i = 0; names[i] != NULL && strcmp(names[i], name) != 0; i++) {
-            /* void */
-        }
-
-        if (names[i] == NULL) {
-            ps->path.name[ps->path.depth++] = name;
-            llm_policy_error(ps->err, ps->errlen, &ps->path, "unknown member",
-                             NULL);
-            return LLM_ERROR;
-        }
-    }
-
-    return LLM_OK;
-}
-
-
-static int
-llm_policy_range(llm_policy_parser_t *ps, json_t *value, int64_t min,
-    int64_t max, int64_t *n)
-{
-    char  text[80];
-
-    *n = json_integer_value(value);
-
-    if (json_is_integer(value) && *n >= min && *n <= max) {
-        return LLM_OK;
-    }
-
-    snprintf(text, sizeof(text), "an integer from %lld to %lld",
-             (long long) min, (long long) max);
-
-    if (min == 1 && !(json_is_integer(value) && *n > max)) {
-        snprintf(text, sizeof(text), "a positive integer");
-    }
-
-    return llm_policy_refuse(ps, text, value);
-}
-
-
-int
-llm_policy_refuse(llm_policy_parser_t *ps, const char *expected,
-    json_t *got)
-{
-    char    text[LLM_POLICY_SHOW + 32];
-    size_t  n;
-
-    switch (got != NULL ? json_typeof(got) : JSON_NULL) {
-
-    case JSON_OBJECT:
-        snprintf(text, sizeof(text), "an object");
-        break;
-
-    case JSON_ARRAY:
-        snprintf(text, sizeof(text),
-                 json_array_size(got) != 0 ? "a list" : "an empty list");
-        break;
-
-    case JSON_STRING:
-        llm_policy_show(text, sizeof(text), json_string_value(got),
-                        json_string_length(got));
-        break;
-
-    case JSON_INTEGER:
-    case JSON_REAL:
-        n = json_dumpb(got, text, LLM_POLICY_SHOW,
-                       JSON_ENCODE_ANY|JSON_REAL_PRECISION(15));
-
-        if (n == 0 || n > LLM_POLICY_SHOW) {
-            n = (size_t) snprintf(text, sizeof(text), "a number");
-        }
-
-        text[n] = '\0';
-        break;
-
-    case JSON_TRUE:
-        snprintf(text, sizeof(text), "true");
-        break;
-
-    case JSON_FALSE:
-        snprintf(text, sizeof(text), "false");
-        break;
-
-    case JSON_NULL:
-        snprintf(text, sizeof(text), got != NULL ? "null" : "nothing");
-        break;
-    }
-
-    llm_policy_error(ps->err, ps->errlen, &ps->path, expected, text);
-
-    return LLM_ERROR;
-}
-
-
 static int
 llm_policy_integer(llm_policy_parser_t *ps, json_t *value,
     size_t offset)
 {
-    return llm_policy_range(ps, value, 1, LLM_POLICY_INTEGER,
+    return llm_policy_range(&ps->at, value, 1, LLM_POLICY_INTEGER,
                             (int64_t *) ((char *) ps->terms + offset));
 }
 
@@ -217,7 +100,7 @@ llm_policy_concurrency(llm_policy_parser_t *ps, json_t *value,
 {
     (void) offset;
 
-    return llm_policy_range(ps, value, 1, LLM_POLICY_CONCURRENCY,
+    return llm_policy_range(&ps->at, value, 1, LLM_POLICY_CONCURRENCY,
                             &ps->terms->concurrency);
 }
 
@@ -233,18 +116,18 @@ llm_policy_budget(llm_policy_parser_t *ps, json_t *value, size_t offset)
 
     (void) offset;
 
-    if (llm_policy_only(ps, value, names) != LLM_OK) {
+    if (llm_policy_only(&ps->at, value, names) != LLM_OK) {
         return LLM_ERROR;
     }
 
-    ps->path.depth++;
+    ps->at.path.depth++;
 
-    part = llm_policy_part(ps, value, "usd");
+    part = llm_policy_part(&ps->at, value, "usd");
     usd = json_number_value(part);
 
     if (!json_is_number(part) || usd <= 0 || usd > LLM_POLICY_USD) {
-        return llm_policy_refuse(ps, "a number above 0, at most 1000000000",
-                                 part);
+        return llm_policy_refuse(&ps->at,
+                                 "a number above 0, at most 1000000000", part);
     }
 
     /*
@@ -255,22 +138,22 @@ llm_policy_budget(llm_policy_parser_t *ps, json_t *value, size_t offset)
     micro = (int64_t) (usd * 1000000 + 0.5);
 
     if ((double) micro / 1000000 != usd) {
-        return llm_policy_refuse(ps, "at most 6 decimals", part);
+        return llm_policy_refuse(&ps->at, "at most 6 decimals", part);
     }
 
     ps->terms->budget_micro_usd = micro;
 
-    part = llm_policy_part(ps, value, "period");
+    part = llm_policy_part(&ps->at, value, "period");
     period = json_string_value(part);
 
     if (period == NULL
         || (strcmp(period, "day") != 0 && strcmp(period, "month") != 0))
     {
-        return llm_policy_refuse(ps, "\"day\" or \"month\"", part);
+        return llm_policy_refuse(&ps->at, "\"day\" or \"month\"", part);
     }
 
     ps->terms->budget_month = period[0] == 'm';
-    ps->path.depth--;
+    ps->at.path.depth--;
 
     return LLM_OK;
 }
@@ -287,42 +170,43 @@ llm_policy_queue(llm_policy_parser_t *ps, json_t *value, size_t offset)
 
     (void) offset;
 
-    if (llm_policy_only(ps, value, names) != LLM_OK) {
+    if (llm_policy_only(&ps->at, value, names) != LLM_OK) {
         return LLM_ERROR;
     }
 
-    ps->path.depth++;
+    ps->at.path.depth++;
 
-    part = llm_policy_part(ps, value, "size");
+    part = llm_policy_part(&ps->at, value, "size");
 
     if (part != NULL) {
-        if (llm_policy_range(ps, part, 0, 65536, &n) != LLM_OK) {
+        if (llm_policy_range(&ps->at, part, 0, 65536, &n) != LLM_OK) {
             return LLM_ERROR;
         }
 
         ps->terms->queue_size = (int) n;
     }
 
-    part = llm_policy_part(ps, value, "timeout_ms");
+    part = llm_policy_part(&ps->at, value, "timeout_ms");
 
     if (part != NULL
-        && llm_policy_range(ps, part, 1, 3600000, &ps->terms->queue_timeout)
+        && llm_policy_range(&ps->at, part, 1, 3600000,
+                            &ps->terms->queue_timeout)
            != LLM_OK)
     {
         return LLM_ERROR;
     }
 
-    part = llm_policy_part(ps, value, "rates");
+    part = llm_policy_part(&ps->at, value, "rates");
 
     if (part != NULL) {
         if (!json_is_boolean(part)) {
-            return llm_policy_refuse(ps, "true or false", part);
+            return llm_policy_refuse(&ps->at, "true or false", part);
         }
 
         ps->terms->queue_rates = json_is_true(part);
     }
 
-    ps->path.depth--;
+    ps->at.path.depth--;
 
     return LLM_OK;
 }
@@ -342,13 +226,13 @@ llm_policy_cache(llm_policy_parser_t *ps, json_t *value, size_t offset)
 
     (void) offset;
 
-    if (llm_policy_only(ps, value, names) != LLM_OK) {
+    if (llm_policy_only(&ps->at, value, names) != LLM_OK) {
         return LLM_ERROR;
     }
 
-    ps->path.depth++;
+    ps->at.path.depth++;
 
-    part = llm_policy_part(ps, value, "scope");
+    part = llm_policy_part(&ps->at, value, "scope");
 
     for (i = LLM_SCOPE_TEAM; json_is_string(part); i++) {
         if (i > LLM_SCOPE_GLOBAL) {
@@ -362,21 +246,21 @@ llm_policy_cache(llm_policy_parser_t *ps, json_t *value, size_t offset)
     }
 
     if (part != NULL && (!json_is_string(part) || i > LLM_SCOPE_GLOBAL)) {
-        return llm_policy_refuse(ps, "\"key\", \"team\" or \"global\"",
+        return llm_policy_refuse(&ps->at, "\"key\", \"team\" or \"global\"",
                                  part);
     }
 
-    part = llm_policy_part(ps, value, "ttl_s");
+    part = llm_policy_part(&ps->at, value, "ttl_s");
 
     if (part != NULL
-        && llm_policy_range(ps, part, 1, LLM_POLICY_SECONDS,
+        && llm_policy_range(&ps->at, part, 1, LLM_POLICY_SECONDS,
                             &ps->terms->cache_ttl)
            != LLM_OK)
     {
         return LLM_ERROR;
     }
 
-    ps->path.depth--;
+    ps->at.path.depth--;
 
     return LLM_OK;
 }
@@ -389,13 +273,57 @@ llm_policy_priority(llm_policy_parser_t *ps, json_t *value, size_t offset)
 
     (void) offset;
 
-    if (llm_policy_range(ps, value, -100, 100, &n) != LLM_OK) {
+    if (llm_policy_range(&ps->at, value, -100, 100, &n) != LLM_OK) {
         return LLM_ERROR;
     }
 
     ps->terms->priority = (int) n;
 
     return LLM_OK;
+}
+
+
+static int
+llm_policy_on_exceed(llm_policy_parser_t *ps, json_t *value, size_t offset)
+{
+    const char  *s;
+
+    (void) offset;
+
+    s = json_string_value(value);
+
+    if (s == NULL || (strcmp(s, "finish") != 0 && strcmp(s, "cut") != 0)) {
+        return llm_policy_refuse(&ps->at, "\"finish\" or \"cut\"", value);
+    }
+
+    ps->terms->cut = s[0] == 'c';
+
+    return LLM_OK;
+}
+
+
+static int
+llm_policy_clamp(llm_policy_parser_t *ps, json_t *value, size_t offset)
+{
+    (void) offset;
+
+    if (!json_is_boolean(value)) {
+        return llm_policy_refuse(&ps->at, "true or false", value);
+    }
+
+    ps->terms->clamp = json_is_true(value);
+
+    return LLM_OK;
+}
+
+
+static int
+llm_policy_weight(llm_policy_parser_t *ps, json_t *value, size_t offset)
+{
+    (void) offset;
+
+    return llm_policy_range(&ps->at, value, 1, LLM_POLICY_WEIGHT,
+                            &ps->terms->weight);
 }
 
 
@@ -411,7 +339,8 @@ llm_policy_models(llm_policy_parser_t *ps, json_t *value, size_t offset)
     n = json_array_size(value);
 
     if (n == 0 || n > INT_MAX) {
-        return llm_policy_refuse(ps, "a list of at least one pattern", value);
+        return llm_policy_refuse(&ps->at, "a list of at least one pattern",
+                                 value);
     }
 
     models = ps->pattern;
@@ -421,8 +350,9 @@ llm_policy_models(llm_policy_parser_t *ps, json_t *value, size_t offset)
         len = json_string_length(part);
 
         if (len == 0 || len > LLM_POLICY_PATTERN) {
-            ps->path.index = (int) i;
-            return llm_policy_refuse(ps, "a pattern of 1 to 256 bytes", part);
+            ps->at.path.index = (int) i;
+            return llm_policy_refuse(&ps->at, "a pattern of 1 to 256 bytes",
+                                     part);
         }
 
         ps->pattern->data = ps->text;
@@ -458,7 +388,7 @@ llm_policy_metadata(llm_policy_parser_t *ps, json_t *value, size_t offset)
     (void) offset;
 
     if (!json_is_object(value)) {
-        return llm_policy_refuse(ps, "an object of strings", value);
+        return llm_policy_refuse(&ps->at, "an object of strings", value);
     }
 
     for (iter = json_object_iter(value);
@@ -468,8 +398,8 @@ llm_policy_metadata(llm_policy_parser_t *ps, json_t *value, size_t offset)
         part = json_object_iter_value(iter);
 
         if (!json_is_string(part)) {
-            ps->path.name[ps->path.depth++] = json_object_iter_key(iter);
-            return llm_policy_refuse(ps, "a string", part);
+            ps->at.path.name[ps->at.path.depth++] = json_object_iter_key(iter);
+            return llm_policy_refuse(&ps->at, "a string", part);
         }
     }
 
@@ -489,7 +419,7 @@ llm_policy_of_team(llm_policy_parser_t *ps, json_t *value, size_t offset)
     }
 
     if (ps->key->team == NULL) {
-        return llm_policy_refuse(ps, "the name of a team", value);
+        return llm_policy_refuse(&ps->at, "the name of a team", value);
     }
 
     return LLM_OK;
@@ -504,7 +434,7 @@ llm_policy_sha256(llm_policy_parser_t *ps, json_t *value, size_t offset)
     (void) offset;
 
     if (!json_is_string(value)) {
-        return llm_policy_refuse(ps, "64 hexadecimal digits", value);
+        return llm_policy_refuse(&ps->at, "64 hexadecimal digits", value);
     }
 
     if (llm_policy_read_hex(json_string_value(value),
@@ -515,7 +445,7 @@ llm_policy_sha256(llm_policy_parser_t *ps, json_t *value, size_t offset)
 
         snprintf(got, sizeof(got), "a string of %zu bytes",
                  json_string_length(value));
-        llm_policy_error(ps->err, ps->errlen, &ps->path,
+        llm_policy_error(ps->at.err, ps->at.errlen, &ps->at.path,
                          "64 hexadecimal digits", got);
         return LLM_ERROR;
     }
@@ -534,7 +464,8 @@ llm_policy_expires(llm_policy_parser_t *ps, json_t *value, size_t offset)
                                 json_string_length(value), &ps->key->expires)
            != LLM_OK)
     {
-        return llm_policy_refuse(ps, "a time like \"2027-01-01T00:00:00Z\"",
+        return llm_policy_refuse(&ps->at,
+                                 "a time like \"2027-01-01T00:00:00Z\"",
                                  value);
     }
 
@@ -548,7 +479,7 @@ llm_policy_enabled(llm_policy_parser_t *ps, json_t *value, size_t offset)
     (void) offset;
 
     if (!json_is_boolean(value)) {
-        return llm_policy_refuse(ps, "true or false", value);
+        return llm_policy_refuse(&ps->at, "true or false", value);
     }
 
     ps->key->enabled = json_is_true(value);

@@ -2,7 +2,8 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * Reading the tenants file's tree, for the policy's files that see jansson.
+ * Reading a tree of jansson's: what every file of people has in common, and
+ * the tenants file's own.
  */
 
 
@@ -21,6 +22,15 @@
 #define LLM_POLICY_ALL          0x7
 
 
+/* where the reader is, and where its error goes */
+
+typedef struct {
+    llm_policy_path_t     path;
+    char                 *err;
+    size_t                errlen;
+} llm_policy_at_t;
+
+
 typedef struct {
     llm_policy_t         *policy;
     llm_str_t            *pattern;         /* the next to be used */
@@ -31,9 +41,7 @@ typedef struct {
     llm_key_t            *key;             /* NULL: it is not a key */
     llm_team_t           *team;
 
-    llm_policy_path_t     path;
-    char                 *err;
-    size_t                errlen;
+    llm_policy_at_t       at;
 } llm_policy_parser_t;
 
 
@@ -46,13 +54,31 @@ typedef struct {
 } llm_policy_member_t;
 
 
-/* llm_policy_member.c: LLM_ERROR with the parser's error filled */
+/* llm_policy_member.c: LLM_ERROR with the error filled */
 
 extern const llm_policy_member_t  llm_policy_members[];
 
-int llm_policy_only(llm_policy_parser_t *ps, json_t *object,
+
+/* llm_policy_tree.c */
+
+/* names stand once; NULL: "err" says line and column, and shows no value */
+json_t *llm_policy_load(const char *text, size_t len, char *err,
+    size_t errlen);
+
+/* a member of a member, at whose path it leaves the reader */
+json_t *llm_policy_part(llm_policy_at_t *at, json_t *object,
+    const char *name);
+
+/* LLM_ERROR with the error filled: not an object of these members alone */
+int llm_policy_only(llm_policy_at_t *at, json_t *object,
     const char *const *names);
-int llm_policy_refuse(llm_policy_parser_t *ps, const char *expected,
+
+/* LLM_ERROR with the error filled: not an integer from min to max */
+int llm_policy_range(llm_policy_at_t *at, json_t *value, int64_t min,
+    int64_t max, int64_t *n);
+
+/* LLM_ERROR: fills the error; "got" NULL: nothing stood there */
+int llm_policy_refuse(llm_policy_at_t *at, const char *expected,
     json_t *got);
 
 

@@ -56,7 +56,6 @@ llm_policy_t *llm_policy_create(size_t nteams, size_t nkeys, size_t npatterns,
     size_t ntext, unsigned char **text, void *(*alloc)(size_t size),
     void (*free)(void *p));
 
-uint32_t llm_policy_hash(const llm_str_t *name);
 
 /* by name without "t:"; NULL: there is none */
 const llm_team_t *llm_policy_team_find(const llm_policy_t *p,

@@ -15,6 +15,7 @@
 #define LLM_POLICY_TIMEOUT  30000
 
 
+static uint64_t llm_policy_terms_rate(int64_t n);
 static void llm_policy_terms_manner(llm_terms_t *terms,
     const llm_terms_t *from);
 
@@ -37,6 +38,9 @@ llm_policy_terms_clear(llm_terms_t *terms)
     terms->priority = LLM_POLICY_UNSET;
     terms->cache_scope = -1;
     terms->cache_ttl = -1;
+    terms->cut = -1;
+    terms->clamp = -1;
+    terms->weight = -1;
 }
 
 
@@ -100,6 +104,14 @@ llm_policy_terms_of_key(llm_terms_t *terms, const llm_terms_t *team,
     if (terms->priority == LLM_POLICY_UNSET) {
         terms->priority = 0;
     }
+
+    if (terms->cut == -1) {
+        terms->cut = 0;
+    }
+
+    if (terms->clamp == -1) {
+        terms->clamp = 0;
+    }
 }
 
 
@@ -115,20 +127,49 @@ llm_policy_terms_of_team(llm_terms_t *terms)
 void
 llm_policy_terms_limit(llm_limit_t *limit, const llm_terms_t *terms)
 {
+    llm_rates_t  *rates;
+
     limit->hash = llm_policy_hash(&limit->name);
     limit->concurrency = LLM_UNLIMITED;
-    limit->rpm = LLM_UNLIMITED;
-    limit->burst = 0;
+    limit->weight = 1;
+    limit->fair = 0;
 
     if (terms->concurrency != -1) {
         limit->concurrency = (uint32_t) terms->concurrency;
     }
 
-    if (terms->requests_per_minute != -1) {
-        limit->rpm = (uint64_t) terms->requests_per_minute;
-        limit->burst = terms->burst_requests != -1
-                       ? (uint64_t) terms->burst_requests : limit->rpm;
+    if (terms->weight != -1) {
+        limit->weight = (uint32_t) terms->weight;
     }
+
+    rates = &limit->rates;
+
+    rates->rpm = llm_policy_terms_rate(terms->requests_per_minute);
+    rates->tpm = llm_policy_terms_rate(terms->tokens_per_minute);
+    rates->rpd = llm_policy_terms_rate(terms->requests_per_day);
+    rates->tpd = llm_policy_terms_rate(terms->tokens_per_day);
+    rates->budget = llm_policy_terms_rate(terms->budget_micro_usd);
+    rates->month = (uint32_t) terms->budget_month;
+
+    /* a bucket's size says nothing where there is no rate */
+
+    rates->burst = rates->rpm;
+    rates->burst_tokens = rates->tpm;
+
+    if (rates->rpm != LLM_UNLIMITED && terms->burst_requests != -1) {
+        rates->burst = (uint64_t) terms->burst_requests;
+    }
+
+    if (rates->tpm != LLM_UNLIMITED && terms->burst_tokens != -1) {
+        rates->burst_tokens = (uint64_t) terms->burst_tokens;
+    }
+}
+
+
+static uint64_t
+llm_policy_terms_rate(int64_t n)
+{
+    return n != -1 ? (uint64_t) n : LLM_UNLIMITED;
 }
 
 
@@ -157,5 +198,13 @@ llm_policy_terms_manner(llm_terms_t *terms, const llm_terms_t *from)
 
     if (terms->cache_ttl == -1) {
         terms->cache_ttl = from->cache_ttl;
+    }
+
+    if (terms->cut == -1) {
+        terms->cut = from->cut;
+    }
+
+    if (terms->clamp == -1) {
+        terms->clamp = from->clamp;
     }
 }

@@ -15,6 +15,7 @@ static int llm_request_scan(llm_request_scan_t *sc);
 static int llm_request_name(llm_request_scan_t *sc);
 static void llm_request_value(llm_request_scan_t *sc, llm_json_token_e token);
 static int llm_request_object_end(llm_request_scan_t *sc);
+static void llm_request_end(llm_request_scan_t *sc);
 static int llm_request_finish(llm_request_scan_t *sc);
 static int llm_request_duplicate(llm_request_scan_t *sc, uint32_t first,
     uint32_t second);
@@ -35,6 +36,9 @@ llm_request_parse(llm_request_t *rq, llm_endpoint_e endpoint,
     rq->body.data = body;
     rq->n = 1;
     rq->max_tokens = -1;
+    rq->cap[LLM_CAP_TOKENS].n = -1;
+    rq->cap[LLM_CAP_COMPLETION].n = -1;
+    rq->cap[LLM_CAP_OUTPUT].n = -1;
 
     sc.rq = rq;
     sc.err = err;
@@ -77,6 +81,8 @@ llm_request_scan(llm_request_scan_t *sc)
         return LLM_ERROR;
     }
 
+    sc->rq->object_start = (size_t) (js->pos - js->text);
+
     for ( ;; token = llm_json_token(js)) {
 
         if (token == LLM_JSON_NAME) {
@@ -108,8 +114,7 @@ llm_request_scan(llm_request_scan_t *sc)
 
         case LLM_JSON_ARRAY_END:
             if (js->depth == 1) {
-                sc->members->elts[sc->members->n - 1].end =
-                                           (uint32_t) (js->end - js->text);
+                llm_request_end(sc);
             }
 
             break;
@@ -165,6 +170,7 @@ llm_request_name(llm_request_scan_t *sc)
     if (js->depth == 1) {
         sc->param = llm_request_param(m);
         sc->prompt = llm_request_param_prompt(sc->param);
+        sc->part = LLM_PART_TEXT;
         return LLM_OK;
     }
 
@@ -176,8 +182,17 @@ llm_request_name(llm_request_scan_t *sc)
         break;
 
     case LLM_PARAM_TOOLS:
+        sc->watch = (js->depth == 3 && llm_json_is(js, "type", 4));
+        break;
+
     case LLM_PARAM_INPUT:
         sc->watch = (js->depth == 3 && llm_json_is(js, "type", 4));
+
+        /* fall through */
+
+    case LLM_PARAM_MESSAGES:
+        sc->part = js->depth < LLM_DEPTH_PART ? LLM_PART_TEXT
+                                              : llm_request_part(m, js->depth);
         break;
 
     default:
@@ -245,8 +260,19 @@ llm_request_object_end(llm_request_scan_t *sc)
         return llm_request_complex(sc);
     }
 
+    if (js->depth == 1 && sc->param == LLM_PARAM_STREAM_OPTIONS) {
+        sc->rq->stream_options_empty = (sc->members->n == base);
+    }
+
     if (js->depth != 0) {
         sc->members->n = base;
+    }
+
+    sc->part = LLM_PART_TEXT;
+
+    if (js->depth == LLM_DEPTH_PART - 1 && sc->media) {
+        sc->media = 0;
+        sc->rq->media++;
     }
 
     /* a tool that the provider runs itself may answer anew each time */
@@ -256,6 +282,30 @@ llm_request_object_end(llm_request_scan_t *sc)
     }
 
     return LLM_OK;
+}
+
+
+/* an object or array that is a member of the top object has been read */
+
+static void
+llm_request_end(llm_request_scan_t *sc)
+{
+    size_t  end;
+
+    end = (size_t) (sc->js.end - sc->js.text);
+
+    sc->members->elts[sc->members->n - 1].end = (uint32_t) end;
+
+    if (sc->param == LLM_PARAM_STREAM_OPTIONS) {
+        sc->rq->stream_options_end = end;
+    }
+
+    /* it stood where no part has its place */
+
+    if (sc->media) {
+        sc->media = 0;
+        sc->rq->media++;
+    }
 }
 
 

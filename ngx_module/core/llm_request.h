@@ -26,22 +26,49 @@ typedef enum {
 } llm_endpoint_e;
 
 
+typedef enum {
+    LLM_CAP_TOKENS = 0,                     /* max_tokens */
+    LLM_CAP_COMPLETION,                     /* max_completion_tokens */
+    LLM_CAP_OUTPUT,                         /* max_output_tokens */
+    LLM_CAPS
+} llm_cap_e;
+
+
+/* a member's value in the body; "end" 0: the member is not there */
+
+typedef struct {
+    size_t                start;
+    size_t                end;
+    int64_t               n;                /* -1: null or not there */
+} llm_cap_t;
+
+
 typedef struct {
     llm_endpoint_e        endpoint;
     llm_str_t             body;
+
+    size_t                object_start;     /* behind the first brace */
 
     llm_str_t             model;            /* escapes decoded */
     size_t                model_start;      /* the value's span in the body, */
     size_t                model_end;        /* quotes included               */
 
-    int64_t               n;                /* 1 unless given */
+    size_t                stream_options_start;  /* of the value, which may */
+    size_t                stream_options_end;    /* be null; 0: absent      */
+    size_t                include_usage_start;   /* of the value in there */
+    size_t                include_usage_end;
+
+    int64_t               n;                /* 1 unless given; best_of too */
     int64_t               max_tokens;       /* the largest of the caps, -1 */
+    llm_cap_t             cap[LLM_CAPS];
 
     size_t                prompt_bytes;     /* strings of the prompt without
-                                               base64 data: URLs */
+                                               base64 data */
+    unsigned              media;            /* images, sounds and files */
 
     unsigned              stream:1;
     unsigned              include_usage:1;
+    unsigned              stream_options_empty:1;  /* {}: no comma needed */
     unsigned              stateful:1;       /* stored, continued, background
                                                or hosted tools: no cache */
     unsigned              temperature_zero:1;

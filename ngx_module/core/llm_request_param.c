@@ -13,6 +13,8 @@
 
 #define LLM_REQUEST_MODEL    256            /* longest name of a model */
 #define LLM_REQUEST_CHOICES  128            /* most choices */
+#define LLM_REQUEST_BEST_OF  20
+#define LLM_REQUEST_CAP      ((int64_t) 1 << 31)
 #define LLM_REQUEST_SCHEME   256            /* longest head of a data: URL */
 
 
@@ -87,12 +89,18 @@ static const llm_request_param_t  llm_request_params[] = {
       "a string or an object", LLM_ON_ANY, 0 },
 
     { "web_search_options", LLM_TYPE_OBJECT|LLM_TYPE_NULL, "an object",
-      LLM_ON_ANY, 0 }
+      LLM_ON_ANY, 0 },
+
+    { "best_of", LLM_TYPE_NUMBER, "an integer", LLM_ON(LLM_COMPLETIONS), 0 }
 };
 
 
 static void llm_request_model(llm_request_scan_t *sc);
+static void llm_request_place(llm_request_scan_t *sc);
 static void llm_request_number(llm_request_scan_t *sc, const char *name);
+static void llm_request_temperature(llm_request_scan_t *sc);
+static int llm_request_media(const llm_json_t *js);
+static int llm_request_data_url(const llm_json_t *js);
 
 
 llm_param_e
@@ -107,6 +115,7 @@ llm_request_param(const llm_member_t *m)
         [5]  = { LLM_PARAM_MODEL, LLM_PARAM_TOOLS, LLM_PARAM_INPUT,
                  LLM_PARAM_STORE },
         [6]  = { LLM_PARAM_STREAM, LLM_PARAM_PROMPT },
+        [7]  = { LLM_PARAM_BEST_OF },
         [8]  = { LLM_PARAM_MESSAGES },
         [10] = { LLM_PARAM_MAX_TOKENS, LLM_PARAM_BACKGROUND },
         [11] = { LLM_PARAM_TEMPERATURE },
@@ -169,6 +178,8 @@ llm_request_top(llm_request_scan_t *sc, llm_json_token_e token)
         return;
     }
 
+    llm_request_place(sc);
+
     if (token == LLM_JSON_NULL) {
         return;
     }
@@ -190,8 +201,18 @@ llm_request_top(llm_request_scan_t *sc, llm_json_token_e token)
     case LLM_PARAM_MAX_TOKENS:
     case LLM_PARAM_MAX_COMPLETION_TOKENS:
     case LLM_PARAM_MAX_OUTPUT_TOKENS:
-    case LLM_PARAM_TEMPERATURE:
         llm_request_number(sc, p->name);
+        break;
+
+    case LLM_PARAM_BEST_OF:
+        if (rq->endpoint == LLM_COMPLETIONS) {
+            llm_request_number(sc, p->name);
+        }
+
+        break;
+
+    case LLM_PARAM_TEMPERATURE:
+        llm_request_temperature(sc);
         break;
 
     case LLM_PARAM_STORE:
@@ -262,53 +283,106 @@ llm_request_model(llm_request_scan_t *sc)
 }
 
 
+/* where a value is that may have to be exchanged, also one of null */
+
+static void
+llm_request_place(llm_request_scan_t *sc)
+{
+    size_t          start, end;
+    llm_request_t  *rq;
+
+    rq = sc->rq;
+    start = (size_t) (sc->js.start - sc->js.text);
+    end = (size_t) (sc->js.end - sc->js.text);
+
+    switch (sc->param) {
+
+    case LLM_PARAM_STREAM_OPTIONS:
+        rq->stream_options_start = start;
+        rq->stream_options_end = end;         /* of an object: later */
+        break;
+
+    case LLM_PARAM_MAX_TOKENS:
+    case LLM_PARAM_MAX_COMPLETION_TOKENS:
+    case LLM_PARAM_MAX_OUTPUT_TOKENS:
+        rq->cap[sc->param - LLM_PARAM_MAX_TOKENS].start = start;
+        rq->cap[sc->param - LLM_PARAM_MAX_TOKENS].end = end;
+        break;
+
+    default:
+        break;
+    }
+}
+
+
 static void
 llm_request_number(llm_request_scan_t *sc, const char *name)
 {
-    int64_t               n;
-    llm_json_t           *js;
-    llm_request_t        *rq;
-    const unsigned char  *p;
+    int64_t         n, min, max;
+    const char     *expected;
+    llm_request_t  *rq;
 
-    js = &sc->js;
     rq = sc->rq;
+    min = 1;
 
-    if (sc->param == LLM_PARAM_TEMPERATURE) {
+    switch (sc->param) {
 
-        /* zero in any spelling: no digit but 0 in front of the exponent */
+    case LLM_PARAM_N:
+        max = LLM_REQUEST_CHOICES;
+        expected = "expected an integer from 1 to 128";
+        break;
 
-        for (p = js->start; p < js->end && (*p | 0x20) != 'e'; p++) {
-            if (*p >= '1' && *p <= '9') {
-                return;
-            }
+    case LLM_PARAM_BEST_OF:
+        max = LLM_REQUEST_BEST_OF;
+        expected = "expected an integer from 1 to 20";
+        break;
+
+    default:
+        max = LLM_REQUEST_CAP;
+        expected = "expected an integer from 1 to 2147483648";
+
+        /* nothing but the echo of its prompt may be asked for */
+
+        if (rq->endpoint == LLM_COMPLETIONS) {
+            min = 0;
+            expected = "expected an integer from 0 to 2147483648";
         }
-
-        rq->temperature_zero = 1;
-        return;
     }
 
-    if (!js->integer) {
+    if (!sc->js.integer) {
         llm_request_bad(sc, "invalid_type", name, "expected an integer", "");
         return;
     }
 
-    if (llm_json_integer(js, &n) != LLM_OK || n > INT32_MAX
-        || n < (sc->param == LLM_PARAM_N ? 1 : 0)
-        || (sc->param == LLM_PARAM_N && n > LLM_REQUEST_CHOICES))
-    {
-        llm_request_bad(sc, "invalid_value", name,
-                        sc->param == LLM_PARAM_N
-                        ? "expected an integer from 1 to 128"
-                        : "expected an integer from 0 to 2147483647", "");
+    if (llm_json_integer(&sc->js, &n) != LLM_OK || n < min || n > max) {
+        llm_request_bad(sc, "invalid_value", name, expected, "");
         return;
     }
 
-    if (sc->param == LLM_PARAM_N) {
-        rq->n = n;
-
-    } else if (n > rq->max_tokens) {
-        rq->max_tokens = n;
+    if (sc->param == LLM_PARAM_N || sc->param == LLM_PARAM_BEST_OF) {
+        rq->n = n > rq->n ? n : rq->n;
+        return;
     }
+
+    rq->cap[sc->param - LLM_PARAM_MAX_TOKENS].n = n;
+    rq->max_tokens = n > rq->max_tokens ? n : rq->max_tokens;
+}
+
+
+/* zero in any spelling: no digit but 0 in front of the exponent */
+
+static void
+llm_request_temperature(llm_request_scan_t *sc)
+{
+    const unsigned char  *p;
+
+    for (p = sc->js.start; p < sc->js.end && (*p | 0x20) != 'e'; p++) {
+        if (*p >= '1' && *p <= '9') {
+            return;
+        }
+    }
+
+    sc->rq->temperature_zero = 1;
 }
 
 
@@ -325,6 +399,8 @@ llm_request_inner(llm_request_scan_t *sc, llm_json_token_e token)
         }
 
         sc->rq->include_usage = (token == LLM_JSON_TRUE);
+        sc->rq->include_usage_start = (size_t) (sc->js.start - sc->js.text);
+        sc->rq->include_usage_end = (size_t) (sc->js.end - sc->js.text);
         return;
     }
 
@@ -343,30 +419,110 @@ llm_request_inner(llm_request_scan_t *sc, llm_json_token_e token)
 }
 
 
-/* images and files are no text: a data: URL says nothing about tokens */
+/*
+ * "type" of a part, and the base64 that stands there bare instead of in a
+ * data: URL: input_audio.data, file.file_data or a part's own file_data.
+ */
+
+llm_part_e
+llm_request_part(const llm_member_t *m, unsigned depth)
+{
+    if (depth > LLM_DEPTH_HELD) {
+        return LLM_PART_TEXT;
+    }
+
+    if (m->len == 4) {
+
+        if (depth == LLM_DEPTH_PART) {
+            return memcmp(m->name, "type", 4) == 0 ? LLM_PART_TYPE
+                                                   : LLM_PART_TEXT;
+        }
+
+        return memcmp(m->name, "data", 4) == 0 ? LLM_PART_DATA : LLM_PART_TEXT;
+    }
+
+    if (m->len == 9 && memcmp(m->name, "file_data", 9) == 0) {
+        return LLM_PART_DATA;
+    }
+
+    return LLM_PART_TEXT;
+}
+
+
+static int
+llm_request_media(const llm_json_t *js)
+{
+    switch (js->size) {
+
+    case 4:
+        return llm_json_is(js, "file", 4);
+
+    case 9:
+        return llm_json_is(js, "image_url", 9);
+
+    case 10:
+        return llm_json_is(js, "input_file", 10);
+
+    case 11:
+        return llm_json_is(js, "input_image", 11)
+               || llm_json_is(js, "input_audio", 11);
+
+    default:
+        return 0;
+    }
+}
+
+
+/* images and files are no text: base64 says nothing about tokens */
 
 void
 llm_request_string(llm_request_scan_t *sc)
 {
-    size_t                len;
-    llm_json_t           *js;
-    const unsigned char  *p, *comma;
+    llm_json_t  *js;
+    llm_part_e   part;
 
     js = &sc->js;
-    p = js->start + 1;
-    len = (size_t) (js->end - js->start) - 2;
+    part = sc->part;
+    sc->part = LLM_PART_TEXT;
 
-    if (len > 12 && memcmp(p, "data:", 5) == 0) {
+    if (part == LLM_PART_DATA || llm_request_data_url(js)) {
 
-        len = len < LLM_REQUEST_SCHEME ? len : LLM_REQUEST_SCHEME;
-        comma = memchr(p, ',', len);
+        /* the part it belongs to counts once, however it is told */
 
-        if (comma != NULL && comma - p >= 12
-            && memcmp(comma - 7, ";base64", 7) == 0)
-        {
-            return;
+        if (js->depth >= LLM_DEPTH_PART) {
+            sc->media = 1;
+
+        } else {
+            sc->rq->media++;
         }
+
+        return;
+    }
+
+    if (part == LLM_PART_TYPE && llm_request_media(js)) {
+        sc->media = 1;
     }
 
     sc->rq->prompt_bytes += js->size;
+}
+
+
+static int
+llm_request_data_url(const llm_json_t *js)
+{
+    size_t                len;
+    const unsigned char  *p, *comma;
+
+    p = js->start + 1;
+    len = (size_t) (js->end - js->start) - 2;
+
+    if (len <= 12 || memcmp(p, "data:", 5) != 0) {
+        return 0;
+    }
+
+    len = len < LLM_REQUEST_SCHEME ? len : LLM_REQUEST_SCHEME;
+    comma = memchr(p, ',', len);
+
+    return comma != NULL && comma - p >= 12
+           && memcmp(comma - 7, ";base64", 7) == 0;
 }

@@ -36,8 +36,24 @@ typedef enum {
     LLM_PARAM_BACKGROUND,
     LLM_PARAM_PREVIOUS,
     LLM_PARAM_CONVERSATION,
-    LLM_PARAM_SEARCH
+    LLM_PARAM_SEARCH,
+    LLM_PARAM_BEST_OF
 } llm_param_e;
+
+
+/* how deep the object of a message's part is, and the one that it holds */
+
+#define LLM_DEPTH_PART  5
+#define LLM_DEPTH_HELD  6
+
+
+/* the string that follows in a part of the prompt */
+
+typedef enum {
+    LLM_PART_TEXT = 0,
+    LLM_PART_TYPE,                          /* may tell that it is media */
+    LLM_PART_DATA                           /* is base64 */
+} llm_part_e;
 
 
 typedef struct {
@@ -47,11 +63,13 @@ typedef struct {
     llm_members_t        *members;
 
     llm_param_e           param;            /* whose value is being read */
+    llm_part_e            part;
     uint32_t              seen;             /* those that are not null */
 
     unsigned              prompt:1;         /* its strings count */
     unsigned              watch:1;          /* the next value matters */
     unsigned              typed:1;          /* the tool told its type */
+    unsigned              media:1;          /* the open part is no text */
     unsigned              bad:1;            /* "err" is set */
 
     uint32_t              base[LLM_JSON_DEPTH + 1];
@@ -71,6 +89,9 @@ void llm_request_top(llm_request_scan_t *sc, llm_json_token_e token);
 
 /* a deeper value that "sc->watch" waited for */
 void llm_request_inner(llm_request_scan_t *sc, llm_json_token_e token);
+
+/* what is the member of a part of the prompt, at that depth or deeper? */
+llm_part_e llm_request_part(const llm_member_t *m, unsigned depth);
 
 /* a string of the prompt */
 void llm_request_string(llm_request_scan_t *sc);

@@ -39,8 +39,11 @@ typedef struct {
 } llm_sse_lines_t;
 
 
+static int llm_sse_look(llm_endpoint_e endpoint, const llm_str_t *data,
+    llm_sse_text_t *text);
 static unsigned llm_sse_joined(llm_endpoint_e endpoint,
-    unsigned char *event, size_t len, llm_usage_t *usage, unsigned type);
+    unsigned char *event, size_t len, llm_usage_t *usage,
+    llm_sse_text_t *text, unsigned type);
 static const unsigned char *llm_sse_eol(const unsigned char *p,
     const unsigned char *end);
 static void llm_sse_lines(llm_sse_lines_t *ls, unsigned char *event,
@@ -106,16 +109,16 @@ llm_sse_next(const unsigned char *p, size_t len, size_t *scan)
 
 unsigned
 llm_sse_classify(llm_endpoint_e endpoint, unsigned char *event, size_t len,
-    llm_usage_t *usage)
+    llm_usage_t *usage, llm_sse_text_t *text)
 {
-    unsigned         n, type, suspect;
-    llm_str_t        value, data;
-    llm_sse_field_e  field;
-    llm_sse_lines_t  ls;
+    int               suspect;
+    unsigned          n, type;
+    llm_str_t         value, data;
+    llm_sse_field_e   field;
+    llm_sse_lines_t   ls;
 
     n = 0;
     type = 0;
-    suspect = 0;
 
     llm_sse_lines(&ls, event, len);
 
@@ -128,29 +131,56 @@ llm_sse_classify(llm_endpoint_e endpoint, unsigned char *event, size_t len,
 
         data = value;
         n++;
-
-        if (!suspect) {
-            suspect = llm_sse_suspect(value.data, value.data + value.len);
-        }
     }
 
     if (n == 0) {
         return type & LLM_SSE_ERROR;
     }
 
-    if (n == 1 && llm_sse_done(&data)) {
+    if (n != 1) {
+        return LLM_SSE_DATA|llm_sse_joined(endpoint, event, len, usage, text,
+                                           type);
+    }
+
+    if (llm_sse_done(&data)) {
         return LLM_SSE_DATA|LLM_SSE_DONE|(type & LLM_SSE_ERROR);
     }
+
+    suspect = llm_sse_look(endpoint, &data, text);
 
     if (!suspect && type == 0) {
         return LLM_SSE_DATA;
     }
 
-    if (n != 1) {
-        return LLM_SSE_DATA|llm_sse_joined(endpoint, event, len, usage, type);
+    return LLM_SSE_DATA|llm_sse_chunk(endpoint, &data, usage, type);
+}
+
+
+/* adds the text; might the data be more than a piece of a completion? */
+
+static int
+llm_sse_look(llm_endpoint_e endpoint, const llm_str_t *data,
+    llm_sse_text_t *text)
+{
+    int                   suspect;
+    const unsigned char  *end, *known[2];
+
+    end = data->data + data->len;
+
+    if (text == NULL) {
+        return llm_sse_suspect(data->data, end);
     }
 
-    return LLM_SSE_DATA|llm_sse_chunk(endpoint, &data, usage, type);
+    if (llm_sse_text_same(text, data, known)) {
+        return llm_sse_suspect(data->data, known[0])
+               || llm_sse_suspect(known[1], end);
+    }
+
+    suspect = llm_sse_suspect(data->data, end);
+
+    llm_sse_text_read(text, endpoint, data, !suspect);
+
+    return suspect;
 }
 
 
@@ -158,7 +188,7 @@ llm_sse_classify(llm_endpoint_e endpoint, unsigned char *event, size_t len,
 
 static unsigned __attribute__((noinline))
 llm_sse_joined(llm_endpoint_e endpoint, unsigned char *event, size_t len,
-    llm_usage_t *usage, unsigned type)
+    llm_usage_t *usage, llm_sse_text_t *text, unsigned type)
 {
     llm_str_t      data;
     llm_arena_t    arena;
@@ -170,6 +200,10 @@ llm_sse_joined(llm_endpoint_e endpoint, unsigned char *event, size_t len,
 
     if (llm_sse_data(event, len, &arena, &data) != LLM_OK) {
         return type;
+    }
+
+    if (text != NULL) {
+        llm_sse_text_read(text, endpoint, &data, 0);
     }
 
     return llm_sse_chunk(endpoint, &data, usage, type);

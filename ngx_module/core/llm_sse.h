@@ -42,13 +42,38 @@ size_t llm_sse_next(const unsigned char *p, size_t len, size_t *scan);
 
 
 /*
+ * The generated text of a stream's events so far, all zeros at the start:
+ * content, tool arguments, refusals, reasoning.  The shape of the last event
+ * is remembered, since the next one's is nearly always the same.
+ */
+
+#define LLM_SSE_HEAD  288
+#define LLM_SSE_TAIL  64
+
+typedef struct {
+    size_t                bytes;            /* escapes as they are spelled */
+    uint64_t              begun;            /* choices, one bit for each */
+    uint64_t              finished;         /* index; the first 64         */
+
+    unsigned              offset;           /* of the text; 0: no shape */
+    unsigned short        head_len;         /* bytes in front of the text */
+    unsigned short        tail_len;         /* … and behind it */
+    unsigned              several;          /* set by the caller: n > 1, an
+                                               event may be of any choice */
+    unsigned char         tail[LLM_SSE_TAIL];
+    unsigned char         head[LLM_SSE_HEAD];
+} llm_sse_text_t;
+
+
+/*
  * What one whole event says, as LLM_SSE_* bits.  Looks for "error",
  * "finish_reason", "usage" and [DONE] by search and reads JSON only where
- * one was found.  "usage" (may be NULL) is set when LLM_SSE_USAGE is.
+ * one was found or the shape is a new one.  "usage" (may be NULL) is set when
+ * LLM_SSE_USAGE is; "text" (may be NULL) is added to.
  */
 
 unsigned llm_sse_classify(llm_endpoint_e endpoint, unsigned char *event,
-    size_t len, llm_usage_t *usage);
+    size_t len, llm_usage_t *usage, llm_sse_text_t *text);
 
 
 /*
@@ -59,6 +84,40 @@ unsigned llm_sse_classify(llm_endpoint_e endpoint, unsigned char *event,
 
 int llm_sse_data(unsigned char *event, size_t len, llm_arena_t *arena,
     llm_str_t *data);
+
+
+/*
+ * What all chunks of a stream have in common, as JSON spells it (quotes
+ * included); len 0: not there.  Points into the data.
+ */
+
+typedef struct {
+    llm_str_t             id;
+    llm_str_t             object;
+    llm_str_t             created;
+    llm_str_t             model;
+    llm_str_t             service_tier;
+    llm_str_t             fingerprint;
+    int64_t               sequence;         /* responses; -1: not there */
+} llm_sse_stamp_t;
+
+/* found in one event's data; of responses inside the "response" object */
+void llm_sse_stamp(llm_sse_stamp_t *st, llm_endpoint_e endpoint,
+    const llm_str_t *data);
+
+
+/*
+ * The last events of a stream that the gateway ends for want of tokens: a
+ * chunk that gives all choices of the bits "open" the finish_reason "length",
+ * the usage if the client asked for it, and [DONE]; or response.incomplete.
+ * "buf" has room for llm_sse_final_size() bytes.  Returns the end.
+ */
+
+size_t llm_sse_final_size(const llm_sse_stamp_t *st);
+
+unsigned char *llm_sse_final(unsigned char *buf, llm_endpoint_e endpoint,
+    const llm_sse_stamp_t *st, uint64_t open, int usage,
+    int64_t prompt_tokens, int64_t completion_tokens);
 
 
 #endif /* _LLM_SSE_H_INCLUDED_ */

@@ -38,6 +38,11 @@ static void llm_sse_usage(llm_sse_chunk_t *ch, llm_endpoint_e endpoint,
     const llm_str_t *data, llm_usage_t *usage);
 
 
+/* the shortest that could be: "usage" or "error" */
+
+#define LLM_SSE_TELLING  7
+
+
 #define llm_sse_is(ch, s)  llm_json_is(&(ch)->js, s, sizeof(s) - 1)
 
 #define llm_sse_starts(p, len, s)                                             \
@@ -57,7 +62,7 @@ llm_sse_suspect(const unsigned char *p, const unsigned char *end)
     unsigned  mask;
     __m128i   x, y, eu, fr;
 
-    for ( ; end - p > 16; p += 16) {
+    while (end - p > 16) {
 
         x = _mm_loadu_si128((const __m128i *) (const void *) p);
         y = _mm_loadu_si128((const __m128i *) (const void *) (p + 1));
@@ -78,8 +83,20 @@ llm_sse_suspect(const unsigned char *p, const unsigned char *end)
                 return 1;
             }
         }
+
+        p += 16;
+
+        /* what is left is looked at with some of what has been */
+
+        if (end - p <= 16 && end - p >= LLM_SSE_TELLING) {
+            p = end - 17;
+        }
     }
 #endif
+
+    if (end - p < LLM_SSE_TELLING) {
+        return 0;
+    }
 
     while (p < end) {
         p = memchr(p, '"', (size_t) (end - p));

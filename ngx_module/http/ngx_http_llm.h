@@ -14,10 +14,13 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "core/llm_answer.h"
 #include "core/llm_request.h"
 #include "core/llm_policy.h"
 #include "core/llm_ledger.h"
 #include "core/llm_entry.h"
+#include "core/llm_price.h"
+#include "core/llm_quota.h"
 
 
 #define NGX_HTTP_LLM_VERSION      "0.1.0"
@@ -33,12 +36,17 @@ typedef struct ngx_http_llm_redis_op_s ngx_http_llm_redis_op_t;
 typedef struct ngx_http_llm_tenants_s  ngx_http_llm_tenants_t;
 typedef struct ngx_http_llm_policy_s   ngx_http_llm_policy_t;
 typedef struct ngx_http_llm_attempt_s  ngx_http_llm_attempt_t;
+typedef struct ngx_http_llm_prices_s   ngx_http_llm_prices_t;
+typedef struct ngx_http_llm_state_s    ngx_http_llm_state_t;
+typedef struct ngx_http_llm_quota_conf_s  ngx_http_llm_quota_conf_t;
 
 
 typedef struct {
     ngx_str_t                   name;
     ngx_str_t                   uri;             /* "/llm/openai/" */
     ngx_str_t                   authorization;   /* "Bearer …" or empty */
+    llm_limit_t                 limit;           /* its slots: "p:name" */
+    ngx_uint_t                  no_usage;        /* knows no include_usage */
     ngx_uint_t                  slot;            /* of its counters */
     u_char                     *file;            /* where it was defined */
     ngx_uint_t                  line;
@@ -61,7 +69,10 @@ typedef struct {
 typedef struct {
     ngx_http_llm_zone_t        *zone;
     ngx_http_llm_redis_t       *redis;           /* NULL: off */
+    ngx_http_llm_quota_conf_t  *quota;           /* NULL: no Redis */
     ngx_http_llm_tenants_t     *tenants;
+    ngx_http_llm_prices_t      *prices;          /* NULL: all is free */
+    ngx_http_llm_state_t       *state;           /* NULL: none */
     ngx_array_t                 providers;  /* of ngx_http_llm_provider_t * */
     ngx_array_t                 routes;     /* of ngx_http_llm_route_t */
     ngx_uint_t                  gateways;        /* locations */
@@ -159,6 +170,20 @@ struct ngx_http_llm_ctx_s {
     llm_ticket_t                ticket;
     ngx_queue_t                 line;            /* this worker's waiters */
     ngx_msec_t                  line_since;
+    ngx_msec_t                  park_until;
+    llm_amount_t                need;            /* reserved */
+    int64_t                     estimate_prompt;      /* tokens, each */
+    int64_t                     estimate_completion;  /* … as charged */
+    int64_t                     clamp;           /* of the caps, -1: none */
+    size_t                      charge_at;       /* bytes of text */
+    llm_price_t                 price;           /* of the first target */
+    llm_usage_t                 usage;           /* what was charged */
+    int64_t                     cost;            /* micro-dollars */
+
+    /* a provider's slots */
+    llm_ticket_t                gate;
+    llm_limits_t                gate_limits;
+    llm_limit_t                 gate_flow;
 
     /* cache */
     ngx_http_llm_cache_e        cache;
@@ -180,8 +205,14 @@ struct ngx_http_llm_ctx_s {
 
     unsigned                    body_wait:1;
     unsigned                    body_read:1;
+    unsigned                    recalled:1;      /* recall has begun */
     unsigned                    taken:1;         /* a request, from buckets */
-    unsigned                    waiting:1;       /* in line for a slot */
+    unsigned                    waiting:1;       /* in line, or parked */
+    unsigned                    refused:1;       /* when its turn came */
+    unsigned                    parked:1;
+    unsigned                    inject_usage:1;  /* the client did not ask */
+    unsigned                    charged:1;       /* usage and cost are set */
+    unsigned                    unpriced:1;      /* no price for its model */
     unsigned                    pausing:1;
     unsigned                    no_store:1;
     unsigned                    answered:1;      /* answer is there */

@@ -10,15 +10,17 @@
 #include "core/llm_duration.h"
 
 
-/* all that ngx_http_llm_reply_headers() writes: 8 numbers, a duration */
+/* all that ngx_http_llm_reply_headers() writes: 12 numbers, 2 durations */
 
-#define NGX_HTTP_LLM_REPLY_TEXT  256
+#define NGX_HTTP_LLM_REPLY_TEXT  384
 
 
 static ngx_int_t ngx_http_llm_reply_headers(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 static u_char *ngx_http_llm_reply_limits(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, u_char *p);
+static u_char *ngx_http_llm_reply_gauge(ngx_http_request_t *r,
+    llm_gauge_t *g, ngx_str_t *name, u_char *p);
 static u_char *ngx_http_llm_reply_cache(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, u_char *p);
 static ngx_int_t ngx_http_llm_reply_wait(ngx_http_request_t *r,
@@ -341,11 +343,9 @@ ngx_http_llm_reply_headers(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         return NGX_ERROR;
     }
 
-    if (ctx->reading.limit) {
-        p = ngx_http_llm_reply_limits(r, ctx, p);
-        if (p == NULL) {
-            return NGX_ERROR;
-        }
+    p = ngx_http_llm_reply_limits(r, ctx, p);
+    if (p == NULL) {
+        return NGX_ERROR;
     }
 
     if (ctx->cache != NGX_HTTP_LLM_CACHE_OFF) {
@@ -390,6 +390,16 @@ ngx_http_llm_reply_headers(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         }
     }
 
+    if (ctx->charged && ctx->mcf->prices) {
+        v = p;
+        p = ngx_sprintf(p, "%L.%06L", ctx->cost / 1000000,
+                        ctx->cost % 1000000);
+
+        if (ngx_http_llm_header(r, "x-llm-cost-usd", v, p - v) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
     v = p;
     p = ngx_sprintf(p, "%ui", ctx->attempts);
 
@@ -408,34 +418,55 @@ static u_char *
 ngx_http_llm_reply_limits(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     u_char *p)
 {
-    u_char         *v;
-    llm_reading_t  *rd;
+    ngx_uint_t    i;
+    llm_gauge_t  *g;
 
-    rd = &ctx->reading;
+    static ngx_str_t  names[] = {
+        ngx_string("x-ratelimit-limit-requests"),
+        ngx_string("x-ratelimit-remaining-requests"),
+        ngx_string("x-ratelimit-reset-requests"),
+        ngx_string("x-ratelimit-limit-tokens"),
+        ngx_string("x-ratelimit-remaining-tokens"),
+        ngx_string("x-ratelimit-reset-tokens")
+    };
 
-    v = p;
-    p = ngx_sprintf(p, "%uL", rd->limit);
+    for (i = 0; i < 2; i++) {
+        g = i ? &ctx->reading.tokens : &ctx->reading.requests;
 
-    if (ngx_http_llm_header(r, "x-ratelimit-limit-requests", v, p - v)
-        != NGX_OK)
-    {
-        return NULL;
+        if (g->limit == LLM_UNLIMITED) {
+            continue;
+        }
+
+        p = ngx_http_llm_reply_gauge(r, g, &names[3 * i], p);
+        if (p == NULL) {
+            return NULL;
+        }
     }
 
-    v = p;
-    p = ngx_sprintf(p, "%uL", rd->remaining);
+    return p;
+}
 
-    if (ngx_http_llm_header(r, "x-ratelimit-remaining-requests", v, p - v)
-        != NGX_OK)
-    {
-        return NULL;
-    }
 
-    v = p;
-    p += llm_duration_format(p, rd->reset_ms);
+static u_char *
+ngx_http_llm_reply_gauge(ngx_http_request_t *r, llm_gauge_t *g,
+    ngx_str_t *name, u_char *p)
+{
+    u_char  *limit, *remaining, *reset;
 
-    if (ngx_http_llm_header(r, "x-ratelimit-reset-requests", v, p - v)
-        != NGX_OK)
+    limit = p;
+    remaining = ngx_sprintf(limit, "%uL", g->limit);
+    reset = ngx_sprintf(remaining, "%uL", g->remaining);
+    p = reset + llm_duration_format(reset, g->reset_ms);
+
+    if (ngx_http_llm_reply_header(r, (char *) name[0].data, name[0].len,
+                                  limit, remaining - limit)
+        != NGX_OK
+        || ngx_http_llm_reply_header(r, (char *) name[1].data, name[1].len,
+                                     remaining, reset - remaining)
+           != NGX_OK
+        || ngx_http_llm_reply_header(r, (char *) name[2].data, name[2].len,
+                                     reset, p - reset)
+           != NGX_OK)
     {
         return NULL;
     }

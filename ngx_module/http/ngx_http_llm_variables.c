@@ -17,14 +17,22 @@ typedef enum {
     NGX_HTTP_LLM_VAR_CACHE,
     NGX_HTTP_LLM_VAR_QUEUE_MS,
     NGX_HTTP_LLM_VAR_ERROR,
+    NGX_HTTP_LLM_VAR_PROMPT_TOKENS,
+    NGX_HTTP_LLM_VAR_CACHED_TOKENS,
+    NGX_HTTP_LLM_VAR_COMPLETION_TOKENS,
+    NGX_HTTP_LLM_VAR_COST,
     NGX_HTTP_LLM_VAR_AUTHORIZATION
 } ngx_http_llm_var_e;
 
 
 static ngx_int_t ngx_http_llm_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_variable_text(ngx_http_variable_value_t *v,
+    u_char *p, size_t len);
 static ngx_int_t ngx_http_llm_variable_number(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uint64_t n);
+static ngx_int_t ngx_http_llm_variable_charged(ngx_http_llm_ctx_t *ctx,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_http_llm_target_t *ngx_http_llm_variable_target(
     ngx_http_llm_ctx_t *ctx);
 
@@ -62,6 +70,18 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
 
     { ngx_string("llm_error"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_ERROR, NGX_HTTP_LLM_VAR, 0 },
+
+    { ngx_string("llm_prompt_tokens"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_PROMPT_TOKENS, NGX_HTTP_LLM_VAR, 0 },
+
+    { ngx_string("llm_cached_tokens"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_CACHED_TOKENS, NGX_HTTP_LLM_VAR, 0 },
+
+    { ngx_string("llm_completion_tokens"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_COMPLETION_TOKENS, NGX_HTTP_LLM_VAR, 0 },
+
+    { ngx_string("llm_cost_usd"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_COST, NGX_HTTP_LLM_VAR, 0 },
 
     { ngx_string("llm_authorization"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_AUTHORIZATION, NGX_HTTP_LLM_VAR, 0 },
@@ -175,6 +195,9 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
     case NGX_HTTP_LLM_VAR_QUEUE_MS:
         return ngx_http_llm_variable_number(r, v, ctx->queued);
+
+    default:
+        return ngx_http_llm_variable_charged(ctx, v, data);
     }
 
     if (s.len == 0 && data != NGX_HTTP_LLM_VAR_AUTHORIZATION) {
@@ -182,8 +205,16 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
         return NGX_OK;
     }
 
-    v->data = s.data;
-    v->len = s.len;
+    return ngx_http_llm_variable_text(v, s.data, s.len);
+}
+
+
+static ngx_int_t
+ngx_http_llm_variable_text(ngx_http_variable_value_t *v, u_char *p,
+    size_t len)
+{
+    v->data = p;
+    v->len = len;
     v->valid = 1;
     v->no_cacheable = 1;
     v->not_found = 0;
@@ -196,17 +227,55 @@ static ngx_int_t
 ngx_http_llm_variable_number(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uint64_t n)
 {
-    v->data = ngx_pnalloc(r->pool, NGX_INT64_LEN);
-    if (v->data == NULL) {
+    u_char  *p;
+
+    p = ngx_pnalloc(r->pool, NGX_INT64_LEN);
+    if (p == NULL) {
         return NGX_ERROR;
     }
 
-    v->len = ngx_sprintf(v->data, "%uL", n) - v->data;
-    v->valid = 1;
-    v->no_cacheable = 1;
-    v->not_found = 0;
+    return ngx_http_llm_variable_text(v, p, ngx_sprintf(p, "%uL", n) - p);
+}
 
-    return NGX_OK;
+
+/* what was charged, once it is settled */
+
+static ngx_int_t
+ngx_http_llm_variable_charged(ngx_http_llm_ctx_t *ctx,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char  *p;
+
+    if (!ctx->charged) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    switch (data) {
+
+    case NGX_HTTP_LLM_VAR_PROMPT_TOKENS:
+        return ngx_http_llm_variable_number(ctx->request, v,
+                                            ctx->usage.prompt_tokens);
+
+    case NGX_HTTP_LLM_VAR_CACHED_TOKENS:
+        return ngx_http_llm_variable_number(ctx->request, v,
+                                            ctx->usage.cached_tokens);
+
+    case NGX_HTTP_LLM_VAR_COMPLETION_TOKENS:
+        return ngx_http_llm_variable_number(ctx->request, v,
+                                            ctx->usage.completion_tokens);
+    }
+
+    p = ngx_pnalloc(ctx->request->pool, NGX_INT64_LEN + 8);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_variable_text(v, p,
+                                      ngx_sprintf(p, "%L.%06L",
+                                                  ctx->cost / 1000000,
+                                                  ctx->cost % 1000000)
+                                      - p);
 }
 
 

@@ -23,6 +23,8 @@ static void ngx_http_llm_metrics_attempts(llm_prometheus_t *pm,
     ngx_http_llm_count_t *count);
 static void ngx_http_llm_metrics_results(llm_prometheus_t *pm,
     ngx_http_llm_count_t *count);
+static void ngx_http_llm_metrics_charged(llm_prometheus_t *pm,
+    ngx_http_llm_count_t *count);
 static void ngx_http_llm_metrics_slots(llm_prometheus_t *pm,
     ngx_http_llm_zone_t *zone);
 static void ngx_http_llm_metrics_gauge(llm_prometheus_t *pm,
@@ -47,7 +49,8 @@ static const char  *ngx_http_llm_metrics_cache[] = {
 };
 
 static const char  *ngx_http_llm_metrics_refused[] = {
-    "key", "model", "requests", "queue_full", "queue_timeout", "memory"
+    "key", "model", "requests", "tokens", "requests_day", "tokens_day",
+    "budget", "too_large", "queue_full", "queue_timeout", "memory"
 };
 
 
@@ -98,6 +101,7 @@ ngx_http_llm_metrics_handler(ngx_http_request_t *r)
     ngx_http_llm_metrics_requests(&pm, count);
     ngx_http_llm_metrics_attempts(&pm, count);
     ngx_http_llm_metrics_results(&pm, count);
+    ngx_http_llm_metrics_charged(&pm, count);
     ngx_http_llm_metrics_slots(&pm, mcf->zone);
 
     if (mcf->redis) {
@@ -224,6 +228,46 @@ ngx_http_llm_metrics_results(llm_prometheus_t *pm,
         llm_prometheus_sample(pm, "llm_refusals_total", &label, 1,
                               count->refused[i]);
     }
+}
+
+
+static void
+ngx_http_llm_metrics_charged(llm_prometheus_t *pm,
+    ngx_http_llm_count_t *count)
+{
+    llm_prometheus_label_t  label;
+
+    llm_prometheus_family(pm, "llm_tokens_total", "counter",
+                          "Tokens charged, by kind; cached ones are part of "
+                          "the prompt.");
+
+    ngx_http_llm_metrics_label(&label, "kind", "prompt");
+    llm_prometheus_sample(pm, "llm_tokens_total", &label, 1,
+                          count->tokens_prompt);
+
+    ngx_http_llm_metrics_label(&label, "kind", "cached");
+    llm_prometheus_sample(pm, "llm_tokens_total", &label, 1,
+                          count->tokens_cached);
+
+    ngx_http_llm_metrics_label(&label, "kind", "completion");
+    llm_prometheus_sample(pm, "llm_tokens_total", &label, 1,
+                          count->tokens_completion);
+
+    llm_prometheus_family(pm, "llm_cost_microdollars_total", "counter",
+                          "Money charged, in millionths of a dollar.");
+    llm_prometheus_sample(pm, "llm_cost_microdollars_total", NULL, 0,
+                          count->money);
+
+    llm_prometheus_family(pm, "llm_unpriced_requests_total", "counter",
+                          "Requests for models that llm_prices does not "
+                          "know: charged nothing.");
+    llm_prometheus_sample(pm, "llm_unpriced_requests_total", NULL, 0,
+                          count->unpriced);
+
+    llm_prometheus_family(pm, "llm_streams_cut_total", "counter",
+                          "Streams ended because their tenant had no more "
+                          "tokens or money.");
+    llm_prometheus_sample(pm, "llm_streams_cut_total", NULL, 0, count->cut);
 }
 
 

@@ -5,37 +5,44 @@
 
 
 #include "policy/ngx_http_llm_limit.h"
+#include "policy/ngx_http_llm_charge.h"
+#include "policy/ngx_http_llm_quota.h"
+#include "policy/ngx_http_llm_refuse.h"
 #include "policy/ngx_http_llm_tenant.h"
-#include "http/ngx_http_llm_reply.h"
 #include "state/ngx_http_llm_zone.h"
 #include "state/ngx_http_llm_owner.h"
 #include "state/ngx_http_llm_wake.h"
 
 
 static void ngx_http_llm_limit_granted(void);
-static ngx_int_t ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_limit_refuse_rate(ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_limit_refuse_line(ngx_http_llm_ctx_t *ctx,
-    ngx_uint_t refused, const char *code, const char *message);
-static void ngx_http_llm_limit_count(ngx_http_llm_ctx_t *ctx,
-    ngx_uint_t refused);
+static ngx_int_t ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx,
+    llm_limits_t *limits, llm_amount_t *need, llm_ticket_t *ticket);
+static void ngx_http_llm_limit_read(ngx_http_llm_ctx_t *ctx, ngx_uint_t gate,
+    llm_reading_t *rd);
+static ngx_int_t ngx_http_llm_limit_resume(ngx_http_llm_ctx_t *ctx,
+    llm_ticket_t *ticket);
+static ngx_int_t ngx_http_llm_limit_retry(ngx_http_llm_ctx_t *ctx,
+    llm_ticket_t *ticket);
+static void ngx_http_llm_limit_wait(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_limit_leave(ngx_http_llm_ctx_t *ctx,
+    llm_ticket_t *ticket, ngx_uint_t undo);
 
 
 static ngx_http_llm_zone_t  *ngx_http_llm_limit_zone;
 
-/* this worker's requests that are in line */
+/* this worker's requests that wait for the ledger */
 static ngx_queue_t           ngx_http_llm_limit_line;
 
 
 ngx_int_t
-ngx_http_llm_limit_init_process(ngx_http_llm_zone_t *zone,
+ngx_http_llm_limit_init_process(ngx_http_llm_main_conf_t *mcf,
     ngx_cycle_t *cycle)
 {
-    ngx_http_llm_limit_zone = zone;
+    ngx_http_llm_limit_zone = mcf->zone;
 
     ngx_queue_init(&ngx_http_llm_limit_line);
 
-    if (ngx_http_llm_owner_init_process(zone, cycle) != NGX_OK) {
+    if (ngx_http_llm_owner_init_process(mcf->zone, cycle) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -55,85 +62,238 @@ ngx_http_llm_limit_exit_process(void)
 ngx_int_t
 ngx_http_llm_limit_take(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_int_t             rc;
-    llm_owners_t          wake;
-    ngx_http_llm_zone_t  *zone;
+    ngx_int_t     rc;
+    llm_amount_t  need;
 
-    zone = ngx_http_llm_limit_zone;
+    if (ctx->ticket) {
+        rc = ngx_http_llm_limit_resume(ctx, &ctx->ticket);
 
-    ngx_http_llm_zone_lock(zone, &wake);
+    } else {
+        need.requests = 1;
+        need.tokens = 0;
+        need.money = 0;
 
-    rc = llm_ledger_take(zone->sh->ledger, &ctx->limits, ngx_current_msec,
-                         &ctx->reading);
-
-    ngx_http_llm_zone_unlock(zone, &wake);
-
-    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                   "llm take request: %i, remaining:%uL wait:%L", rc,
-                   ctx->reading.remaining, ctx->reading.wait_ms);
-
-    if (rc == NGX_OK) {
-        ctx->taken = 1;
-        return NGX_OK;
+        rc = ngx_http_llm_limit_enter(ctx, &ctx->limits, &need,
+                                      &ctx->ticket);
     }
 
-    if (ctx->reading.why == LLM_WHY_MEMORY) {
-        return ngx_http_llm_limit_refuse_line(ctx,
-                   NGX_HTTP_LLM_REFUSED_MEMORY, "limits_unavailable",
-                   "The gateway has no room for more tenants; try again.");
+    if (rc != NGX_OK) {
+        return rc;
     }
 
-    return ngx_http_llm_limit_refuse_rate(ctx);
-}
+    ctx->taken = 1;
 
+    /* the store was asked: there is a ticket, which holds nothing more */
+    ngx_http_llm_limit_leave(ctx, &ctx->ticket, 0);
 
-void
-ngx_http_llm_limit_untake(ngx_http_llm_ctx_t *ctx)
-{
-    llm_owners_t          wake;
-    ngx_http_llm_zone_t  *zone;
-
-    if (!ctx->taken) {
-        return;
-    }
-
-    ctx->taken = 0;
-    zone = ngx_http_llm_limit_zone;
-
-    ngx_http_llm_zone_lock(zone, &wake);
-
-    llm_ledger_untake(zone->sh->ledger, &ctx->limits, ngx_current_msec);
-
-    ngx_http_llm_zone_unlock(zone, &wake);
+    return NGX_OK;
 }
 
 
 ngx_int_t
 ngx_http_llm_admit(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_msec_int_t  left;
+    ngx_int_t  rc;
 
     if (ctx->answered) {
         return NGX_OK;
     }
 
-    if (ctx->ticket == 0) {
-        return ngx_http_llm_limit_enter(ctx);
+    if (ctx->ticket) {
+        rc = ngx_http_llm_limit_resume(ctx, &ctx->ticket);
+
+    } else {
+        rc = ngx_http_llm_limit_enter(ctx, &ctx->limits, NULL, &ctx->ticket);
+    }
+
+    if (rc == NGX_OK && ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_http_llm_limit_gate(ngx_http_llm_ctx_t *ctx)
+{
+    u_char                   *p;
+    const llm_limit_t        *who;
+    ngx_http_llm_target_t    *target;
+    ngx_http_llm_provider_t  *provider;
+
+    if (ctx->gate) {
+        return ctx->waiting || ctx->refused
+               ? ngx_http_llm_limit_resume(ctx, &ctx->gate) : NGX_OK;
+    }
+
+    target = (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
+    provider = target->provider;
+
+    if (provider->limit.concurrency == LLM_UNLIMITED) {
+        return NGX_OK;
+    }
+
+    /* whoever asks for a team stands in the team's line at this provider */
+
+    who = ctx->limits.limit[ctx->limits.n - 1];
+
+    p = ngx_pnalloc(ctx->request->pool, who->name.len + 4 + NGX_INT_T_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&ctx->gate_flow, sizeof(llm_limit_t));
+
+    ctx->gate_flow.name.data = p;
+    ctx->gate_flow.name.len = ngx_sprintf(p, "f:%ui:%*s", provider->slot,
+                                          who->name.len, who->name.data)
+                              - p;
+    ctx->gate_flow.hash = llm_policy_hash(&ctx->gate_flow.name);
+    ctx->gate_flow.weight = who->weight;
+
+    ctx->gate_limits.limit[0] = &ctx->gate_flow;
+    ctx->gate_limits.limit[1] = &provider->limit;
+    ctx->gate_limits.n = 2;
+
+    return ngx_http_llm_limit_enter(ctx, &ctx->gate_limits, NULL, &ctx->gate);
+}
+
+
+/*
+ * A slot, and with it, but not at a provider's gate, all that the request is
+ * estimated to take; or, without a slot, "need" alone.
+ */
+
+static ngx_int_t
+ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits,
+    llm_amount_t *need, llm_ticket_t *ticket)
+{
+    ngx_int_t             rc;
+    llm_ask_t             ask;
+    llm_now_t             now;
+    llm_owners_t          wake;
+    llm_reading_t         rd;
+    const llm_terms_t    *terms;
+    ngx_http_llm_zone_t  *zone;
+
+    zone = ngx_http_llm_limit_zone;
+    terms = &ctx->key->terms;
+
+    ngx_memzero(&ask, sizeof(llm_ask_t));
+
+    ask.limits = limits;
+    ask.data = ctx;
+    ask.owner = ngx_http_llm_owner();
+    ask.priority = terms->priority;
+    ask.queue = terms->queue_size;
+    ask.slot = need == NULL;
+    ask.park = terms->queue_rates;
+
+    ngx_http_llm_now(&now);
+
+    ngx_http_llm_zone_lock(zone, &wake);
+
+    if (need) {
+        ask.need = *need;
+        ask.floor = *need;
+
+    } else if (ticket == &ctx->ticket) {
+        ngx_http_llm_charge_estimate(ctx, zone, &now, &ask);
+    }
+
+    rc = llm_ledger_enter(zone->sh->ledger, &ask, &now, ticket, &rd);
+
+    ngx_http_llm_zone_unlock(zone, &wake);
+
+    ngx_http_llm_limit_read(ctx, ticket == &ctx->gate, &rd);
+
+    ngx_log_debug5(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "llm enter: %i ticket:%uL requests:%L tokens:%L money:%L",
+                   rc, *ticket, ask.need.requests, ask.need.tokens,
+                   ask.need.money);
+
+    if (rc == NGX_AGAIN) {
+        ctx->waiting = 1;
+        ctx->line_since = ngx_current_msec;
+
+        ngx_queue_insert_tail(&ngx_http_llm_limit_line, &ctx->line);
+
+        if (ctx->reading.refusal.wait_ms > 0) {
+            ctx->parked = 1;
+            ctx->park_until = ngx_current_msec
+                              + (ngx_msec_t) ctx->reading.refusal.wait_ms;
+        }
+
+        ngx_http_llm_limit_wait(ctx);
+
+        return NGX_AGAIN;
+    }
+
+    if (rc == NGX_DECLINED) {
+        *ticket = 0;
+        return ngx_http_llm_refuse(ctx, limits);
+    }
+
+    return NGX_OK;
+}
+
+
+/* a provider's gate tells nothing of what the client has left */
+
+static void
+ngx_http_llm_limit_read(ngx_http_llm_ctx_t *ctx, ngx_uint_t gate,
+    llm_reading_t *rd)
+{
+    if (!gate) {
+        ctx->reading = *rd;
+        return;
+    }
+
+    ctx->reading.verdict = rd->verdict;
+    ctx->reading.index = rd->index;
+    ctx->reading.refusal = rd->refusal;
+}
+
+
+/* woken, perhaps for nothing: what has become of the ticket? */
+
+static ngx_int_t
+ngx_http_llm_limit_resume(ngx_http_llm_ctx_t *ctx, llm_ticket_t *ticket)
+{
+    llm_limits_t    *limits;
+    ngx_msec_int_t   left;
+
+    limits = ticket == &ctx->gate ? &ctx->gate_limits : &ctx->limits;
+
+    if (ctx->waiting && ctx->parked
+        && (ngx_msec_int_t) (ctx->park_until - ngx_current_msec) <= 0)
+    {
+        if (ngx_http_llm_limit_retry(ctx, ticket) == NGX_OK) {
+            ctx->waiting = 0;
+            ngx_queue_remove(&ctx->line);
+        }
     }
 
     if (!ctx->waiting) {
-        /* granted: the ticket holds a slot */
+        ctx->queued += ngx_current_msec - ctx->line_since;
 
-        ctx->queued = ngx_current_msec - ctx->line_since;
-
-        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                       "llm slot after %M ms in line", ctx->queued);
+        ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                       "llm waited %M ms, refused:%d", ctx->queued,
+                       ctx->refused);
 
         if (ctx->timer.timer_set) {
             ngx_del_timer(&ctx->timer);
         }
 
-        return NGX_OK;
+        if (!ctx->refused) {
+            return NGX_OK;
+        }
+
+        ctx->refused = 0;
+        *ticket = 0;
+
+        return ngx_http_llm_refuse(ctx, limits);
     }
 
     left = (ngx_msec_int_t) (ctx->line_since
@@ -143,76 +303,89 @@ ngx_http_llm_admit(ngx_http_llm_ctx_t *ctx)
     if (left > 0
         && (ngx_msec_int_t) (ctx->deadline - ngx_current_msec) > 0)
     {
+        ngx_http_llm_limit_wait(ctx);
         return NGX_AGAIN;
     }
 
-    ctx->queued = ngx_current_msec - ctx->line_since;
+    ctx->queued += ngx_current_msec - ctx->line_since;
 
-    return ngx_http_llm_limit_refuse_line(ctx,
-               NGX_HTTP_LLM_REFUSED_QUEUE_TIMEOUT, "queue_timeout",
-               "No slot got free in time: all of this key's or its team's "
-               "concurrent requests are still running.");
+    return ngx_http_llm_refuse_timeout(ctx, ticket == &ctx->gate);
 }
 
 
+/* NGX_OK: the wait is over, one way or the other */
+
 static ngx_int_t
-ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx)
+ngx_http_llm_limit_retry(ngx_http_llm_ctx_t *ctx, llm_ticket_t *ticket)
 {
     ngx_int_t             rc;
-    ngx_msec_t            timeout, left;
+    llm_now_t             now;
     llm_owners_t          wake;
     llm_reading_t         rd;
-    const llm_terms_t    *terms;
     ngx_http_llm_zone_t  *zone;
 
     zone = ngx_http_llm_limit_zone;
-    terms = &ctx->key->terms;
+    ctx->parked = 0;
+
+    ngx_http_llm_now(&now);
 
     ngx_http_llm_zone_lock(zone, &wake);
 
-    rc = llm_ledger_enter(zone->sh->ledger, &ctx->limits,
-                          ngx_http_llm_owner(), ctx, terms->priority,
-                          terms->queue_size, ngx_current_msec, &ctx->ticket,
-                          &rd);
+    rc = llm_ledger_retry(zone->sh->ledger, *ticket, &now, &rd, &wake);
 
     ngx_http_llm_zone_unlock(zone, &wake);
 
-    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                   "llm enter: %i ticket:%uL", rc, ctx->ticket);
+    ngx_http_llm_limit_read(ctx, ticket == &ctx->gate, &rd);
 
-    if (rc == NGX_OK) {
-        return NGX_OK;
-    }
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "llm retry: %i wait:%L", rc,
+                   ctx->reading.refusal.wait_ms);
 
     if (rc == NGX_AGAIN) {
-        ctx->waiting = 1;
-        ctx->line_since = ngx_current_msec;
 
-        ngx_queue_insert_tail(&ngx_http_llm_limit_line, &ctx->line);
-
-        timeout = (ngx_msec_t) terms->queue_timeout;
-        left = ctx->deadline - ngx_current_msec;
-
-        ngx_add_timer(&ctx->timer, ngx_min(timeout, left));
+        if (ctx->reading.refusal.wait_ms > 0) {
+            ctx->parked = 1;
+            ctx->park_until = ngx_current_msec
+                              + (ngx_msec_t) ctx->reading.refusal.wait_ms;
+        }
 
         return NGX_AGAIN;
     }
 
-    ctx->ticket = 0;
+    ctx->refused = rc == NGX_DECLINED;
 
-    if (rd.why == LLM_WHY_QUEUE_FULL) {
-        return ngx_http_llm_limit_refuse_line(ctx,
-                   NGX_HTTP_LLM_REFUSED_QUEUE_FULL, "queue_full",
-                   "Too many requests of this key wait for a slot already.");
-    }
-
-    return ngx_http_llm_limit_refuse_line(ctx,
-               NGX_HTTP_LLM_REFUSED_MEMORY, "limits_unavailable",
-               "The gateway has no room for more requests; try again.");
+    return NGX_OK;
 }
 
 
-/* what was granted while it stood in line is this worker's to start */
+/* until the line's patience ends, or the parked one's time has come */
+
+static void
+ngx_http_llm_limit_wait(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_msec_t  now, timer, left;
+
+    now = ngx_current_msec;
+
+    timer = ctx->line_since + (ngx_msec_t) ctx->key->terms.queue_timeout
+            - now;
+    left = ctx->deadline - now;
+    timer = ngx_min(timer, left);
+
+    if (ctx->parked) {
+        left = ctx->park_until - now;
+        timer = ngx_min(timer, left);
+    }
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    ngx_add_timer(&ctx->timer, timer);
+}
+
+
+/* what was granted or refused in its turn is this worker's to go on with */
 
 static void
 ngx_http_llm_limit_granted(void)
@@ -220,6 +393,7 @@ ngx_http_llm_limit_granted(void)
     ngx_uint_t            n;
     llm_owners_t          wake;
     llm_ticket_t          ticket;
+    llm_reading_t         rd;
     ngx_http_llm_ctx_t   *ctx;
     ngx_http_llm_zone_t  *zone;
 
@@ -231,15 +405,27 @@ ngx_http_llm_limit_granted(void)
 
     for ( ;; ) {
         ctx = llm_ledger_granted(zone->sh->ledger, ngx_http_llm_owner(),
-                                 &ticket);
+                                 &ticket, &rd);
         if (ctx == NULL) {
             break;
         }
 
-        /* only posts an event */
+        ngx_http_llm_limit_read(ctx, ticket == ctx->gate, &rd);
 
-        ctx->waiting = 0;
-        ngx_queue_remove(&ctx->line);
+        if (rd.verdict == NGX_AGAIN) {
+            ctx->parked = 1;
+            ctx->park_until = ngx_current_msec
+                              + (ngx_msec_t) rd.refusal.wait_ms;
+
+        } else {
+            ctx->waiting = 0;
+            ctx->parked = 0;
+            ctx->refused = rd.verdict == NGX_DECLINED;
+
+            ngx_queue_remove(&ctx->line);
+        }
+
+        /* only posts an event */
         ctx->wake(ctx);
 
         n++;
@@ -249,16 +435,60 @@ ngx_http_llm_limit_granted(void)
 
     ngx_log_debug1(NGX_LOG_DEBUG_EVENT, ngx_cycle->log, 0,
                    "llm granted: %ui", n);
+
+    ngx_http_llm_quota_wake();
 }
 
 
 void
-ngx_http_llm_limit_leave(ngx_http_llm_ctx_t *ctx)
+ngx_http_llm_limit_gate_leave(ngx_http_llm_ctx_t *ctx)
 {
+    ngx_http_llm_limit_leave(ctx, &ctx->gate, 0);
+}
+
+
+void
+ngx_http_llm_limit_undo(ngx_http_llm_ctx_t *ctx)
+{
+    llm_now_t             now;
+    llm_amount_t          one;
     llm_owners_t          wake;
     ngx_http_llm_zone_t  *zone;
 
-    if (ctx->ticket == 0) {
+    ngx_http_llm_limit_leave(ctx, &ctx->gate, 1);
+    ngx_http_llm_limit_leave(ctx, &ctx->ticket, 1);
+
+    if (!ctx->taken) {
+        return;
+    }
+
+    ctx->taken = 0;
+    zone = ngx_http_llm_limit_zone;
+
+    ngx_memzero(&one, sizeof(llm_amount_t));
+    one.requests = 1;
+
+    ngx_http_llm_now(&now);
+
+    ngx_http_llm_zone_lock(zone, &wake);
+
+    llm_ledger_untake(zone->sh->ledger, &ctx->limits, &one, &now);
+
+    ngx_http_llm_zone_unlock(zone, &wake);
+}
+
+
+/* harmless when there is no ticket */
+
+static void
+ngx_http_llm_limit_leave(ngx_http_llm_ctx_t *ctx, llm_ticket_t *ticket,
+    ngx_uint_t undo)
+{
+    llm_now_t             now;
+    llm_owners_t          wake;
+    ngx_http_llm_zone_t  *zone;
+
+    if (*ticket == 0) {
         return;
     }
 
@@ -266,22 +496,26 @@ ngx_http_llm_limit_leave(ngx_http_llm_ctx_t *ctx)
 
     if (ctx->waiting) {
         ctx->waiting = 0;
+        ctx->parked = 0;
         ngx_queue_remove(&ctx->line);
     }
 
+    ngx_http_llm_now(&now);
+
     ngx_http_llm_zone_lock(zone, &wake);
 
-    llm_ledger_leave(zone->sh->ledger, ctx->ticket, &wake);
+    llm_ledger_leave(zone->sh->ledger, *ticket, undo, &now, &wake);
 
     ngx_http_llm_zone_unlock(zone, &wake);
 
-    ctx->ticket = 0;
+    *ticket = 0;
 }
 
 
 void
 ngx_http_llm_limit_changed(ngx_http_llm_policy_t *policy)
 {
+    llm_now_t             now;
     ngx_queue_t          *q;
     llm_owners_t          wake;
     const llm_key_t      *key;
@@ -293,6 +527,8 @@ ngx_http_llm_limit_changed(ngx_http_llm_policy_t *policy)
     }
 
     zone = ngx_http_llm_limit_zone;
+
+    ngx_http_llm_now(&now);
 
     ngx_http_llm_zone_lock(zone, &wake);
 
@@ -307,102 +543,13 @@ ngx_http_llm_limit_changed(ngx_http_llm_policy_t *policy)
             continue;
         }
 
-        llm_ledger_update(zone->sh->ledger, &key->limit, &wake);
+        llm_ledger_update(zone->sh->ledger, &key->limit, &now, &wake);
 
         if (key->team) {
-            llm_ledger_update(zone->sh->ledger, &key->team->limit, &wake);
+            llm_ledger_update(zone->sh->ledger, &key->team->limit, &now,
+                              &wake);
         }
     }
 
     ngx_http_llm_zone_unlock(zone, &wake);
-}
-
-
-static ngx_int_t
-ngx_http_llm_limit_refuse_rate(ngx_http_llm_ctx_t *ctx)
-{
-    u_char             *p;
-    const char         *kind;
-    llm_reading_t      *rd;
-    const llm_str_t    *name;
-    ngx_msec_t          wait;
-
-    rd = &ctx->reading;
-
-    ngx_http_llm_limit_count(ctx, NGX_HTTP_LLM_REFUSED_REQUESTS);
-
-    (void) ngx_http_llm_error(ctx, NGX_HTTP_TOO_MANY_REQUESTS, "requests",
-                              "rate_limit_exceeded", "");
-
-    kind = rd->index == 0 ? "key" : "team";
-    name = rd->index == 0 ? &ctx->key->name : &ctx->key->team->name;
-
-    p = ngx_pnalloc(ctx->request->pool, 256 + ctx->model.len + name->len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ctx->error.message.data = p;
-    ctx->error.wait = (ngx_int_t) rd->wait_ms;
-
-    /* clients read "try again in 3.2s" and "174ms" out of this text */
-
-    p = ngx_sprintf(p, "Rate limit reached for %V in %s %*s on requests per "
-                    "min (RPM): Limit %uL, Used %uL, Requested 1.",
-                    &ctx->model, kind, name->len, name->data, rd->limit,
-                    rd->limit - rd->remaining);
-
-    wait = (ngx_msec_t) rd->wait_ms;
-
-    if (rd->wait_ms < 0) {
-        ctx->error.no_retry = 1;
-
-    } else if (wait < 1000) {
-        p = ngx_sprintf(p, " Please try again in %Mms.", ngx_max(wait, 1));
-
-    } else {
-        wait = (wait + 99) / 100;
-        p = ngx_sprintf(p, " Please try again in %M.%Ms.", wait / 10,
-                        wait % 10);
-    }
-
-    ctx->error.message.len = p - ctx->error.message.data;
-
-    return ctx->error.status;
-}
-
-
-static ngx_int_t
-ngx_http_llm_limit_refuse_line(ngx_http_llm_ctx_t *ctx, ngx_uint_t refused,
-    const char *code, const char *message)
-{
-    ngx_http_llm_limit_count(ctx, refused);
-    ngx_http_llm_limit_leave(ctx);
-    ngx_http_llm_limit_untake(ctx);
-
-    (void) ngx_http_llm_error(ctx, refused == NGX_HTTP_LLM_REFUSED_MEMORY
-                                       ? NGX_HTTP_SERVICE_UNAVAILABLE
-                                       : NGX_HTTP_TOO_MANY_REQUESTS,
-                              "requests", code, message);
-
-    /* when a slot gets free nobody knows: soon is the honest guess */
-    ctx->error.wait = 1000;
-
-    return ctx->error.status;
-}
-
-
-static void
-ngx_http_llm_limit_count(ngx_http_llm_ctx_t *ctx, ngx_uint_t refused)
-{
-    ngx_http_llm_zone_t  *zone;
-
-    zone = ngx_http_llm_limit_zone;
-
-    (void) ngx_atomic_fetch_add(&zone->sh->count.refused[refused], 1);
-
-    ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
-                  "llm refused: key \"%*s\" remaining:%uL wait:%L",
-                  ctx->key->name.len, ctx->key->name.data,
-                  ctx->reading.remaining, ctx->reading.wait_ms);
 }

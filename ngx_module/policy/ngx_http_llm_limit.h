@@ -2,7 +2,8 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * What a request may take: requests from buckets, and slots.
+ * What a request may take, in one visit of the ledger: requests, tokens and
+ * money of key and team, and slots of them and of the provider.
  */
 
 
@@ -13,23 +14,28 @@
 #include "http/ngx_http_llm.h"
 
 
-/* joins the table of owners and listens for granted slots */
-ngx_int_t ngx_http_llm_limit_init_process(ngx_http_llm_zone_t *zone,
+/* joins the table of owners and listens for what was granted */
+ngx_int_t ngx_http_llm_limit_init_process(ngx_http_llm_main_conf_t *mcf,
     ngx_cycle_t *cycle);
 
 void ngx_http_llm_limit_exit_process(void);
 
-/* one request from the buckets of key and team: NGX_OK or a status */
+
+/*
+ * One request from the buckets of key and team, so that a hit in the cache
+ * may be served: NGX_OK, NGX_AGAIN while the fleet is asked, or a status.
+ */
 ngx_int_t ngx_http_llm_limit_take(ngx_http_llm_ctx_t *ctx);
 
-/* gives it back, if it was taken */
-void ngx_http_llm_limit_untake(ngx_http_llm_ctx_t *ctx);
-
-/* the stage: a slot, NGX_AGAIN while in line, or a status */
+/* the stage: all the rest and a slot, NGX_AGAIN while in line, or a status */
 ngx_int_t ngx_http_llm_admit(ngx_http_llm_ctx_t *ctx);
 
-/* gives the slot or the place in line back; harmless when there is none */
-void ngx_http_llm_limit_leave(ngx_http_llm_ctx_t *ctx);
+/* a slot of the target's provider: NGX_OK, NGX_AGAIN or a status */
+ngx_int_t ngx_http_llm_limit_gate(ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_limit_gate_leave(ngx_http_llm_ctx_t *ctx);
+
+/* gives all back, slot and reservation: it was refused, or left in line */
+void ngx_http_llm_limit_undo(ngx_http_llm_ctx_t *ctx);
 
 /* the tenants file changed: waiters may be able to start */
 void ngx_http_llm_limit_changed(ngx_http_llm_policy_t *policy);

@@ -38,6 +38,11 @@ typedef enum {
     NGX_HTTP_LLM_REFUSED_KEY = 0,
     NGX_HTTP_LLM_REFUSED_MODEL,
     NGX_HTTP_LLM_REFUSED_REQUESTS,
+    NGX_HTTP_LLM_REFUSED_TOKENS,
+    NGX_HTTP_LLM_REFUSED_REQUESTS_DAY,
+    NGX_HTTP_LLM_REFUSED_TOKENS_DAY,
+    NGX_HTTP_LLM_REFUSED_BUDGET,
+    NGX_HTTP_LLM_REFUSED_TOO_LARGE,
     NGX_HTTP_LLM_REFUSED_QUEUE_FULL,
     NGX_HTTP_LLM_REFUSED_QUEUE_TIMEOUT,
     NGX_HTTP_LLM_REFUSED_MEMORY,
@@ -62,6 +67,12 @@ typedef struct {
     ngx_atomic_t                cache[NGX_HTTP_LLM_CACHE_RESULTS];
     ngx_atomic_t                stored;
     ngx_atomic_t                refused[NGX_HTTP_LLM_REFUSALS];
+    ngx_atomic_t                tokens_prompt;
+    ngx_atomic_t                tokens_cached;
+    ngx_atomic_t                tokens_completion;
+    ngx_atomic_t                money;           /* micro-dollars */
+    ngx_atomic_t                unpriced;        /* requests */
+    ngx_atomic_t                cut;             /* streams */
     ngx_http_llm_count_provider_t  provider[NGX_HTTP_LLM_PROVIDERS];
 } ngx_http_llm_count_t;
 

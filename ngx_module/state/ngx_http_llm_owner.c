@@ -67,6 +67,7 @@ ngx_http_llm_owner_init_process(ngx_http_llm_zone_t *zone, ngx_cycle_t *cycle)
 void
 ngx_http_llm_owner_exit_process(void)
 {
+    llm_now_t             now;
     llm_owners_t          wake;
     ngx_http_llm_zone_t  *zone;
 
@@ -80,9 +81,11 @@ ngx_http_llm_owner_exit_process(void)
         ngx_del_timer(&ngx_http_llm_owner_event);
     }
 
+    ngx_http_llm_now(&now);
     ngx_http_llm_zone_lock(zone, &wake);
 
-    (void) llm_ledger_reap(zone->sh->ledger, ngx_http_llm_owner_self, &wake);
+    (void) llm_ledger_reap(zone->sh->ledger, ngx_http_llm_owner_self, &now,
+                           &wake);
     zone->sh->owner[ngx_http_llm_owner_self] = 0;
 
     ngx_http_llm_zone_unlock(zone, &wake);
@@ -102,11 +105,14 @@ static void
 ngx_http_llm_owner_reap(void)
 {
     ngx_pid_t             pid;
+    llm_now_t             now;
     ngx_uint_t            i, tickets;
     llm_owners_t          wake;
     ngx_http_llm_zone_t  *zone;
 
     zone = ngx_http_llm_owner_zone;
+
+    ngx_http_llm_now(&now);
 
     for (i = 0; i < LLM_LEDGER_OWNERS; i++) {
 
@@ -123,7 +129,8 @@ ngx_http_llm_owner_reap(void)
         /* another worker may have been quicker */
 
         if (zone->sh->owner[i] == pid) {
-            tickets = llm_ledger_reap(zone->sh->ledger, i, &wake);
+            tickets = llm_ledger_reap(zone->sh->ledger, i, &now,
+                                      &wake);
             zone->sh->owner[i] = 0;
 
             ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,

@@ -6,7 +6,12 @@
 
 #include "state/ngx_http_llm_redis_connection.h"
 
+#include <ngx_http.h>
 #include <ngx_sha1.h>
+
+
+static void ngx_http_llm_redis_forget(ngx_queue_t *ops);
+static void ngx_http_llm_redis_free(ngx_http_llm_redis_t *rd);
 
 
 ngx_http_llm_redis_t *
@@ -30,6 +35,12 @@ ngx_http_llm_redis_create(ngx_conf_t *cf, ngx_str_t *url)
         return NULL;
     }
 
+    /* its resolver is known when all of http{} has been read */
+    rd->http = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    rd->shared = &rd->own;
+    rd->slot = -1;
+
     rd->options.timeout = 50;
     rd->options.connect_timeout = 1000;
     rd->options.max_pending = 10000;
@@ -50,9 +61,9 @@ ngx_http_llm_redis_options(ngx_http_llm_redis_t *rd)
 ngx_http_llm_redis_script_t *
 ngx_http_llm_redis_script(ngx_http_llm_redis_t *rd, ngx_str_t *lua)
 {
-    u_char                         digest[20];
+    u_char                        *p, digest[20];
     ngx_sha1_t                     sha1;
-    ngx_http_llm_redis_script_t   *script, **p;
+    ngx_http_llm_redis_script_t   *script, **elt;
 
     script = ngx_pcalloc(rd->scripts.pool,
                          sizeof(ngx_http_llm_redis_script_t));
@@ -65,17 +76,22 @@ ngx_http_llm_redis_script(ngx_http_llm_redis_t *rd, ngx_str_t *lua)
     ngx_sha1_final(digest, &sha1);
 
     script->text = *lua;
-    script->sha1.len = NGX_HTTP_LLM_REDIS_SHA1;
-    script->sha1.data = script->hex;
 
-    (void) ngx_hex_dump(script->hex, digest, 20);
+    p = ngx_sprintf(script->data, "$7" CRLF "EVALSHA" CRLF "$%d" CRLF,
+                    NGX_HTTP_LLM_REDIS_SHA1);
+    p = ngx_hex_dump(p, digest, 20);
 
-    p = ngx_array_push(&rd->scripts);
-    if (p == NULL) {
+    *p++ = CR; *p++ = LF;
+
+    script->head.data = script->data;
+    script->head.len = p - script->data;
+
+    elt = ngx_array_push(&rd->scripts);
+    if (elt == NULL) {
         return NULL;
     }
 
-    *p = script;
+    *elt = script;
 
     return script;
 }
@@ -85,13 +101,6 @@ ngx_str_t *
 ngx_http_llm_redis_name(ngx_http_llm_redis_t *rd)
 {
     return &rd->url.name;
-}
-
-
-ngx_uint_t
-ngx_http_llm_redis_connected(ngx_http_llm_redis_t *rd)
-{
-    return rd->state == NGX_HTTP_LLM_REDIS_UP;
 }
 
 
@@ -114,6 +123,7 @@ ngx_http_llm_redis_init_process(ngx_http_llm_redis_t *rd, ngx_cycle_t *cycle)
     rd->log = cycle->log;
 
     ngx_queue_init(&rd->pending);
+    ngx_queue_init(&rd->held);
     ngx_queue_init(&rd->free);
 
     rd->event.log = cycle->log;
@@ -135,6 +145,8 @@ ngx_http_llm_redis_init_process(ngx_http_llm_redis_t *rd, ngx_cycle_t *cycle)
     rd->deadline.data = rd;
     rd->deadline.cancelable = 1;
 
+    ngx_http_llm_redis_names_init(rd);
+
     ngx_http_llm_redis_connect(&rd->connect);
 
     return NGX_OK;
@@ -144,25 +156,21 @@ ngx_http_llm_redis_init_process(ngx_http_llm_redis_t *rd, ngx_cycle_t *cycle)
 void
 ngx_http_llm_redis_exit_process(ngx_http_llm_redis_t *rd)
 {
-    ngx_queue_t              *q, *next;
-    ngx_http_llm_redis_op_t  *op;
-
     if (rd->log == NULL) {
         return;
     }
 
-    for (q = ngx_queue_head(&rd->pending);
-         q != ngx_queue_sentinel(&rd->pending);
-         q = ngx_queue_next(q))
-    {
-        op = ngx_queue_data(q, ngx_http_llm_redis_op_t, queue);
-        op->handler = NULL;
-    }
+    ngx_http_llm_redis_forget(&rd->pending);
+    ngx_http_llm_redis_forget(&rd->held);
 
     rd->state = NGX_HTTP_LLM_REDIS_CLOSED;
 
+    ngx_http_llm_redis_names_exit(rd);
+
     ngx_http_llm_redis_event_flush(&rd->event);
     ngx_http_llm_redis_event_close(&rd->event);
+
+    ngx_http_llm_redis_held_gone(rd);
 
     if (rd->connect.timer_set) {
         ngx_del_timer(&rd->connect);
@@ -172,21 +180,56 @@ ngx_http_llm_redis_exit_process(ngx_http_llm_redis_t *rd)
         ngx_del_timer(&rd->deadline);
     }
 
+    ngx_http_llm_redis_free(rd);
+
+    rd->log = NULL;
+}
+
+
+/* nobody is called any more */
+
+static void
+ngx_http_llm_redis_forget(ngx_queue_t *ops)
+{
+    ngx_queue_t              *q;
+    ngx_http_llm_redis_op_t  *op;
+
+    for (q = ngx_queue_head(ops);
+         q != ngx_queue_sentinel(ops);
+         q = ngx_queue_next(q))
+    {
+        op = ngx_queue_data(q, ngx_http_llm_redis_op_t, queue);
+        op->handler = NULL;
+    }
+}
+
+
+static void
+ngx_http_llm_redis_free(ngx_http_llm_redis_t *rd)
+{
+    ngx_queue_t              *q, *next;
+    ngx_http_llm_redis_op_t  *op;
+
     for (q = ngx_queue_head(&rd->free);
          q != ngx_queue_sentinel(&rd->free);
          q = next)
     {
         next = ngx_queue_next(q);
-        ngx_free(ngx_queue_data(q, ngx_http_llm_redis_op_t, queue));
+        op = ngx_queue_data(q, ngx_http_llm_redis_op_t, queue);
+
+        if (op->buffer != NULL) {
+            ngx_free(op->buffer);
+        }
+
+        ngx_free(op);
     }
 
     ngx_queue_init(&rd->free);
+    rd->nfree = 0;
 
     if (rd->buffer != NULL) {
         ngx_free(rd->buffer);
         rd->buffer = NULL;
         rd->size = 0;
     }
-
-    rd->log = NULL;
 }

@@ -54,6 +54,11 @@ typedef enum {
     NGX_HTTP_LLM_REDIS_ERR_MISCONF,
     NGX_HTTP_LLM_REDIS_ERR_BUSY,
     NGX_HTTP_LLM_REDIS_ERR_NOAUTH,      /* WRONGPASS and NOPERM too */
+    NGX_HTTP_LLM_REDIS_ERR_MASTERDOWN,
+    NGX_HTTP_LLM_REDIS_ERR_CLUSTERDOWN,
+    NGX_HTTP_LLM_REDIS_ERR_TRYAGAIN,
+    NGX_HTTP_LLM_REDIS_ERR_MOVED,
+    NGX_HTTP_LLM_REDIS_ERR_CLUSTER,     /* ASK, CROSSSLOT */
     NGX_HTTP_LLM_REDIS_ERR_OTHER,
     NGX_HTTP_LLM_REDIS_ERRORS
 } ngx_http_llm_redis_error_e;
@@ -85,8 +90,24 @@ typedef struct {
     uint64_t                    gone;
     uint64_t                    reconnects;       /* after the first time */
     uint64_t                    resent;           /* EVALSHA as EVAL */
+    uint64_t                    moved;            /* sent to another node */
     uint64_t                    errors[NGX_HTTP_LLM_REDIS_ERRORS];
 } ngx_http_llm_redis_stat_t;
+
+
+/*
+ * What the workers know together of a server, in shared memory, all zero at
+ * first: that it does not answer, who may ask next, what the log has said.
+ */
+
+typedef struct {
+    ngx_atomic_t                down;             /* since, ms; 0: it is not */
+    ngx_atomic_t                probe;            /* not before, ms */
+    ngx_atomic_t                pause;            /* ms between two */
+    ngx_atomic_t                fault;            /* the log knows of */
+    ngx_atomic_t                minute;           /* of the log, and */
+    ngx_atomic_t                lines;            /* what it got in this one */
+} ngx_http_llm_redis_shared_t;
 
 
 /* "noscript", "loading", ...: the classes of errors as metrics name them */
@@ -94,8 +115,10 @@ extern ngx_str_t  ngx_http_llm_redis_errors[NGX_HTTP_LLM_REDIS_ERRORS];
 
 
 /*
- * Configuration time.  NULL: an error, already logged, never with the
- * password.  Names are resolved here; all their addresses are tried in turn.
+ * Configuration time, inside http{}.  NULL: an error, already logged, never
+ * with the password.  Names are resolved here; all their addresses are tried
+ * in turn.  If http{} has a resolver, it looks them up again every 30 s and
+ * after a connection that failed; without one they stay.
  */
 
 ngx_http_llm_redis_t *ngx_http_llm_redis_create(ngx_conf_t *cf,
@@ -108,6 +131,17 @@ ngx_http_llm_redis_options_t *ngx_http_llm_redis_options(
 
 ngx_http_llm_redis_script_t *ngx_http_llm_redis_script(
     ngx_http_llm_redis_t *rd, ngx_str_t *lua);
+
+
+/*
+ * Before a worker's init: "sh" is for this server alone and outlives the
+ * worker.  A server that does not answer one worker is then left alone by
+ * all; one of them asks it again, from time to time.  Without it each worker
+ * finds out for itself.
+ */
+
+void ngx_http_llm_redis_share(ngx_http_llm_redis_t *rd,
+    ngx_http_llm_redis_shared_t *sh);
 
 
 /*
@@ -141,6 +175,10 @@ ngx_http_llm_redis_op_t *ngx_http_llm_redis_command(ngx_http_llm_redis_t *rd,
 /*
  * EVALSHA with the script's "nkeys" keys and then its arguments in argv; if
  * the server does not know the script, it is sent once more as EVAL.
+ *
+ * In a cluster the keys of all scripts stand under one hash tag: the client
+ * is connected to the node that has it and follows when it moves.  A command
+ * for another slot may be answered with the error "moved".
  */
 
 ngx_http_llm_redis_op_t *ngx_http_llm_redis_eval(ngx_http_llm_redis_t *rd,
@@ -164,7 +202,7 @@ ngx_int_t ngx_http_llm_redis_element(ngx_http_llm_redis_reply_t *reply,
 /* 1: commands are accepted now */
 ngx_uint_t ngx_http_llm_redis_connected(ngx_http_llm_redis_t *rd);
 
-/* the URL without user and password */
+/* the URL without users and passwords */
 ngx_str_t *ngx_http_llm_redis_name(ngx_http_llm_redis_t *rd);
 
 ngx_http_llm_redis_stat_t *ngx_http_llm_redis_stat(ngx_http_llm_redis_t *rd);

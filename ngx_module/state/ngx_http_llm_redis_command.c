@@ -7,28 +7,25 @@
 #include "state/ngx_http_llm_redis_connection.h"
 
 
-/* commands without a reply in time in a row that end a connection, and ms */
-#define NGX_HTTP_LLM_REDIS_LATE         5
-#define NGX_HTTP_LLM_REDIS_LATE_TIME    1000
+/* a larger command is not kept to follow its slot */
+#define NGX_HTTP_LLM_REDIS_KEEP         16384
 
-/* reads before commands are said to be late: their replies may have come */
-#define NGX_HTTP_LLM_REDIS_DRAIN        64
-
-/* the command buffer that is kept, a larger one is for its command only */
-#define NGX_HTTP_LLM_REDIS_BUFFER       65536
+/* what stays allocated for the next ones: bytes of a command, commands */
+#define NGX_HTTP_LLM_REDIS_SPARE        4096
+#define NGX_HTTP_LLM_REDIS_SPARES       512
 
 
 static ngx_http_llm_redis_op_t *ngx_http_llm_redis_op(
     ngx_http_llm_redis_t *rd, ngx_msec_t timeout,
     ngx_http_llm_redis_handler_pt handler, void *data);
+static ngx_int_t ngx_http_llm_redis_op_room(ngx_http_llm_redis_op_t *op,
+    size_t size);
 static void ngx_http_llm_redis_op_free(ngx_http_llm_redis_op_t *op);
 static ngx_int_t ngx_http_llm_redis_send(ngx_http_llm_redis_op_t *op,
-    u_char *command, size_t len);
+    u_char *last);
 static ngx_int_t ngx_http_llm_redis_resend(ngx_http_llm_redis_op_t *op);
-static void ngx_http_llm_redis_reply(redisAsyncContext *ac, void *reply,
-    void *data);
-static ngx_msec_t ngx_http_llm_redis_expire(ngx_http_llm_redis_t *rd);
-static void ngx_http_llm_redis_arm(ngx_http_llm_redis_t *rd, ngx_msec_t at);
+static void ngx_http_llm_redis_after(ngx_http_llm_redis_t *rd,
+    ngx_http_llm_redis_action_e action, ngx_http_llm_redis_reply_t *error);
 
 
 ngx_http_llm_redis_op_t *
@@ -36,8 +33,7 @@ ngx_http_llm_redis_command(ngx_http_llm_redis_t *rd, ngx_uint_t argc,
     ngx_str_t *argv, ngx_msec_t timeout,
     ngx_http_llm_redis_handler_pt handler, void *data)
 {
-    u_char                   *p, *buffer;
-    size_t                    size;
+    u_char                   *p;
     ngx_http_llm_redis_op_t  *op;
 
     op = ngx_http_llm_redis_op(rd, timeout, handler, data);
@@ -45,19 +41,25 @@ ngx_http_llm_redis_command(ngx_http_llm_redis_t *rd, ngx_uint_t argc,
         return NULL;
     }
 
-    size = NGX_HTTP_LLM_REDIS_HEADER
-           + ngx_http_llm_redis_args_size(argc, argv);
-
-    buffer = ngx_http_llm_redis_buffer(rd, size);
-    if (buffer == NULL) {
+    if (ngx_http_llm_redis_op_room(op, NGX_HTTP_LLM_REDIS_HEADER
+                                   + ngx_http_llm_redis_args_size(argc, argv))
+        != NGX_OK)
+    {
         goto failed;
     }
 
-    p = ngx_sprintf(buffer, "*%ui" CRLF, argc);
+    p = ngx_http_llm_redis_count(op->buffer, '*', argc);
     p = ngx_http_llm_redis_args(p, argc, argv);
 
-    if (ngx_http_llm_redis_send(op, buffer, p - buffer) != NGX_OK) {
+    if (ngx_http_llm_redis_send(op, p) != NGX_OK) {
         goto failed;
+    }
+
+    if (op->size > NGX_HTTP_LLM_REDIS_KEEP) {
+        ngx_free(op->buffer);
+        op->buffer = NULL;
+        op->size = 0;
+        op->len = 0;
     }
 
     return op;
@@ -77,9 +79,9 @@ ngx_http_llm_redis_eval(ngx_http_llm_redis_t *rd,
     ngx_str_t *argv, ngx_msec_t timeout,
     ngx_http_llm_redis_handler_pt handler, void *data)
 {
-    u_char                   *p, keys[NGX_INT_T_LEN];
     size_t                    size;
-    ngx_str_t                 head[3];
+    u_char                   *p, temp[NGX_INT_T_LEN];
+    ngx_str_t                 keys;
     ngx_http_llm_redis_op_t  *op;
 
     op = ngx_http_llm_redis_op(rd, timeout, handler, data);
@@ -87,32 +89,32 @@ ngx_http_llm_redis_eval(ngx_http_llm_redis_t *rd,
         return NULL;
     }
 
-    ngx_str_set(&head[0], "EVALSHA");
-    head[1] = script->sha1;
-    head[2].data = keys;
-    head[2].len = ngx_sprintf(keys, "%ui", nkeys) - keys;
+    size = 2 * NGX_HTTP_LLM_REDIS_HEADER + script->head.len + sizeof(temp)
+           + sizeof(CRLF) - 1 + ngx_http_llm_redis_args_size(argc, argv);
 
-    size = NGX_HTTP_LLM_REDIS_HEADER + ngx_http_llm_redis_args_size(3, head)
-           + ngx_http_llm_redis_args_size(argc, argv);
-
-    op->buffer = ngx_alloc(size, rd->log);
-    if (op->buffer == NULL) {
+    if (ngx_http_llm_redis_op_room(op, size) != NGX_OK) {
         goto failed;
     }
 
-    p = ngx_sprintf(op->buffer, "*%ui" CRLF, argc + 3);
-    p = ngx_http_llm_redis_args(p, 2, head);
+    p = ngx_http_llm_redis_count(op->buffer, '*', argc + 3);
+    p = ngx_cpymem(p, script->head.data, script->head.len);
 
     op->script = script;
     op->argc = argc + 1;
     op->args.data = p;
 
-    p = ngx_http_llm_redis_args(p, 1, &head[2]);
+    /* the line of a number is the number behind its type */
+
+    keys.data = temp + 1;
+    keys.len = ngx_http_llm_redis_count(temp, ':', nkeys) - temp
+               - sizeof(":" CRLF) + 1;
+
+    p = ngx_http_llm_redis_args(p, 1, &keys);
     p = ngx_http_llm_redis_args(p, argc, argv);
 
     op->args.len = p - op->args.data;
 
-    if (ngx_http_llm_redis_send(op, op->buffer, p - op->buffer) != NGX_OK) {
+    if (ngx_http_llm_redis_send(op, p) != NGX_OK) {
         goto failed;
     }
 
@@ -134,6 +136,20 @@ ngx_http_llm_redis_detach(ngx_http_llm_redis_op_t *op)
 }
 
 
+ngx_uint_t
+ngx_http_llm_redis_connected(ngx_http_llm_redis_t *rd)
+{
+    /*
+     * replies come in order: behind one that is overdue a command would be
+     * late, too, so that a silent server costs one deadline and not one each
+     */
+
+    return rd->state == NGX_HTTP_LLM_REDIS_UP
+           && rd->shared->down == 0
+           && rd->live == rd->npending;
+}
+
+
 static ngx_http_llm_redis_op_t *
 ngx_http_llm_redis_op(ngx_http_llm_redis_t *rd, ngx_msec_t timeout,
     ngx_http_llm_redis_handler_pt handler, void *data)
@@ -141,60 +157,117 @@ ngx_http_llm_redis_op(ngx_http_llm_redis_t *rd, ngx_msec_t timeout,
     ngx_queue_t              *q;
     ngx_http_llm_redis_op_t  *op;
 
-    if (rd->state != NGX_HTTP_LLM_REDIS_UP
+    if (!ngx_http_llm_redis_connected(rd)
         || rd->npending >= rd->options.max_pending)
     {
-        rd->stat.refused++;
-        return NULL;
+        if (rd->state == NGX_HTTP_LLM_REDIS_UP
+            && rd->live == rd->npending
+            && rd->shared->down != 0
+            && ngx_http_llm_redis_breaker_probe(rd))
+        {
+            ngx_http_llm_redis_ping(rd);
+        }
+
+        goto refused;
     }
 
     if (ngx_queue_empty(&rd->free)) {
         op = ngx_alloc(sizeof(ngx_http_llm_redis_op_t), rd->log);
         if (op == NULL) {
-            rd->stat.refused++;
-            return NULL;
+            goto refused;
         }
+
+        op->redis = rd;
+        op->buffer = NULL;
+        op->size = 0;
 
     } else {
         q = ngx_queue_head(&rd->free);
         ngx_queue_remove(q);
+        rd->nfree--;
         op = ngx_queue_data(q, ngx_http_llm_redis_op_t, queue);
     }
 
-    ngx_memzero(op, sizeof(ngx_http_llm_redis_op_t));
-
-    op->redis = rd;
     op->handler = handler;
     op->data = data;
+    op->script = NULL;
+    op->argc = 0;
+    op->expired = 0;
+    op->moves = 0;
     op->deadline = ngx_current_msec
                    + (timeout ? timeout : rd->options.timeout);
 
     return op;
+
+refused:
+
+    rd->stat.refused++;
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_http_llm_redis_op_room(ngx_http_llm_redis_op_t *op, size_t size)
+{
+    if (size <= op->size) {
+        return NGX_OK;
+    }
+
+    if (op->buffer != NULL) {
+        ngx_free(op->buffer);
+    }
+
+    op->size = ngx_max(size, 512);
+    op->buffer = ngx_alloc(op->size, op->redis->log);
+
+    if (op->buffer == NULL) {
+        op->size = 0;
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 
 static void
 ngx_http_llm_redis_op_free(ngx_http_llm_redis_op_t *op)
 {
-    if (op->buffer != NULL) {
-        ngx_free(op->buffer);
-        op->buffer = NULL;
-    }
-
-    ngx_queue_insert_head(&op->redis->free, &op->queue);
-}
-
-
-static ngx_int_t
-ngx_http_llm_redis_send(ngx_http_llm_redis_op_t *op, u_char *command,
-    size_t len)
-{
     ngx_http_llm_redis_t  *rd;
 
     rd = op->redis;
 
+    if (op->size > NGX_HTTP_LLM_REDIS_SPARE
+        || rd->nfree >= NGX_HTTP_LLM_REDIS_SPARES)
+    {
+        if (op->buffer != NULL) {
+            ngx_free(op->buffer);
+        }
+
+        op->buffer = NULL;
+        op->size = 0;
+    }
+
+    if (rd->nfree >= NGX_HTTP_LLM_REDIS_SPARES) {
+        ngx_free(op);
+        return;
+    }
+
+    rd->nfree++;
+    ngx_queue_insert_head(&rd->free, &op->queue);
+}
+
+
+static ngx_int_t
+ngx_http_llm_redis_send(ngx_http_llm_redis_op_t *op, u_char *last)
+{
+    ngx_http_llm_redis_t  *rd;
+
+    rd = op->redis;
+    op->len = last - op->buffer;
+
     if (ngx_http_llm_redis_event_send(&rd->event, ngx_http_llm_redis_reply,
-                                      op, command, len)
+                                      op, op->buffer, op->len)
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -213,19 +286,24 @@ ngx_http_llm_redis_send(ngx_http_llm_redis_op_t *op, u_char *command,
 }
 
 
-static void
+void
 ngx_http_llm_redis_reply(redisAsyncContext *ac, void *reply, void *data)
 {
     ngx_http_llm_redis_op_t *op = data;
 
-    ngx_http_llm_redis_t        *rd;
-    ngx_http_llm_redis_reply_t   view;
+    ngx_http_llm_redis_t         *rd;
+    ngx_http_llm_redis_reply_t    view;
+    ngx_http_llm_redis_action_e   action;
 
     rd = op->redis;
 
     if (reply != NULL) {
         rd->stat.replies++;
         ngx_http_llm_redis_view(&view, reply);
+
+        if (!op->expired) {
+            rd->late = 0;
+        }
 
     } else {
         ngx_memzero(&view, sizeof(ngx_http_llm_redis_reply_t));
@@ -234,15 +312,73 @@ ngx_http_llm_redis_reply(redisAsyncContext *ac, void *reply, void *data)
     }
 
     if (view.type == NGX_HTTP_LLM_REDIS_ERROR) {
-        ngx_http_llm_redis_error(rd, &view);
+        action = ngx_http_llm_redis_error(rd, &view);
 
-        if (view.error == NGX_HTTP_LLM_REDIS_ERR_NOSCRIPT
-            && op->script != NULL && !op->expired
+        if (action == NGX_HTTP_LLM_REDIS_RESEND
             && ngx_http_llm_redis_resend(op) == NGX_OK)
         {
             return;
         }
+
+        if (action == NGX_HTTP_LLM_REDIS_FOLLOW
+            && ngx_http_llm_redis_follow(op, &view) == NGX_OK)
+        {
+            ngx_http_llm_redis_left(rd);
+            return;
+        }
+
+        /* before the caller is told, so that it cannot send another one */
+        ngx_http_llm_redis_after(rd, action, &view);
     }
+
+    ngx_http_llm_redis_done(op, &view);
+    ngx_http_llm_redis_left(rd);
+}
+
+
+static void
+ngx_http_llm_redis_after(ngx_http_llm_redis_t *rd,
+    ngx_http_llm_redis_action_e action, ngx_http_llm_redis_reply_t *error)
+{
+    char  *why;
+
+    if (rd->state != NGX_HTTP_LLM_REDIS_UP) {
+        return;
+    }
+
+    /* hiredis ends what it gives with a zero */
+    why = (char *) error->str.data;
+
+    switch (action) {
+
+    case NGX_HTTP_LLM_REDIS_PAUSE:
+        ngx_http_llm_redis_pause(rd, why);
+        return;
+
+    case NGX_HTTP_LLM_REDIS_LEAVE:
+        ngx_http_llm_redis_down(rd, NGX_HTTP_LLM_REDIS_DOWN, NULL, why);
+        return;
+
+    case NGX_HTTP_LLM_REDIS_DENY:
+        ngx_http_llm_redis_down(rd, NGX_HTTP_LLM_REDIS_DENIED, NULL, why);
+        return;
+
+    default:
+        ngx_http_llm_redis_complain(rd, error);
+        return;
+    }
+}
+
+
+/* the end of a command that waits for an answer or for another node */
+
+void
+ngx_http_llm_redis_done(ngx_http_llm_redis_op_t *op,
+    ngx_http_llm_redis_reply_t *view)
+{
+    ngx_http_llm_redis_t  *rd;
+
+    rd = op->redis;
 
     ngx_queue_remove(&op->queue);
     rd->npending--;
@@ -250,14 +386,10 @@ ngx_http_llm_redis_reply(redisAsyncContext *ac, void *reply, void *data)
     if (!op->expired) {
         rd->live--;
         rd->deadline.cancelable = (rd->live == 0);
-
-        if (reply != NULL) {
-            rd->late = 0;
-        }
     }
 
     if (op->handler != NULL) {
-        op->handler(op->data, &view);
+        op->handler(op->data, view);
     }
 
     ngx_http_llm_redis_op_free(op);
@@ -276,6 +408,10 @@ ngx_http_llm_redis_resend(ngx_http_llm_redis_op_t *op)
 
     rd = op->redis;
 
+    if (op->script == NULL || op->expired) {
+        return NGX_DECLINED;
+    }
+
     ngx_str_set(&head[0], "EVAL");
     head[1] = op->script->text;
 
@@ -287,7 +423,7 @@ ngx_http_llm_redis_resend(ngx_http_llm_redis_op_t *op)
         return NGX_ERROR;
     }
 
-    p = ngx_sprintf(buffer, "*%ui" CRLF, op->argc + 2);
+    p = ngx_http_llm_redis_count(buffer, '*', op->argc + 2);
     p = ngx_http_llm_redis_args(p, 2, head);
     p = ngx_cpymem(p, op->args.data, op->args.len);
 
@@ -308,197 +444,4 @@ ngx_http_llm_redis_resend(ngx_http_llm_redis_op_t *op)
     ngx_queue_insert_tail(&rd->pending, &op->queue);
 
     return NGX_OK;
-}
-
-
-void
-ngx_http_llm_redis_deadline(ngx_event_t *ev)
-{
-    ngx_uint_t                n;
-    ngx_msec_t                next;
-    ngx_queue_t              *q;
-    ngx_msec_int_t            late;
-    ngx_http_llm_redis_t     *rd;
-    ngx_http_llm_redis_op_t  *op;
-
-    rd = ev->data;
-
-    for (n = 0; n < NGX_HTTP_LLM_REDIS_DRAIN; n++) {
-
-        if (ngx_queue_empty(&rd->pending)) {
-            return;
-        }
-
-        q = ngx_queue_head(&rd->pending);
-        op = ngx_queue_data(q, ngx_http_llm_redis_op_t, queue);
-
-        /* that this process was busy makes no reply late that has come */
-
-        if ((ngx_msec_int_t) (op->deadline - ngx_current_msec) > 0
-            || ngx_http_llm_redis_event_drain(&rd->event) != NGX_OK)
-        {
-            break;
-        }
-    }
-
-    next = ngx_http_llm_redis_expire(rd);
-
-    ev->cancelable = (rd->live == 0);
-
-    if (ngx_queue_empty(&rd->pending)) {
-        return;
-    }
-
-    q = ngx_queue_head(&rd->pending);
-    op = ngx_queue_data(q, ngx_http_llm_redis_op_t, queue);
-
-    late = ngx_current_msec - op->deadline;
-
-    if (rd->late >= NGX_HTTP_LLM_REDIS_LATE
-        || late >= NGX_HTTP_LLM_REDIS_LATE_TIME)
-    {
-        ngx_http_llm_redis_down(rd, NGX_HTTP_LLM_REDIS_DOWN, NULL,
-                                "no answer in time");
-        return;
-    }
-
-    ngx_http_llm_redis_arm(rd, next);
-}
-
-
-/* answers what is late; returns when the next one will be */
-
-static ngx_msec_t
-ngx_http_llm_redis_expire(ngx_http_llm_redis_t *rd)
-{
-    ngx_msec_t                      next;
-    ngx_queue_t                    *q;
-    ngx_http_llm_redis_op_t        *op;
-    ngx_http_llm_redis_reply_t      view;
-    ngx_http_llm_redis_handler_pt   handler;
-
-    next = ngx_current_msec + NGX_HTTP_LLM_REDIS_LATE_TIME;
-
-    for (q = ngx_queue_head(&rd->pending);
-         q != ngx_queue_sentinel(&rd->pending);
-         q = ngx_queue_next(q))
-    {
-        op = ngx_queue_data(q, ngx_http_llm_redis_op_t, queue);
-
-        if (op->expired) {
-            continue;
-        }
-
-        if ((ngx_msec_int_t) (op->deadline - ngx_current_msec) > 0) {
-
-            if ((ngx_msec_int_t) (op->deadline - next) < 0) {
-                next = op->deadline;
-            }
-
-            continue;
-        }
-
-        op->expired = 1;
-
-        rd->stat.timeouts++;
-        rd->live--;
-        rd->late++;
-
-        if (op->handler == NULL) {
-            continue;
-        }
-
-        /* the place in the queue is kept for the reply that may come */
-
-        handler = op->handler;
-        op->handler = NULL;
-
-        ngx_memzero(&view, sizeof(ngx_http_llm_redis_reply_t));
-        view.type = NGX_HTTP_LLM_REDIS_TIMEOUT;
-
-        handler(op->data, &view);
-    }
-
-    return next;
-}
-
-
-static void
-ngx_http_llm_redis_arm(ngx_http_llm_redis_t *rd, ngx_msec_t at)
-{
-    /*
-     * A timer that is set may fire too early, it then looks at the commands
-     * and is set again: that is cheaper than moving it with every reply
-     */
-
-    if (rd->deadline.timer_set) {
-
-        if ((ngx_msec_int_t) (at - rd->deadline.timer.key) >= 0) {
-            return;
-        }
-
-        ngx_del_timer(&rd->deadline);
-    }
-
-    ngx_add_timer(&rd->deadline, ngx_max((ngx_msec_int_t)
-                                         (at - ngx_current_msec), 0));
-}
-
-
-/* room for one command, valid until the next call */
-
-u_char *
-ngx_http_llm_redis_buffer(ngx_http_llm_redis_t *rd, size_t size)
-{
-    if (size <= rd->size && rd->size <= NGX_HTTP_LLM_REDIS_BUFFER) {
-        return rd->buffer;
-    }
-
-    if (rd->buffer != NULL) {
-        ngx_free(rd->buffer);
-    }
-
-    rd->size = ngx_max(size, ngx_pagesize);
-    rd->buffer = ngx_alloc(rd->size, rd->log);
-
-    if (rd->buffer == NULL) {
-        rd->size = 0;
-    }
-
-    return rd->buffer;
-}
-
-
-size_t
-ngx_http_llm_redis_args_size(ngx_uint_t argc, ngx_str_t *argv)
-{
-    size_t      size;
-    ngx_uint_t  i;
-
-    size = 0;
-
-    for (i = 0; i < argc; i++) {
-        size += NGX_HTTP_LLM_REDIS_HEADER + argv[i].len + sizeof(CRLF) - 1;
-    }
-
-    return size;
-}
-
-
-u_char *
-ngx_http_llm_redis_args(u_char *p, ngx_uint_t argc, ngx_str_t *argv)
-{
-    ngx_uint_t  i;
-
-    for (i = 0; i < argc; i++) {
-        p = ngx_sprintf(p, "$%uz" CRLF, argv[i].len);
-
-        if (argv[i].len != 0) {
-            p = ngx_cpymem(p, argv[i].data, argv[i].len);
-        }
-
-        *p++ = CR; *p++ = LF;
-    }
-
-    return p;
 }

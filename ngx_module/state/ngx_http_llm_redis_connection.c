@@ -8,47 +8,106 @@
 
 
 #define NGX_HTTP_LLM_REDIS_BACKOFF_MIN  50
-#define NGX_HTTP_LLM_REDIS_BACKOFF_MAX  2000
+#define NGX_HTTP_LLM_REDIS_BACKOFF_MAX  1000
+#define NGX_HTTP_LLM_REDIS_PAUSE_MIN    100
+
+/* what is up for so long is back; longer if an operator had to see to it */
 #define NGX_HTTP_LLM_REDIS_PROBATION    1000
+#define NGX_HTTP_LLM_REDIS_PATIENCE     10000
+
+/* until the operator may have seen to it */
+#define NGX_HTTP_LLM_REDIS_DENIED_TIME  5000
+
+/* another worker asks: how often to look whether it had an answer */
+#define NGX_HTTP_LLM_REDIS_POLL         100
+
+/* a Sentinel is given less: there are others */
+#define NGX_HTTP_LLM_REDIS_SENTINEL_TIME  300
 
 
-static void ngx_http_llm_redis_ping(ngx_http_llm_redis_t *rd);
-static void ngx_http_llm_redis_greet(ngx_http_llm_redis_t *rd,
-    const char *name, ngx_uint_t argc, ngx_str_t *argv);
-static void ngx_http_llm_redis_greeted(redisAsyncContext *ac, void *reply,
-    void *data);
-static void ngx_http_llm_redis_up(ngx_http_llm_redis_t *rd);
+static void ngx_http_llm_redis_open(ngx_http_llm_redis_t *rd);
+static void ngx_http_llm_redis_aim(ngx_http_llm_redis_t *rd);
+static ngx_uint_t ngx_http_llm_redis_next(ngx_http_llm_redis_t *rd);
 static void ngx_http_llm_redis_trust(ngx_http_llm_redis_t *rd);
+static void ngx_http_llm_redis_fault(ngx_http_llm_redis_t *rd,
+    ngx_http_llm_redis_fault_e fault, const char *what, const char *why);
+static void ngx_http_llm_redis_timer(ngx_http_llm_redis_t *rd,
+    ngx_msec_t delay);
 
 
-/* the timer between two connections, and of one that has to prove itself */
+/* the timer of all states but the commands' */
 
 void
 ngx_http_llm_redis_connect(ngx_event_t *ev)
 {
-    ngx_addr_t            *addr;
     ngx_http_llm_redis_t  *rd;
 
     rd = ev->data;
 
-    if (rd->state == NGX_HTTP_LLM_REDIS_UP) {
+    switch (rd->state) {
+
+    case NGX_HTTP_LLM_REDIS_UP:
         ngx_http_llm_redis_trust(rd);
         return;
-    }
 
-    if (rd->state == NGX_HTTP_LLM_REDIS_OPENING) {
+    case NGX_HTTP_LLM_REDIS_OPENING:
         ngx_http_llm_redis_down(rd, NGX_HTTP_LLM_REDIS_DOWN, NULL,
                                 rd->event.connected ? "no answer in time"
                                                     : "connect timed out");
         return;
+
+    case NGX_HTTP_LLM_REDIS_PAUSED:
+        rd->state = NGX_HTTP_LLM_REDIS_OPENING;
+        ngx_add_timer(ev, rd->options.connect_timeout);
+
+        /* it may be another process by now: all is said once more */
+        ngx_http_llm_redis_opened(rd);
+        return;
+
+    case NGX_HTTP_LLM_REDIS_LEAVING:
+        ngx_http_llm_redis_again(rd);
+        return;
+
+    default: /* NGX_HTTP_LLM_REDIS_CLOSED */
+        break;
     }
 
-    addr = &rd->url.addrs[rd->addr];
+    /* one probe goes by way of all addresses, and from Sentinel to master */
 
-    ngx_log_debug1(NGX_LOG_DEBUG_EVENT, rd->log, 0,
-                   "llm redis connect to %V", &addr->name);
+    if (!rd->probing && !ngx_http_llm_redis_breaker_probe(rd)) {
+        ngx_add_timer(ev, NGX_HTTP_LLM_REDIS_POLL);
+        return;
+    }
 
-    if (ngx_http_llm_redis_event_open(&rd->event, addr) != NGX_OK) {
+    rd->probing = 1;
+
+    ngx_http_llm_redis_open(rd);
+}
+
+
+static void
+ngx_http_llm_redis_open(ngx_http_llm_redis_t *rd)
+{
+    ngx_msec_t   timeout;
+    ngx_addr_t   addr;
+
+    ngx_http_llm_redis_aim(rd);
+
+    if (rd->current.socklen == 0) {
+        ngx_http_llm_redis_down(rd, NGX_HTTP_LLM_REDIS_DOWN, NULL,
+                                "no address");
+        return;
+    }
+
+    addr.sockaddr = &rd->current.sockaddr.sockaddr;
+    addr.socklen = rd->current.socklen;
+    ngx_str_null(&addr.name);
+
+    ngx_log_debug3(NGX_LOG_DEBUG_EVENT, rd->log, 0,
+                   "llm redis connect, target:%d host:%ui addr:%ui",
+                   rd->target, rd->host, rd->addr);
+
+    if (ngx_http_llm_redis_event_open(&rd->event, &addr) != NGX_OK) {
         ngx_http_llm_redis_down(rd, NGX_HTTP_LLM_REDIS_DOWN, NULL,
                                 rd->event.text);
         return;
@@ -56,164 +115,61 @@ ngx_http_llm_redis_connect(ngx_event_t *ev)
 
     rd->state = NGX_HTTP_LLM_REDIS_OPENING;
 
-    ngx_add_timer(&rd->connect, rd->options.connect_timeout);
+    timeout = rd->options.connect_timeout;
+
+    if (rd->target == NGX_HTTP_LLM_REDIS_TO_SENTINEL) {
+        timeout = ngx_min(timeout, NGX_HTTP_LLM_REDIS_SENTINEL_TIME);
+    }
+
+    ngx_http_llm_redis_timer(rd, timeout);
 }
 
 
-/* all that is to be said first goes out in one write */
+/* where to connect to next */
+
+static void
+ngx_http_llm_redis_aim(ngx_http_llm_redis_t *rd)
+{
+    ngx_uint_t                  addr;
+    ngx_http_llm_redis_host_t  *host;
+
+    if (rd->named) {
+        rd->target = NGX_HTTP_LLM_REDIS_TO_NODE;
+        host = &rd->node;
+        addr = 0;
+
+    } else {
+        rd->target = rd->url.master.len ? NGX_HTTP_LLM_REDIS_TO_SENTINEL
+                                        : NGX_HTTP_LLM_REDIS_TO_HOST;
+        host = &rd->url.hosts[rd->host];
+        addr = rd->addr;
+    }
+
+    rd->current.socklen = 0;
+
+    if (addr < host->naddrs) {
+        rd->current = host->addrs[addr];
+    }
+}
+
+
+/* the next address; 1: all have been tried in a row */
+
+static ngx_uint_t
+ngx_http_llm_redis_next(ngx_http_llm_redis_t *rd)
+{
+    if (++rd->addr < rd->url.hosts[rd->host].naddrs) {
+        return 0;
+    }
+
+    rd->addr = 0;
+    rd->host = (rd->host + 1) % rd->url.nhosts;
+
+    return ++rd->tried >= rd->url.nhosts;
+}
+
 
 void
-ngx_http_llm_redis_opened(void *data)
-{
-    ngx_http_llm_redis_t  *rd = data;
-
-    u_char                         db[NGX_INT_T_LEN];
-    ngx_str_t                      argv[3];
-    ngx_uint_t                     i, n;
-    ngx_http_llm_redis_script_t  **script;
-
-    ngx_log_debug1(NGX_LOG_DEBUG_EVENT, rd->log, 0,
-                   "llm redis connected fd:%d", rd->event.connection->fd);
-
-    if (rd->url.password.len != 0) {
-        ngx_str_set(&argv[0], "AUTH");
-        n = 1;
-
-        if (rd->url.user.len != 0) {
-            argv[n++] = rd->url.user;
-        }
-
-        argv[n++] = rd->url.password;
-        ngx_http_llm_redis_greet(rd, "AUTH", n, argv);
-    }
-
-    if (rd->url.db != 0) {
-        ngx_str_set(&argv[0], "SELECT");
-        argv[1].data = db;
-        argv[1].len = ngx_sprintf(db, "%ui", rd->url.db) - db;
-        ngx_http_llm_redis_greet(rd, "SELECT", 2, argv);
-    }
-
-    ngx_http_llm_redis_ping(rd);
-
-    /* what follows goes before any command, but it may fail */
-
-    ngx_str_set(&argv[0], "CLIENT");
-    ngx_str_set(&argv[1], "SETNAME");
-    ngx_str_set(&argv[2], "ngx-llm");
-    ngx_http_llm_redis_greet(rd, "CLIENT", 3, argv);
-
-    script = rd->scripts.elts;
-
-    for (i = 0; i < rd->scripts.nelts; i++) {
-        ngx_str_set(&argv[0], "SCRIPT");
-        ngx_str_set(&argv[1], "LOAD");
-        argv[2] = script[i]->text;
-        ngx_http_llm_redis_greet(rd, "SCRIPT", 3, argv);
-    }
-}
-
-
-static void
-ngx_http_llm_redis_ping(ngx_http_llm_redis_t *rd)
-{
-    ngx_str_t  ping = ngx_string("PING");
-
-    rd->probe = ngx_current_msec;
-
-    ngx_http_llm_redis_greet(rd, "PING", 1, &ping);
-}
-
-
-/* what fails to be sent here is found by the connection's timer */
-
-static void
-ngx_http_llm_redis_greet(ngx_http_llm_redis_t *rd, const char *name,
-    ngx_uint_t argc, ngx_str_t *argv)
-{
-    u_char  *p, *buffer;
-    size_t   size;
-
-    size = NGX_HTTP_LLM_REDIS_HEADER
-           + ngx_http_llm_redis_args_size(argc, argv);
-
-    buffer = ngx_http_llm_redis_buffer(rd, size);
-    if (buffer == NULL) {
-        return;
-    }
-
-    p = ngx_sprintf(buffer, "*%ui" CRLF, argc);
-    p = ngx_http_llm_redis_args(p, argc, argv);
-
-    (void) ngx_http_llm_redis_event_send(&rd->event,
-                                         ngx_http_llm_redis_greeted,
-                                         (void *) name, buffer, p - buffer);
-}
-
-
-static void
-ngx_http_llm_redis_greeted(redisAsyncContext *ac, void *reply, void *data)
-{
-    const char *name = data;
-
-    ngx_http_llm_redis_t        *rd;
-    ngx_http_llm_redis_event_t  *event;
-    ngx_http_llm_redis_fault_e   fault;
-    ngx_http_llm_redis_reply_t   view;
-
-    event = ac->data;
-    rd = event->data;
-
-    if (reply == NULL || rd->state == NGX_HTTP_LLM_REDIS_CLOSED) {
-        return;
-    }
-
-    ngx_http_llm_redis_view(&view, reply);
-
-    ngx_log_debug2(NGX_LOG_DEBUG_EVENT, rd->log, 0,
-                   "llm redis %s: %V", name, &view.str);
-
-    if (view.type == NGX_HTTP_LLM_REDIS_ERROR) {
-
-        if (ngx_strcmp(name, "CLIENT") == 0) {
-            return;
-        }
-
-        if (ngx_strcmp(name, "SCRIPT") == 0) {
-            /* EVAL may still do */
-            ngx_http_llm_redis_error(rd, &view);
-            return;
-        }
-
-        fault = NGX_HTTP_LLM_REDIS_DOWN;
-
-        if (view.error == NGX_HTTP_LLM_REDIS_ERR_NOAUTH
-            || ngx_strcmp(name, "PING") != 0)
-        {
-            fault = NGX_HTTP_LLM_REDIS_DENIED;
-        }
-
-        rd->stat.errors[view.error]++;
-
-        ngx_http_llm_redis_down(rd, fault, name, ((redisReply *) reply)->str);
-        return;
-    }
-
-    if (ngx_strcmp(name, "PING") != 0) {
-        return;
-    }
-
-    if (ngx_current_msec - rd->probe > rd->options.timeout) {
-        /* so late commands would be, too: again, until the timer ends it */
-        ngx_http_llm_redis_ping(rd);
-        return;
-    }
-
-    ngx_http_llm_redis_up(rd);
-}
-
-
-static void
 ngx_http_llm_redis_up(ngx_http_llm_redis_t *rd)
 {
     ngx_log_debug1(NGX_LOG_DEBUG_EVENT, rd->log, 0,
@@ -231,28 +187,44 @@ ngx_http_llm_redis_up(ngx_http_llm_redis_t *rd)
     rd->before = 1;
     rd->late = 0;
     rd->tried = 0;
+    rd->probing = 0;
 
-    if (rd->backoff != 0) {
+    if (rd->backoff != 0 || rd->shared->fault != NGX_HTTP_LLM_REDIS_FINE) {
 
         /*
          * commands are taken from now on; that it is back is only said, and
          * the next wait is only a short one, if it stays up for a while
          */
 
-        ngx_add_timer(&rd->connect, NGX_HTTP_LLM_REDIS_PROBATION);
+        ngx_add_timer(&rd->connect,
+                      rd->fault == NGX_HTTP_LLM_REDIS_DENIED
+                      ? NGX_HTTP_LLM_REDIS_PATIENCE
+                      : NGX_HTTP_LLM_REDIS_PROBATION);
     }
+
+    ngx_http_llm_redis_held_send(rd);
 }
 
 
 static void
 ngx_http_llm_redis_trust(ngx_http_llm_redis_t *rd)
 {
+    ngx_atomic_uint_t  fault;
+
     rd->backoff = 0;
     rd->logged = 0;
 
-    if (rd->fault != NGX_HTTP_LLM_REDIS_FINE) {
-        rd->fault = NGX_HTTP_LLM_REDIS_FINE;
+    rd->fault = NGX_HTTP_LLM_REDIS_FINE;
 
+    /* one of the workers says it, not always the one that said the other */
+
+    fault = rd->shared->fault;
+
+    if (fault != NGX_HTTP_LLM_REDIS_FINE
+        && ngx_atomic_cmp_set(&rd->shared->fault, fault,
+                              NGX_HTTP_LLM_REDIS_FINE)
+        && ngx_http_llm_redis_may_log(rd, 10))
+    {
         /* as severe as its counterpart, so that a log shows both or none */
         ngx_log_error(NGX_LOG_ERR, rd->log, 0,
                       "redis \"%V\" is back", &rd->url.name);
@@ -274,46 +246,155 @@ ngx_http_llm_redis_down(ngx_http_llm_redis_t *rd,
     ngx_http_llm_redis_fault_e fault, const char *what, const char *why)
 {
     ngx_msec_t  delay;
+    ngx_uint_t  round;
 
     ngx_log_debug2(NGX_LOG_DEBUG_EVENT, rd->log, 0,
                    "llm redis down, state:%d, %s", rd->state, why);
 
-    delay = 1;
+    /* a connection that was good, or the last address: then there is a wait */
 
-    if (rd->state != NGX_HTTP_LLM_REDIS_UP) {
-        rd->addr = (rd->addr + 1) % rd->url.naddrs;
-        rd->tried++;
+    round = 1;
+
+    if (rd->target == NGX_HTTP_LLM_REDIS_TO_NODE) {
+
+        if (rd->state != NGX_HTTP_LLM_REDIS_UP || rd->url.master.len != 0) {
+            /* back to the configuration; the next Sentinel may know better */
+            rd->named = 0;
+            (void) ngx_http_llm_redis_next(rd);
+        }
+
+    } else if (rd->state != NGX_HTTP_LLM_REDIS_UP) {
+        round = ngx_http_llm_redis_next(rd);
+        ngx_http_llm_redis_names_refresh(rd);
     }
 
-    if (rd->state == NGX_HTTP_LLM_REDIS_UP
-        || rd->tried >= rd->url.naddrs
-        || fault == NGX_HTTP_LLM_REDIS_DENIED)
-    {
+    delay = 1;
+
+    if (round || fault == NGX_HTTP_LLM_REDIS_DENIED) {
         rd->tried = 0;
+        rd->probing = 0;
 
         rd->backoff = ngx_min(ngx_max(rd->backoff * 2,
                                       NGX_HTTP_LLM_REDIS_BACKOFF_MIN),
                               NGX_HTTP_LLM_REDIS_BACKOFF_MAX);
 
-        delay = rd->backoff + (ngx_msec_t) ngx_random() % (rd->backoff / 4);
+        delay = rd->backoff - (ngx_msec_t) ngx_random() % (rd->backoff / 4);
 
-        if (fault > rd->fault) {
-            rd->fault = fault;
-
-            ngx_log_error(NGX_LOG_ERR, rd->log, 0,
-                          "redis \"%V\" is down: %s%s%s", &rd->url.name,
-                          what ? what : "", what ? ": " : "", why);
+        if (fault == NGX_HTTP_LLM_REDIS_DENIED) {
+            delay = NGX_HTTP_LLM_REDIS_DENIED_TIME;
         }
+
+        ngx_http_llm_redis_fault(rd, fault, what, why);
     }
 
     /* no commands from the handlers that are told now that theirs are gone */
+    rd->state = NGX_HTTP_LLM_REDIS_CLOSED;
+
+    ngx_http_llm_redis_timer(rd, delay);
+
+    ngx_http_llm_redis_event_close(&rd->event);
+    ngx_http_llm_redis_held_gone(rd);
+}
+
+
+void
+ngx_http_llm_redis_again(ngx_http_llm_redis_t *rd)
+{
+    ngx_log_debug1(NGX_LOG_DEBUG_EVENT, rd->log, 0,
+                   "llm redis goes elsewhere, state:%d", rd->state);
+
     rd->state = NGX_HTTP_LLM_REDIS_CLOSED;
 
     if (rd->connect.timer_set) {
         ngx_del_timer(&rd->connect);
     }
 
-    ngx_add_timer(&rd->connect, delay);
+    /* else the end of the resolve sets it */
+
+    if (rd->node.ctx == NULL) {
+        ngx_add_timer(&rd->connect, 1);
+    }
 
     ngx_http_llm_redis_event_close(&rd->event);
+}
+
+
+void
+ngx_http_llm_redis_pause(ngx_http_llm_redis_t *rd, const char *why)
+{
+    rd->backoff = ngx_min(ngx_max(rd->backoff * 2,
+                                  NGX_HTTP_LLM_REDIS_PAUSE_MIN),
+                          NGX_HTTP_LLM_REDIS_BACKOFF_MAX);
+
+    ngx_log_debug2(NGX_LOG_DEBUG_EVENT, rd->log, 0,
+                   "llm redis paused for %M: %s", rd->backoff, why);
+
+    ngx_http_llm_redis_fault(rd, NGX_HTTP_LLM_REDIS_DOWN, NULL, why);
+
+    rd->state = NGX_HTTP_LLM_REDIS_PAUSED;
+
+    ngx_http_llm_redis_timer(rd, rd->backoff);
+    ngx_http_llm_redis_held_gone(rd);
+}
+
+
+void
+ngx_http_llm_redis_leave(ngx_http_llm_redis_t *rd)
+{
+    rd->state = NGX_HTTP_LLM_REDIS_LEAVING;
+
+    ngx_http_llm_redis_timer(rd, rd->options.timeout);
+    ngx_http_llm_redis_left(rd);
+}
+
+
+/* not at once: this may be a callback of the connection */
+
+void
+ngx_http_llm_redis_left(ngx_http_llm_redis_t *rd)
+{
+    if (rd->state == NGX_HTTP_LLM_REDIS_LEAVING
+        && ngx_queue_empty(&rd->pending))
+    {
+        ngx_http_llm_redis_timer(rd, 1);
+    }
+}
+
+
+/* the log hears of it once, by one of the workers */
+
+static void
+ngx_http_llm_redis_fault(ngx_http_llm_redis_t *rd,
+    ngx_http_llm_redis_fault_e fault, const char *what, const char *why)
+{
+    ngx_atomic_uint_t  known;
+
+    if (fault <= rd->fault) {
+        return;
+    }
+
+    rd->fault = fault;
+    known = rd->shared->fault;
+
+    if (fault <= known
+        || !ngx_atomic_cmp_set(&rd->shared->fault, known, fault)
+        || !ngx_http_llm_redis_may_log(rd, 10))
+    {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, rd->log, 0,
+                  "redis \"%V\" is down: %s%s%s", &rd->url.name,
+                  what ? what : "", what ? ": " : "", why);
+}
+
+
+static void
+ngx_http_llm_redis_timer(ngx_http_llm_redis_t *rd, ngx_msec_t delay)
+{
+    if (rd->connect.timer_set) {
+        ngx_del_timer(&rd->connect);
+    }
+
+    ngx_add_timer(&rd->connect, delay);
 }

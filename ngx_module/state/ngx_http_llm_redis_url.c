@@ -7,7 +7,10 @@
 #include "state/ngx_http_llm_redis_url.h"
 
 
-#define NGX_HTTP_LLM_REDIS_PORT  6379
+#define NGX_HTTP_LLM_REDIS_PORT       6379
+#define NGX_HTTP_LLM_REDIS_SENTINEL   26379
+
+#define NGX_HTTP_LLM_REDIS_SENTINELS  16
 
 
 static ngx_int_t ngx_http_llm_redis_url_inet(ngx_conf_t *cf, ngx_str_t *rest,
@@ -22,7 +25,15 @@ static ngx_int_t ngx_http_llm_redis_url_db(ngx_conf_t *cf, u_char *p,
     u_char *last, ngx_http_llm_redis_url_t *u);
 static ngx_int_t ngx_http_llm_redis_url_query(ngx_conf_t *cf, ngx_str_t *rest,
     ngx_http_llm_redis_url_t *u);
-static ngx_int_t ngx_http_llm_redis_url_addrs(ngx_conf_t *cf, ngx_url_t *url,
+static ngx_int_t ngx_http_llm_redis_url_sentinel(ngx_conf_t *cf,
+    ngx_str_t *rest, ngx_http_llm_redis_url_t *u);
+static ngx_int_t ngx_http_llm_redis_url_sentinels(ngx_conf_t *cf,
+    ngx_str_t *list, ngx_http_llm_redis_url_t *u);
+static ngx_int_t ngx_http_llm_redis_url_master(ngx_conf_t *cf, ngx_str_t *path,
+    ngx_http_llm_redis_url_t *u);
+static ngx_int_t ngx_http_llm_redis_url_args(ngx_conf_t *cf, ngx_str_t *rest,
+    ngx_http_llm_redis_url_t *u);
+static ngx_int_t ngx_http_llm_redis_url_host(ngx_conf_t *cf, ngx_url_t *url,
     ngx_http_llm_redis_url_t *u);
 static ngx_int_t ngx_http_llm_redis_url_error(ngx_conf_t *cf,
     const char *what);
@@ -48,8 +59,8 @@ ngx_http_llm_redis_url_parse(ngx_conf_t *cf, ngx_str_t *url,
     if (len >= 9 && ngx_strncasecmp(p, (u_char *) "rediss://", 9) == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"rediss://\" is not supported: use a unix "
-                           "socket, a local stunnel, or \"redis://\" in a "
-                           "private network");
+                           "socket or a local stunnel, since hiredis 0.14 "
+                           "has no TLS; docs/redis.md has the recipe");
         return NGX_ERROR;
     }
 
@@ -63,6 +74,14 @@ ngx_http_llm_redis_url_parse(ngx_conf_t *cf, ngx_str_t *url,
         rest.data = p + 5;
         rest.len = len - 5;
         return ngx_http_llm_redis_url_unix(cf, &rest, u);
+    }
+
+    if (len >= 17
+        && ngx_strncasecmp(p, (u_char *) "redis+sentinel://", 17) == 0)
+    {
+        rest.data = p + 17;
+        rest.len = len - 17;
+        return ngx_http_llm_redis_url_sentinel(cf, &rest, u);
     }
 
     return ngx_http_llm_redis_url_error(cf, "an unknown scheme");
@@ -106,7 +125,7 @@ ngx_http_llm_redis_url_inet(ngx_conf_t *cf, ngx_str_t *rest,
     url.url = authority;
     url.default_port = NGX_HTTP_LLM_REDIS_PORT;
 
-    if (ngx_http_llm_redis_url_addrs(cf, &url, u) != NGX_OK) {
+    if (ngx_http_llm_redis_url_host(cf, &url, u) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -186,7 +205,197 @@ ngx_http_llm_redis_url_unix(ngx_conf_t *cf, ngx_str_t *rest,
 
     u->name.len = p - u->name.data;
 
-    return ngx_http_llm_redis_url_addrs(cf, &url, u);
+    return ngx_http_llm_redis_url_host(cf, &url, u);
+}
+
+
+static ngx_int_t
+ngx_http_llm_redis_url_sentinel(ngx_conf_t *cf, ngx_str_t *rest,
+    ngx_http_llm_redis_url_t *u)
+{
+    u_char     *p, *last;
+    ngx_str_t   authority, path;
+
+    if (ngx_http_llm_redis_url_args(cf, rest, u) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    last = rest->data + rest->len;
+
+    p = ngx_strlchr(rest->data, last, '/');
+    if (p == NULL) {
+        return ngx_http_llm_redis_url_error(cf, "no name of a master");
+    }
+
+    authority.data = rest->data;
+    authority.len = p - rest->data;
+
+    path.data = p + 1;
+    path.len = last - p - 1;
+
+    if (ngx_http_llm_redis_url_master(cf, &path, u) != NGX_OK
+        || ngx_http_llm_redis_url_user(cf, &authority, u) != NGX_OK
+        || ngx_http_llm_redis_url_sentinels(cf, &authority, u) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    u->name.data = ngx_pnalloc(cf->pool, sizeof("redis+sentinel:///")
+                                         + authority.len + u->master.len
+                                         + NGX_INT_T_LEN);
+    if (u->name.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_sprintf(u->name.data, "redis+sentinel://%V/%V/%ui", &authority,
+                    &u->master, u->db);
+    u->name.len = p - u->name.data;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_redis_url_master(ngx_conf_t *cf, ngx_str_t *path,
+    ngx_http_llm_redis_url_t *u)
+{
+    u_char  *p, *last;
+
+    last = path->data + path->len;
+
+    u->master = *path;
+
+    p = ngx_strlchr(path->data, last, '/');
+
+    if (p != NULL) {
+        u->master.len = p - path->data;
+
+        if (p + 1 != last
+            && ngx_http_llm_redis_url_db(cf, p + 1, last, u) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (u->master.len == 0) {
+        return ngx_http_llm_redis_url_error(cf, "no name of a master");
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_redis_url_sentinels(ngx_conf_t *cf, ngx_str_t *list,
+    ngx_http_llm_redis_url_t *u)
+{
+    u_char      *p, *next, *last;
+    ngx_uint_t   known;
+    ngx_url_t    url;
+
+    u->hosts = ngx_pcalloc(cf->pool, NGX_HTTP_LLM_REDIS_SENTINELS
+                                     * sizeof(ngx_http_llm_redis_host_t));
+    if (u->hosts == NULL) {
+        return NGX_ERROR;
+    }
+
+    known = 0;
+    last = list->data + list->len;
+
+    for (p = list->data; p <= last; p = next + 1) {
+
+        next = ngx_strlchr(p, last, ',');
+        if (next == NULL) {
+            next = last;
+        }
+
+        if (u->nhosts == NGX_HTTP_LLM_REDIS_SENTINELS) {
+            return ngx_http_llm_redis_url_error(cf, "too many Sentinels");
+        }
+
+        ngx_memzero(&url, sizeof(ngx_url_t));
+
+        url.url.data = p;
+        url.url.len = next - p;
+        url.default_port = NGX_HTTP_LLM_REDIS_SENTINEL;
+
+        if (ngx_parse_url(cf->pool, &url) != NGX_OK) {
+
+            if (url.err == NULL) {
+                return NGX_ERROR;
+            }
+
+            if (ngx_strncmp(url.err, "host not found", 14) != 0) {
+                return ngx_http_llm_redis_url_error(cf, url.err);
+            }
+
+            /* the others may do, and with a resolver this one later, too */
+
+            url.naddrs = 0;
+
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "Sentinel \"%V\" of the Redis URL not found",
+                               &url.host);
+        }
+
+        known += url.naddrs;
+        ngx_http_llm_redis_host_init(&u->hosts[u->nhosts++], &url);
+    }
+
+    if (known == 0) {
+        return ngx_http_llm_redis_url_error(cf,
+                                            "no Sentinel has an address");
+    }
+
+    return NGX_OK;
+}
+
+
+/* cuts "?sentinel_password=...&sentinel_user=..." off the end */
+
+static ngx_int_t
+ngx_http_llm_redis_url_args(ngx_conf_t *cf, ngx_str_t *rest,
+    ngx_http_llm_redis_url_t *u)
+{
+    u_char     *p, *next, *value, *last;
+    ngx_str_t  *to;
+
+    last = rest->data + rest->len;
+
+    p = ngx_strlcasestrn(rest->data, last, (u_char *) "?sentinel_",
+                         sizeof("?sentinel_") - 2);
+    if (p == NULL) {
+        return NGX_OK;
+    }
+
+    rest->len = p - rest->data;
+
+    for (p++; p <= last; p = next + 1) {
+
+        next = ngx_strlchr(p, last, '&');
+        if (next == NULL) {
+            next = last;
+        }
+
+        if (next - p > 18 && ngx_strncmp(p, "sentinel_password=", 18) == 0) {
+            to = &u->sentinel_password;
+            value = p + 18;
+
+        } else if (next - p > 14 && ngx_strncmp(p, "sentinel_user=", 14) == 0)
+        {
+            to = &u->sentinel_user;
+            value = p + 14;
+
+        } else {
+            return ngx_http_llm_redis_url_error(cf, "an unknown argument");
+        }
+
+        if (ngx_http_llm_redis_url_decode(cf, value, next, to) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 
@@ -322,7 +531,7 @@ ngx_http_llm_redis_url_query(ngx_conf_t *cf, ngx_str_t *rest,
 
 
 static ngx_int_t
-ngx_http_llm_redis_url_addrs(ngx_conf_t *cf, ngx_url_t *url,
+ngx_http_llm_redis_url_host(ngx_conf_t *cf, ngx_url_t *url,
     ngx_http_llm_redis_url_t *u)
 {
     if (ngx_parse_url(cf->pool, url) != NGX_OK) {
@@ -341,8 +550,13 @@ ngx_http_llm_redis_url_addrs(ngx_conf_t *cf, ngx_url_t *url,
         return ngx_http_llm_redis_url_error(cf, url->err);
     }
 
-    u->addrs = url->addrs;
-    u->naddrs = url->naddrs;
+    u->hosts = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_redis_host_t));
+    if (u->hosts == NULL) {
+        return NGX_ERROR;
+    }
+
+    u->nhosts = 1;
+    ngx_http_llm_redis_host_init(u->hosts, url);
 
     return NGX_OK;
 }
@@ -355,8 +569,9 @@ ngx_http_llm_redis_url_error(ngx_conf_t *cf, const char *what)
 {
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "invalid Redis URL: %s; expected "
-                       "\"redis://[[user]:password@]host[:port][/db]\" or "
-                       "\"unix:/path[?db=N]\"", what);
+                       "\"redis://[[user]:password@]host[:port][/db]\", "
+                       "\"redis+sentinel://[[user]:password@]host[:port],.../"
+                       "master[/db]\" or \"unix:/path[?db=N]\"", what);
 
     return NGX_ERROR;
 }

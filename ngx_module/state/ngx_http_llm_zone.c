@@ -7,8 +7,17 @@
 #include "state/ngx_http_llm_zone.h"
 #include "state/ngx_http_llm_wake.h"
 
+#include "core/llm_quota.h"
+
+
+/* some hundred models */
+
+#define NGX_HTTP_LLM_ZONE_ESTIMATES  (32 * 1024)
+
 
 static ngx_int_t ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data);
+static void ngx_http_llm_zone_tell(ngx_http_llm_zone_t *zone,
+    llm_owners_t *wake);
 
 
 ngx_http_llm_zone_t *
@@ -80,6 +89,17 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     ngx_sprintf(zone->shpool->log_ctx, " in llm_zone \"%V\"%Z",
                 &shm_zone->shm.name);
 
+    mem = ngx_slab_alloc(zone->shpool, NGX_HTTP_LLM_ZONE_ESTIMATES);
+    if (mem == NULL) {
+        return NGX_ERROR;
+    }
+
+    zone->sh->estimates = llm_estimates_create(mem,
+                                               NGX_HTTP_LLM_ZONE_ESTIMATES);
+    if (zone->sh->estimates == NULL) {
+        return NGX_ERROR;
+    }
+
     /* all that is left but a little, in one block */
 
     size = (zone->shpool->pfree - 4) * ngx_pagesize;
@@ -101,6 +121,8 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 void
 ngx_http_llm_zone_lock(ngx_http_llm_zone_t *zone, llm_owners_t *wake)
 {
+    llm_now_t  now;
+
     ngx_memzero(wake, sizeof(llm_owners_t));
 
     ngx_shmtx_lock(&zone->shpool->mutex);
@@ -111,7 +133,8 @@ ngx_http_llm_zone_lock(ngx_http_llm_zone_t *zone, llm_owners_t *wake)
                       "ledger, it is derived anew",
                       &zone->shm_zone->shm.name);
 
-        llm_ledger_rebuild(zone->sh->ledger, wake);
+        ngx_http_llm_now(&now);
+        llm_ledger_rebuild(zone->sh->ledger, &now, wake);
     }
 
     zone->sh->dirty = 1;
@@ -124,6 +147,8 @@ ngx_http_llm_zone_lock(ngx_http_llm_zone_t *zone, llm_owners_t *wake)
 void
 ngx_http_llm_zone_unlock(ngx_http_llm_zone_t *zone, llm_owners_t *wake)
 {
+    ngx_http_llm_zone_tell(zone, wake);
+
     ngx_memory_barrier();
 
     zone->sh->dirty = 0;
@@ -131,4 +156,31 @@ ngx_http_llm_zone_unlock(ngx_http_llm_zone_t *zone, llm_owners_t *wake)
     ngx_shmtx_unlock(&zone->shpool->mutex);
 
     ngx_http_llm_wake(wake);
+}
+
+
+/* the agent is woken once for what the ledger has to say, not each time */
+
+static void
+ngx_http_llm_zone_tell(ngx_http_llm_zone_t *zone, llm_owners_t *wake)
+{
+    ngx_uint_t               pending, agent;
+    ngx_http_llm_zone_sh_t  *sh;
+
+    sh = zone->sh;
+
+    if (sh->agent == 0) {
+        return;
+    }
+
+    pending = llm_ledger_pending(sh->ledger);
+
+    if (pending <= sh->told) {
+        return;
+    }
+
+    agent = sh->agent - 1;
+
+    sh->told = pending;
+    wake->bits[agent / 64] |= (uint64_t) 1 << agent % 64;
 }

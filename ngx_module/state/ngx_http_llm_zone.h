@@ -14,17 +14,29 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "core/llm_estimate.h"
 #include "core/llm_ledger.h"
 #include "state/ngx_http_llm_count.h"
+#include "state/ngx_http_llm_redis.h"
 
 
 #define NGX_HTTP_LLM_ZONE_MIN  (512 * 1024)
 
 
+typedef struct ngx_http_llm_quota_sh_s  ngx_http_llm_quota_sh_t;
+
+
 typedef struct {
     ngx_atomic_t                dirty;      /* somebody is, or died, inside */
     llm_ledger_t               *ledger;
+    llm_estimates_t            *estimates;
     ngx_pid_t                   owner[LLM_LEDGER_OWNERS];
+    ngx_atomic_t                agent;      /* 1 + place of the owner that
+                                               talks to the store; 0: none */
+    ngx_atomic_t                told;       /* it knows of so much of
+                                               llm_ledger_pending() */
+    ngx_http_llm_quota_sh_t    *quota;      /* its own, or NULL */
+    ngx_http_llm_redis_shared_t redis;      /* its breaker */
     ngx_http_llm_count_t        count;
 } ngx_http_llm_zone_sh_t;
 
@@ -36,6 +48,16 @@ struct ngx_http_llm_zone_s {
     ngx_slab_pool_t            *shpool;
     ngx_http_llm_zone_sh_t     *sh;
 };
+
+
+/* the two clocks of limits, as this turn of the event loop has them */
+
+static ngx_inline void
+ngx_http_llm_now(llm_now_t *now)
+{
+    now->ms = ngx_current_msec;
+    now->wall = ngx_time();
+}
 
 
 /* adds the zone to the cycle; NULL: an error, already logged */

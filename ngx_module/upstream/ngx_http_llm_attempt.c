@@ -7,6 +7,8 @@
 #include "upstream/ngx_http_llm_attempt.h"
 #include "http/ngx_http_llm_compat.h"
 
+#include "core/llm_splice.h"
+
 
 static ngx_int_t ngx_http_llm_attempt_uri(ngx_http_llm_ctx_t *ctx,
     ngx_str_t *uri);
@@ -15,6 +17,8 @@ static ngx_int_t ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
 static ngx_uint_t ngx_http_llm_attempt_hidden(ngx_table_elt_t *h);
 static ngx_int_t ngx_http_llm_attempt_body(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_attempt_t *at);
+static ngx_int_t ngx_http_llm_attempt_splice(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_attempt_t *at, llm_splice_t *sp);
 static ngx_chain_t **ngx_http_llm_attempt_piece(ngx_http_request_t *r,
     ngx_chain_t **ll, u_char *p, size_t len);
 static void ngx_http_llm_attempt_reset(ngx_http_llm_attempt_t *at);
@@ -142,6 +146,13 @@ ngx_http_llm_attempt_reset(ngx_http_llm_attempt_t *at)
     at->finish = 0;
     at->terminal = 0;
     at->error_event = 0;
+    at->cut = 0;
+    at->skip_lf = 0;
+    at->stamp = NULL;
+    at->final = NULL;
+    at->text_bytes = 0;
+    ngx_memzero(&at->text, offsetof(llm_sse_text_t, tail));
+    at->text.several = at->ctx->rq.n > 1;
     at->overflow = 0;
     at->timedout = 0;
     at->connected = 0;
@@ -262,65 +273,93 @@ ngx_http_llm_attempt_hidden(ngx_table_elt_t *h)
 }
 
 
-/* the client's own bytes; another model's name is spliced in between */
+/* the client's own bytes; what must be another is spliced in between */
 
 static ngx_int_t
 ngx_http_llm_attempt_body(ngx_http_llm_ctx_t *ctx, ngx_http_llm_attempt_t *at)
 {
-    ngx_str_t            *body, *model;
-    ngx_chain_t         **ll;
-    ngx_http_request_t   *r;
+    size_t          len;
+    unsigned        i, n;
+    llm_str_t       piece[LLM_SPLICE_PIECES];
+    ngx_chain_t   **ll;
+    llm_splice_t    sp;
 
-    if (at->body && at->body_for == at->target) {
+    if (at->body && at->body_for == at->target
+        && at->body_clamp == ctx->clamp)
+    {
         return NGX_OK;
     }
 
-    r = ctx->request;
-    body = &ctx->body;
-    model = &at->target->model;
-
-    at->body = ngx_pcalloc(r->pool, sizeof(ngx_http_request_body_t));
+    at->body = ngx_pcalloc(ctx->request->pool,
+                           sizeof(ngx_http_request_body_t));
     if (at->body == NULL) {
         return NGX_ERROR;
     }
 
     at->body_for = at->target;
-    at->body_len = body->len;
+    at->body_clamp = ctx->clamp;
+    at->body_len = -1;
 
-    if (body->len == 0) {
-        at->body_len = -1;
+    if (ctx->body.len == 0) {
         return NGX_OK;
     }
 
+    if (ngx_http_llm_attempt_splice(ctx, at, &sp) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    n = llm_splice_pieces(&sp, &ctx->rq, piece, &len);
     ll = &at->body->bufs;
 
-    if (model->len == 0) {
-        ll = ngx_http_llm_attempt_piece(r, ll, body->data, body->len);
-        return ll ? NGX_OK : NGX_ERROR;
+    for (i = 0; i < n; i++) {
+        ll = ngx_http_llm_attempt_piece(ctx->request, ll, piece[i].data,
+                                        piece[i].len);
+        if (ll == NULL) {
+            return NGX_ERROR;
+        }
     }
 
-    /* between the quotes: the configured name needs no escapes */
+    at->body_len = len;
 
-    ll = ngx_http_llm_attempt_piece(r, ll, body->data,
-                                    ctx->rq.model_start + 1);
-    if (ll == NULL) {
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_attempt_splice(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_attempt_t *at, llm_splice_t *sp)
+{
+    u_char     *p;
+    llm_str_t   model;
+
+    ngx_memzero(sp, sizeof(llm_splice_t));
+
+    if (at->target->model.len) {
+
+        /* the configured name needs no escapes */
+
+        model.data = at->target->model.data;
+        model.len = at->target->model.len;
+
+        llm_splice_model(sp, &ctx->rq, &model);
+    }
+
+    if (ctx->inject_usage && ctx->rq.stream
+        && !at->target->provider->no_usage)
+    {
+        llm_splice_usage(sp, &ctx->rq);
+    }
+
+    if (ctx->clamp <= 0) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(ctx->request->pool, LLM_SPLICE_CAP);
+    if (p == NULL) {
         return NGX_ERROR;
     }
 
-    ll = ngx_http_llm_attempt_piece(r, ll, model->data, model->len);
-    if (ll == NULL) {
-        return NGX_ERROR;
-    }
-
-    ll = ngx_http_llm_attempt_piece(r, ll,
-                                    body->data + ctx->rq.model_end - 1,
-                                    body->len - ctx->rq.model_end + 1);
-    if (ll == NULL) {
-        return NGX_ERROR;
-    }
-
-    at->body_len = body->len + model->len
-                   - (ctx->rq.model_end - ctx->rq.model_start - 2);
+    llm_splice_cap(sp, &ctx->rq, ctx->clamp, p);
 
     return NGX_OK;
 }
@@ -353,6 +392,57 @@ ngx_http_llm_attempt_piece(ngx_http_request_t *r, ngx_chain_t **ll, u_char *p,
     *ll = cl;
 
     return &cl->next;
+}
+
+
+ngx_int_t
+ngx_http_llm_attempt_forget(ngx_http_llm_attempt_t *at)
+{
+    u_char                   *p;
+    ngx_http_request_t       *r;
+    ngx_http_llm_ctx_t       *ctx;
+    ngx_http_request_body_t  *rb;
+
+    ctx = at->ctx;
+    r = ctx->request;
+    rb = r->request_body;
+
+    if (ctx->body.len == 0 || rb == NULL || at->sr->upstream == NULL
+        || !at->sr->upstream->request_body_sent)
+    {
+        return NGX_OK;
+    }
+
+    /* headers, logs and prices go on speaking of the model */
+
+    p = ngx_pnalloc(r->pool, ctx->model.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(p, ctx->model.data, ctx->model.len);
+
+    ctx->model.data = p;
+    ctx->rq.model.data = p;
+    ctx->rq.model.len = ctx->model.len;
+
+    /* what has no block of its own in the pool stays, and does no harm */
+
+    if (rb->buf) {
+        (void) ngx_pfree(r->pool, rb->buf->start);
+    }
+
+    (void) ngx_pfree(r->pool, ctx->body.data);
+
+    rb->buf = NULL;
+    rb->bufs = NULL;
+    at->body->bufs = NULL;
+    at->body_for = NULL;
+
+    ngx_str_null(&ctx->body);
+    ngx_memzero(&ctx->rq.body, sizeof(llm_str_t));
+
+    return NGX_OK;
 }
 
 

@@ -12,6 +12,8 @@
 
 #include "http/ngx_http_llm.h"
 
+#include "core/llm_sse.h"
+
 
 /* what the relay does with the body that comes in */
 
@@ -33,6 +35,7 @@ struct ngx_http_llm_attempt_s {
     ngx_http_request_body_t    *body;        /* as this target gets it */
     off_t                       body_len;
     ngx_http_llm_target_t      *body_for;
+    int64_t                     body_clamp;
 
     ngx_list_t                  headers;     /* without what is ours alone */
 
@@ -53,6 +56,10 @@ struct ngx_http_llm_attempt_s {
     ngx_chain_t                *busy;
 
     llm_usage_t                 usage;
+    size_t                      text_bytes;  /* generated, of a stream */
+    llm_sse_text_t              text;
+    llm_sse_stamp_t            *stamp;       /* of a response */
+    ngx_buf_t                  *final;       /* the end of a cut stream */
     ngx_event_t                 cancel;      /* posted by the filters */
 
     unsigned                    running:1;
@@ -62,6 +69,8 @@ struct ngx_http_llm_attempt_s {
     unsigned                    finish:1;    /* a finish_reason was seen */
     unsigned                    terminal:1;  /* the last event was seen */
     unsigned                    error_event:1;
+    unsigned                    cut:1;       /* we ended it, rightly */
+    unsigned                    skip_lf:1;   /* of a line end taken out */
     unsigned                    overflow:1;  /* hold_max was not enough */
     unsigned                    timedout:1;
     unsigned                    connected:1;
@@ -79,6 +88,12 @@ ngx_int_t ngx_http_llm_attempt_start(ngx_http_llm_ctx_t *ctx);
  * a filter.  The line is resumed as if it had ended by itself.
  */
 void ngx_http_llm_attempt_cancel(ngx_http_llm_ctx_t *ctx);
+
+/*
+ * Gives the client's body back once no other attempt can follow, unless the
+ * provider is still being sent it: ctx->body is empty then.
+ */
+ngx_int_t ngx_http_llm_attempt_forget(ngx_http_llm_attempt_t *at);
 
 /* the attempt that this subrequest is, or NULL */
 ngx_http_llm_attempt_t *ngx_http_llm_attempt(ngx_http_request_t *r);

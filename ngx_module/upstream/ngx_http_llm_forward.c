@@ -10,6 +10,7 @@
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_reply.h"
 #include "policy/ngx_http_llm_cache.h"
+#include "policy/ngx_http_llm_charge.h"
 #include "policy/ngx_http_llm_limit.h"
 
 #include "core/llm_answer.h"
@@ -85,6 +86,7 @@ ngx_http_llm_forward(ngx_http_llm_ctx_t *ctx)
 static ngx_int_t
 ngx_http_llm_forward_start(ngx_http_llm_ctx_t *ctx)
 {
+    ngx_int_t       rc;
     ngx_msec_t      timer;
     ngx_msec_int_t  left;
 
@@ -95,6 +97,12 @@ ngx_http_llm_forward_start(ngx_http_llm_ctx_t *ctx)
                                   "upstream_timeout",
                                   "The request's time was up before a "
                                   "provider could be asked.");
+    }
+
+    rc = ngx_http_llm_limit_gate(ctx);
+
+    if (rc != NGX_OK) {
+        return rc;
     }
 
     if (ngx_http_llm_attempt_start(ctx) != NGX_OK) {
@@ -165,6 +173,8 @@ ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx)
         ngx_delete_posted_event(&at->cancel);
     }
 
+    ngx_http_llm_limit_gate_leave(ctx);
+
     if (ctx->committed) {
         return ngx_http_llm_forward_stream(ctx);
     }
@@ -206,7 +216,7 @@ ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx)
 
     at = ctx->attempt;
 
-    ngx_http_llm_limit_leave(ctx);
+    ngx_http_llm_charge_settle(ctx, &at->usage, at->text_bytes, 1);
 
     ctx->rc = ngx_http_llm_stream_finish(ctx);
 
@@ -443,7 +453,12 @@ ngx_http_llm_forward_good(ngx_http_llm_ctx_t *ctx, llm_answer_t *an)
 
     at = ctx->attempt;
 
-    ngx_http_llm_limit_leave(ctx);
+    /* what a provider does not count is charged as if all were text */
+
+    ngx_http_llm_charge_settle(ctx, &an->usage,
+                               an->usage.completion_tokens < 0
+                               && an->usage.total_tokens < 0
+                               ? at->held : 0, 1);
 
     ctx->answer.status = NGX_HTTP_OK;
     ctx->answer.content_type = at->sr->headers_out.content_type;
@@ -475,7 +490,7 @@ ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
 
     at = ctx->attempt;
 
-    ngx_http_llm_limit_leave(ctx);
+    ngx_http_llm_charge_settle(ctx, NULL, 0, 0);
 
     ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
                   "llm: provider \"%V\" failed, attempts:%ui status:%ui%s%s",

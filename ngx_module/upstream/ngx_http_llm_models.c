@@ -7,7 +7,7 @@
 #include "upstream/ngx_http_llm_models.h"
 #include "upstream/ngx_http_llm_attempt.h"
 #include "upstream/ngx_http_llm_forward.h"
-#include "upstream/ngx_http_llm_provider.h"
+#include "upstream/ngx_http_llm_route.h"
 #include "http/ngx_http_llm_reply.h"
 
 #include <jansson.h>

@@ -5,10 +5,25 @@
 
 
 #include "upstream/ngx_http_llm_stream.h"
+#include "upstream/ngx_http_llm_cut.h"
 #include "upstream/ngx_http_llm_relay.h"
-#include "http/ngx_http_llm_reply.h"
 
 #include "core/llm_sse.h"
+
+
+/*
+ * Bytes to be looked at: a buffer of the reader's, or a copy that joins the
+ * beginning that was kept with such a buffer.
+ */
+
+typedef struct {
+    u_char                     *pos;
+    size_t                      len;
+    size_t                      begun;       /* of them kept earlier, */
+    size_t                      front;       /* … to be sent of those */
+    ngx_buf_t                  *buf;
+    size_t                      out;         /* bytes taken out of buf */
+} ngx_http_llm_window_t;
 
 
 static ngx_int_t ngx_http_llm_stream_window(ngx_http_llm_attempt_t *at,
@@ -17,13 +32,20 @@ static ngx_int_t ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at,
     ngx_buf_t *b, ngx_chain_t ***ll);
 static ngx_int_t ngx_http_llm_stream_give_up(ngx_http_llm_attempt_t *at,
     ngx_buf_t *b, ngx_chain_t ***ll);
-static ssize_t ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, u_char *p,
+static ssize_t ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at,
+    ngx_http_llm_window_t *w);
+static ngx_int_t ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at,
+    u_char *event, size_t len, unsigned bits);
+static void ngx_http_llm_stream_remove(ngx_http_llm_attempt_t *at,
+    ngx_http_llm_window_t *w, size_t start, size_t len);
+static void ngx_http_llm_stream_move(ngx_http_llm_window_t *w, size_t start,
     size_t len);
+static ngx_int_t ngx_http_llm_stream_cut(ngx_http_llm_attempt_t *at,
+    ngx_chain_t *in, ngx_chain_t ***ll);
 static void ngx_http_llm_stream_mark(ngx_http_llm_attempt_t *at,
     unsigned bits);
 static ngx_int_t ngx_http_llm_stream_refuse(ngx_http_llm_attempt_t *at,
     u_char *event, size_t len);
-static ngx_int_t ngx_http_llm_stream_break(ngx_http_llm_ctx_t *ctx);
 
 
 /* what a window of the stream came to, beside NGX_OK and NGX_ERROR */
@@ -79,6 +101,14 @@ ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
             continue;
         }
 
+        if (at->skip_lf) {
+            at->skip_lf = 0;
+
+            if (*b->pos == LF && ++b->pos == b->last) {
+                continue;
+            }
+        }
+
         rc = at->held ? ngx_http_llm_stream_held(at, b, &ll)
                       : ngx_http_llm_stream_window(at, b, &ll);
 
@@ -89,6 +119,14 @@ ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
 
         if (rc != NGX_OK) {
             return NGX_ERROR;
+        }
+
+        if (at->cut) {
+            if (ngx_http_llm_stream_cut(at, cl->next, &ll) != NGX_OK) {
+                return NGX_ERROR;
+            }
+
+            break;
         }
     }
 
@@ -102,20 +140,31 @@ static ngx_int_t
 ngx_http_llm_stream_window(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
     ngx_chain_t ***ll)
 {
-    ssize_t  whole, size;
+    ssize_t                whole, size;
+    ngx_http_llm_window_t  w;
 
     size = b->last - b->pos;
 
+    w.pos = b->pos;
+    w.len = size;
+    w.begun = 0;
+    w.front = 0;
+    w.buf = b;
+    w.out = 0;
+
     at->scan = 0;
-    whole = ngx_http_llm_stream_scan(at, b->pos, size);
+    whole = ngx_http_llm_stream_scan(at, &w);
 
     if (whole < 0) {
         return whole;
     }
 
-    if (whole < size) {
+    if (whole < size && !at->cut) {
 
         if ((size_t) (size - whole) > at->hold_max) {
+            ngx_http_llm_stream_move(&w, whole, size - whole);
+            b->last -= w.out;
+
             return ngx_http_llm_stream_give_up(at, b, ll);
         }
 
@@ -124,11 +173,11 @@ ngx_http_llm_stream_window(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
         {
             return NGX_ERROR;
         }
-
-        b->last = b->pos + whole;
     }
 
-    return whole ? ngx_http_llm_relay_link(at, b, ll) : NGX_OK;
+    b->last = b->pos + whole - w.out;
+
+    return b->pos < b->last ? ngx_http_llm_relay_link(at, b, ll) : NGX_OK;
 }
 
 
@@ -141,21 +190,29 @@ static ngx_int_t
 ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
     ngx_chain_t ***ll)
 {
-    size_t   begun, size;
-    ssize_t  whole;
+    size_t                 size;
+    ssize_t                whole;
+    ngx_http_llm_window_t  w;
 
-    begun = at->held;
     size = b->last - b->pos;
 
-    if (begun + size > at->hold_max) {
+    if (at->held + size > at->hold_max) {
         return ngx_http_llm_stream_give_up(at, b, ll);
     }
+
+    w.begun = at->held;
+    w.front = at->held;
+    w.buf = b;
+    w.out = 0;
 
     if (ngx_http_llm_relay_keep(at, b->pos, size) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    whole = ngx_http_llm_stream_scan(at, at->hold, at->held);
+    w.pos = at->hold;
+    w.len = at->held;
+
+    whole = ngx_http_llm_stream_scan(at, &w);
 
     if (whole < 0) {
         return whole;
@@ -168,16 +225,18 @@ ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
 
     /* had it been whole without this window, it would not be held */
 
-    if (ngx_http_llm_relay_copy(at, at->hold, begun, ll) != NGX_OK) {
+    if (w.front
+        && ngx_http_llm_relay_copy(at, at->hold, w.front, ll) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
-    b->last = b->pos + (whole - begun);
+    b->last = b->pos + (whole - w.begun) - w.out;
 
     at->held -= whole;
     ngx_memmove(at->hold, at->hold + whole, at->held);
 
-    return ngx_http_llm_relay_link(at, b, ll);
+    return b->pos < b->last ? ngx_http_llm_relay_link(at, b, ll) : NGX_OK;
 }
 
 
@@ -214,43 +273,59 @@ ngx_http_llm_stream_give_up(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
 
 
 /*
- * Bytes of whole events at the front of p that may go out; commits at the
- * first one, unless it is an error.  Comments alone wait for it.
+ * Bytes of whole events at the front of the window that may go out; commits
+ * at the first one, unless it is an error.  Comments alone wait for it.
  */
 
 static ssize_t
-ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, u_char *p, size_t len)
+ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, ngx_http_llm_window_t *w)
 {
-    size_t    n, whole;
-    unsigned  bits;
+    size_t     n, whole, size;
+    u_char    *p, *last;
+    unsigned   bits;
+    ngx_int_t  rc;
 
     whole = 0;
+    last = NULL;
+    size = 0;
 
     for ( ;; ) {
-        n = llm_sse_next(p + whole, len - whole, &at->scan);
+        p = w->pos + whole;
+
+        n = llm_sse_next(p, w->len - whole, &at->scan);
 
         if (n == 0) {
             break;
         }
 
-        bits = llm_sse_classify(at->ctx->endpoint, p + whole, n, &at->usage);
+        bits = llm_sse_classify(at->ctx->endpoint, p, n, &at->usage,
+                                &at->text);
 
         if (at->relay == NGX_HTTP_LLM_RELAY_EVENTS
             && (bits & (LLM_SSE_DATA|LLM_SSE_ERROR)))
         {
+            rc = ngx_http_llm_stream_first(at, p, n, bits);
 
-            if (bits & LLM_SSE_ERROR) {
-                return ngx_http_llm_stream_refuse(at, p + whole, n);
+            if (rc != NGX_OK) {
+                return rc;
             }
-
-            if (ngx_http_llm_relay_commit(at) != NGX_OK) {
-                return NGX_ERROR;
-            }
-
-            at->relay = NGX_HTTP_LLM_RELAY_STREAM;
         }
 
         ngx_http_llm_stream_mark(at, bits);
+
+        if ((bits & LLM_SSE_USAGE_ONLY) && !at->ctx->rq.include_usage) {
+            ngx_http_llm_stream_remove(at, w, whole, n);
+
+        } else if (w->out) {
+            ngx_http_llm_stream_move(w, whole, n);
+            p -= w->begun ? 0 : w->out;
+        }
+
+        if (at->text.bytes != at->text_bytes) {
+            at->text_bytes = at->text.bytes;
+            last = p;
+            size = n;
+        }
 
         whole += n;
         at->scan = 0;
@@ -261,7 +336,104 @@ ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, u_char *p, size_t len)
         return 0;
     }
 
+    if (last
+        && ngx_http_llm_cut_check(at, last, size, w->pos[whole - 1] == CR)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     return whole;
+}
+
+
+static ngx_int_t
+ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at, u_char *event,
+    size_t len, unsigned bits)
+{
+    if (bits & LLM_SSE_ERROR) {
+        return ngx_http_llm_stream_refuse(at, event, len);
+    }
+
+    if (ngx_http_llm_relay_commit(at) != NGX_OK
+        || ngx_http_llm_cut_begin(at, event, len) != NGX_OK
+        || ngx_http_llm_attempt_forget(at) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    at->relay = NGX_HTTP_LLM_RELAY_STREAM;
+
+    return NGX_OK;
+}
+
+
+/*
+ * The chunk of usage that the client did not ask for, with the comments in
+ * front of it.  Line ends there may belong to the event before, and stay; one
+ * that has yet to come belongs to this one.
+ */
+
+static void
+ngx_http_llm_stream_remove(ngx_http_llm_attempt_t *at,
+    ngx_http_llm_window_t *w, size_t start, size_t len)
+{
+    size_t  end;
+
+    end = start + len;
+
+    while (start < end && (w->pos[start] == LF || w->pos[start] == CR)) {
+        start++;
+        ngx_http_llm_stream_move(w, start - 1, 1);
+    }
+
+    at->skip_lf = end == w->len && w->pos[end - 1] == CR;
+
+    if (start < w->begun) {
+        w->front = start;
+        start = w->begun;
+    }
+
+    w->out += end - start;
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, at->sr->connection->log, 0,
+                   "llm stream: usage taken out, %uz bytes", len);
+}
+
+
+/* closes the gap in the reader's buffer; it is at the end of a stream */
+
+static void
+ngx_http_llm_stream_move(ngx_http_llm_window_t *w, size_t start, size_t len)
+{
+    size_t   end;
+    u_char  *p;
+
+    end = start + len;
+    start = ngx_max(start, w->begun);
+
+    if (w->out == 0 || start >= end) {
+        return;
+    }
+
+    p = w->buf->pos + (start - w->begun);
+
+    ngx_memmove(p - w->out, p, end - start);
+}
+
+
+/* the end is ours: what the provider has sent behind it is of no use */
+
+static ngx_int_t
+ngx_http_llm_stream_cut(ngx_http_llm_attempt_t *at, ngx_chain_t *in,
+    ngx_chain_t ***ll)
+{
+    ngx_http_llm_relay_drop(in);
+
+    at->held = 0;
+    at->relay = NGX_HTTP_LLM_RELAY_DROP;
+
+    return ngx_http_llm_relay_link(at, at->final, ll);
 }
 
 
@@ -325,6 +497,10 @@ ngx_http_llm_stream_refuse(ngx_http_llm_attempt_t *at, u_char *event,
 ngx_uint_t
 ngx_http_llm_stream_complete(ngx_http_llm_attempt_t *at)
 {
+    if (at->cut) {
+        return 1;
+    }
+
     if (!at->stream || at->overflow) {
         return at->last;
     }
@@ -338,6 +514,7 @@ ngx_http_llm_stream_complete(ngx_http_llm_attempt_t *at)
 ngx_int_t
 ngx_http_llm_stream_finish(ngx_http_llm_ctx_t *ctx)
 {
+    unsigned                 bits;
     ngx_int_t                rc;
     ngx_chain_t             *out, **ll;
     ngx_http_request_t      *r;
@@ -350,12 +527,20 @@ ngx_http_llm_stream_finish(ngx_http_llm_ctx_t *ctx)
 
         /* the end of the stream ends its last event, too */
 
-        ngx_http_llm_stream_mark(at, llm_sse_classify(ctx->endpoint, at->hold,
-                                                     at->held, &at->usage));
+        bits = llm_sse_classify(ctx->endpoint, at->hold, at->held, &at->usage,
+                                &at->text);
+
+        ngx_http_llm_stream_mark(at, bits);
+
+        at->text_bytes = at->text.bytes;
+
+        if ((bits & LLM_SSE_USAGE_ONLY) && !ctx->rq.include_usage) {
+            at->held = 0;
+        }
     }
 
     if (!ngx_http_llm_stream_complete(at) && !at->error_event) {
-        return ngx_http_llm_stream_break(ctx);
+        return ngx_http_llm_cut_break(ctx);
     }
 
     if (at->held && at->last) {
@@ -375,71 +560,4 @@ ngx_http_llm_stream_finish(ngx_http_llm_ctx_t *ctx)
     }
 
     return ngx_http_send_special(r, NGX_HTTP_LAST);
-}
-
-
-/* says so in the stream and then does not end it as a whole one would end */
-
-static ngx_int_t
-ngx_http_llm_stream_break(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_int_t                rc;
-    ngx_str_t                body;
-    ngx_buf_t               *b;
-    ngx_chain_t              out;
-    ngx_http_request_t      *r;
-    ngx_http_llm_attempt_t  *at;
-
-    r = ctx->request;
-    at = ctx->attempt;
-
-    r->keepalive = 0;
-
-    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                  "llm: provider \"%V\" broke off a stream%s",
-                  &at->target->provider->name,
-                  at->timedout ? ": its time was up" : "");
-
-    if (at->timedout) {
-        (void) ngx_http_llm_error(ctx, NGX_HTTP_GATEWAY_TIME_OUT, "timeout",
-                                  "upstream_timeout",
-                                  "The provider's answer was cut off: its "
-                                  "time was up.");
-    } else {
-        (void) ngx_http_llm_error(ctx, NGX_HTTP_BAD_GATEWAY, "server_error",
-                                  "upstream_error",
-                                  "The provider broke off its answer.");
-    }
-
-    if (!at->stream) {
-        return ngx_http_send_special(r, NGX_HTTP_FLUSH);
-    }
-
-    if (ngx_http_llm_reply_error_body(r, &ctx->error, &body) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    b = ngx_create_temp_buf(r->pool, 256 + body.len + ctx->error.message.len);
-    if (b == NULL) {
-        return NGX_ERROR;
-    }
-
-    if (ctx->endpoint == LLM_RESPONSES) {
-        b->last = ngx_sprintf(b->last, "event: error\ndata: {\"type\":"
-                              "\"error\",\"code\":\"%s\",\"message\":\"%V\","
-                              "\"param\":null,\"sequence_number\":0,%*s"
-                              "\n\n", ctx->error.code, &ctx->error.message,
-                              body.len - 1, body.data + 1);
-    } else {
-        b->last = ngx_sprintf(b->last, "data: %V\n\n", &body);
-    }
-
-    b->flush = 1;
-
-    out.buf = b;
-    out.next = NULL;
-
-    rc = ngx_http_output_filter(r, &out);
-
-    return rc;
 }

@@ -8,8 +8,8 @@ const require = createRequire(process.env.NODE_HOME + '/');
 const { default: OpenAI } = await import(
     pathToFileURL(require.resolve('openai')).href);
 
-const { GATEWAY_URL, GATEWAY_KEY, NARROW_KEY, SLOW_KEY, MOCK_TEXT } =
-    process.env;
+const { GATEWAY_URL, GATEWAY_KEY, NARROW_KEY, SLOW_KEY, TOKENS_KEY, POOR_KEY,
+    MOCK_TEXT } = process.env;
 const tests = [];
 
 function test(name, call) {
@@ -154,6 +154,41 @@ test('rate_limit', async () => {
 
     const seconds = (performance.now() - start) / 1000;
     assert.ok(seconds > 0.8 && seconds < 5, seconds + ' s');
+});
+
+test('token_limit', async () => {
+    const c = client({ apiKey: TOKENS_KEY, maxRetries: 5 });
+    let start = performance.now();
+
+    for (let i = 0; i < 3; i++) {
+        const answer = await c.chat.completions.create(
+            say('tokens ' + i, { max_tokens: 20 }));
+
+        assert.equal(answer.choices[0].message.content, MOCK_TEXT);
+    }
+
+    const seconds = (performance.now() - start) / 1000;
+    assert.ok(seconds > 0.5 && seconds < 6, seconds + ' s');
+
+    start = performance.now();
+    await assert.rejects(c.chat.completions.create(
+        say('huge', { max_tokens: 100000 })), (error) =>
+        error.status === 413 && error.code === 'request_too_large');
+    assert.ok(performance.now() - start < 400);
+});
+
+test('budget', async () => {
+    const c = client({ apiKey: POOR_KEY, maxRetries: 5 });
+
+    await c.chat.completions.create(
+        say('dear', { model: 'dear-node', max_tokens: 20 }));
+
+    const start = performance.now();
+    await assert.rejects(c.chat.completions.create(
+        say('dearer', { model: 'dear-node', max_tokens: 20 })), (error) =>
+        error instanceof OpenAI.RateLimitError
+            && error.code === 'insufficient_quota');
+    assert.ok(performance.now() - start < 400);
 });
 
 test('provider_retried', async () => {

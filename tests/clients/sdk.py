@@ -215,6 +215,50 @@ def rate_limit_told():
 
 
 @report.test
+def token_limit():
+    """The client waits for tokens by itself, as long as it is told."""
+    c = client(api_key=os.environ["TOKENS_KEY"], max_retries=5)
+    start = time.monotonic()
+    for i in range(3):
+        answer = c.chat.completions.create(**say(f"tokens {i}",
+                                                 max_tokens=20))
+        assert answer.choices[0].message.content == TEXT
+    assert 0.5 < time.monotonic() - start < 6
+    error = raised(openai.RateLimitError, lambda: client(
+        api_key=os.environ["TOKENS_KEY"], max_retries=0)
+        .chat.completions.create(**say("more tokens", max_tokens=30)))
+    assert (error.code, error.type) == ("rate_limit_exceeded", "tokens")
+    for name in ("limit", "remaining", "reset"):
+        assert f"x-ratelimit-{name}-tokens" in error.response.headers, name
+
+
+@report.test
+def too_many_tokens():
+    """What no waiting can help is not tried again."""
+    c = client(api_key=os.environ["TOKENS_KEY"], max_retries=5)
+    start = time.monotonic()
+    error = raised(openai.APIStatusError, lambda: c.chat.completions.create(
+        **say("huge", max_tokens=100000)))
+    assert (error.status_code, error.code) == (413, "request_too_large")
+    assert time.monotonic() - start < 0.4
+
+
+@report.test
+def budget():
+    c = client(api_key=os.environ["POOR_KEY"], max_retries=5)
+    raw = c.chat.completions.with_raw_response.create(
+        **say("dear", model="dear-python", max_tokens=20))
+    assert float(raw.headers["x-llm-cost-usd"]) == 0.009
+    start = time.monotonic()
+    error = raised(openai.RateLimitError, lambda: c.chat.completions.create(
+        **say("dearer", model="dear-python", max_tokens=20)))
+    assert error.code == "insufficient_quota"
+    assert time.monotonic() - start < 0.4
+    answer = c.chat.completions.create(**say("cheap"))
+    assert answer.choices[0].message.content == TEXT
+
+
+@report.test
 def provider_retried():
     """The gateway retries, not the client."""
     answer = client(max_retries=0).chat.completions.create(

@@ -56,7 +56,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         MUST(k->terms.requests_per_minute != 0 && k->terms.concurrency != 0);
         MUST(k->terms.queue_size >= 0 && k->terms.queue_size <= 65536);
         MUST(k->terms.priority >= -100 && k->terms.priority <= 100);
-        MUST(k->limit.rpm == 0 || k->limit.burst != 0);
+        MUST(k->limit.rates.rpm == 0 || k->limit.rates.burst != 0);
         MUST(k->expires >= 0);
 
         for (j = 0; j < k->nmodels; j++) {

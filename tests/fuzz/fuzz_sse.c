@@ -25,9 +25,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t size);
 
 
 typedef struct {
-    uint64_t  hash;
-    size_t    consumed;
-    unsigned  events;
+    uint64_t        hash;
+    size_t          consumed;
+    unsigned        events;
+    llm_sse_text_t  text;
 } result_t;
 
 
@@ -54,12 +55,36 @@ add(result_t *res, const void *data, size_t len)
 }
 
 
+/* whatever the event was, what ends the stream fits its room */
+
+static void
+final(llm_endpoint_e endpoint, const llm_str_t *data, uint64_t open)
+{
+    unsigned char    *buf, *end;
+    llm_sse_stamp_t   st;
+
+    llm_sse_stamp(&st, endpoint, data);
+
+    check(st.sequence >= -1);
+
+    buf = malloc(llm_sse_final_size(&st));
+    end = llm_sse_final(buf, endpoint, &st, open, 1, INT64_MAX / 4,
+                        INT64_MAX / 4);
+
+    check((size_t) (end - buf) <= llm_sse_final_size(&st));
+    check(end[-1] == '\n' && end[-2] == '\n');
+
+    free(buf);
+}
+
+
 static void
 one(result_t *res, llm_endpoint_e endpoint, const unsigned char *p,
     size_t len)
 {
     int             rc;
     void           *block;
+    size_t          before;
     unsigned        bits;
     llm_str_t       data;
     llm_usage_t     usage;
@@ -78,7 +103,13 @@ one(result_t *res, llm_endpoint_e endpoint, const unsigned char *p,
 
     memset(&usage, 0xff, sizeof(llm_usage_t));
 
-    bits = llm_sse_classify(endpoint, event, len, &usage);
+    before = res->text.bytes;
+
+    bits = llm_sse_classify(endpoint, event, len, &usage, &res->text);
+
+    check(res->text.bytes - before <= len);
+    check((res->text.finished & ~res->text.begun) == 0);
+    check(bits == llm_sse_classify(endpoint, event, len, NULL, NULL));
 
     check(memcmp(event, p, len) == 0);
     check(bits < 0x40);
@@ -102,6 +133,8 @@ one(result_t *res, llm_endpoint_e endpoint, const unsigned char *p,
         check(data.len <= len);
         add(res, data.data, data.len);
         add(res, &data.len, sizeof(data.len));
+
+        final(endpoint, &data, res->text.begun);
     }
 
     free(block);
@@ -174,6 +207,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t size)
 
     check(whole.hash == pieces.hash);
     check(whole.events == pieces.events);
+    check(whole.text.bytes == pieces.text.bytes);
 
     /* a line feed behind the end of an event may be left over in one case */
 

@@ -13,6 +13,7 @@
  *     mock_send.c     head, framing, pace, cuts
  *     mock_fast.c     precomputed answers
  *     mock_journal.c  what happened
+ *     mock_usage.c    what a provider would ask money for
  *     mock_control.c  the endpoints below /__mock/
  */
 
@@ -250,6 +251,10 @@ typedef struct {
     int64_t            max_in_flight;
     int64_t            connections;
     int64_t            accepted;
+    int64_t            prompt_tokens;   /* of answers that were sent */
+    int64_t            completion_tokens;
+    int64_t            cached_tokens;
+    int64_t            streamed_pieces;
 } stats_t;
 
 
@@ -291,6 +296,9 @@ void      body_error_fields(buf_t *out, int64_t status, const action_t *act,
               int flat);
 void      answer_content(answer_t *a);
 span_t    answer_piece(const answer_t *a, int64_t piece, buf_t *scratch);
+
+/* mock_usage.c */
+void      usage_count(stats_t *stats, const conn_t *c);
 
 /* mock_other.c */
 void      body_embeddings(buf_t *out, const request_t *r, const answer_t *a);

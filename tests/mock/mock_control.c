@@ -135,11 +135,16 @@ control_stats(buf_t *out)
     buf_fmt(out, "{\"requests\":%lld,\"in_flight\":%lld,"
             "\"max_in_flight\":%lld,\"client_closed\":%lld,\"done\":%lld,"
             "\"cut\":%lld,\"broken\":%lld,\"connections\":%lld,"
-            "\"accepted\":%lld}\n",
+            "\"accepted\":%lld,",
             (long long) s->requests, (long long) s->in_flight,
             (long long) s->max_in_flight, (long long) s->client_closed,
             (long long) s->done, (long long) s->cut, (long long) s->broken,
             (long long) s->connections, (long long) s->accepted);
+
+    buf_fmt(out, "\"prompt_tokens\":%lld,\"completion_tokens\":%lld,"
+            "\"cached_tokens\":%lld,\"streamed_pieces\":%lld}\n",
+            (long long) s->prompt_tokens, (long long) s->completion_tokens,
+            (long long) s->cached_tokens, (long long) s->streamed_pieces);
 }
 
 

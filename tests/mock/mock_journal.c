@@ -217,6 +217,7 @@ journal_end(conn_t *c, ended_t ended)
         mock_stats.done += ended == ENDED_DONE;
         mock_stats.cut += ended == ENDED_CUT;
         mock_stats.client_closed += ended == ENDED_CLIENT;
+        usage_count(&mock_stats, c);
     }
 
     rec = journal_record(c->record);

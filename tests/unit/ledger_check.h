@@ -59,9 +59,19 @@ ledger_check_line(llm_ledger_t *lg, llm_ledger_kind_e kind,
         t = llm_ledger_ticket(lg, i);
         next = llm_ledger_link(lg, kind, i)->next;
 
-        CHECK(t->state == LLM_TICKET_WAITING);
+        if (kind >= LLM_LEDGER_AHEAD) {
+            CHECK(t->state == LLM_TICKET_PARKED);
+            CHECK(t->node[kind - LLM_LEDGER_AHEAD] == node);
+            CHECK(t->blocked & (1 << (kind - LLM_LEDGER_AHEAD)));
 
-        if (kind == LLM_LEDGER_LINE) {
+        } else {
+            CHECK(t->state == LLM_TICKET_WAITING);
+        }
+
+        if (kind >= LLM_LEDGER_AHEAD) {
+            /* void */
+
+        } else if (kind == LLM_LEDGER_LINE) {
             CHECK(t->node[0] == node);
 
         } else {
@@ -71,6 +81,13 @@ ledger_check_line(llm_ledger_t *lg, llm_ledger_kind_e kind,
 
         if (next != LLM_LEDGER_NONE) {
             u = llm_ledger_ticket(lg, next);
+
+            if (kind == LLM_LEDGER_READY) {
+                CHECK(t->rank < u->rank
+                      || (t->rank == u->rank && t->seq < u->seq));
+                continue;
+            }
+
             CHECK(t->score < u->score
                   || (t->score == u->score && t->seq < u->seq));
         }
@@ -80,11 +97,58 @@ ledger_check_line(llm_ledger_t *lg, llm_ledger_kind_e kind,
 }
 
 
+/* what is parked at a node, and the sum of it */
+
+static const char *
+ledger_check_parked(llm_ledger_t *lg, uint32_t i)
+{
+    uint32_t              j, k;
+    unsigned              n[LLM_LEDGER_LIMITS], right;
+    const char           *e;
+    llm_amount_t          sum;
+    llm_ledger_node_t    *node;
+    llm_ledger_ticket_t  *t;
+
+    node = llm_ledger_node(lg, i);
+    sum = node->parked;
+
+    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
+        n[k] = 0;
+        right = 0;
+
+        e = ledger_check_line(lg, LLM_LEDGER_AHEAD + k, &node->ahead[k], i,
+                              &n[k]);
+        if (e != NULL) {
+            return e;
+        }
+
+        for (j = 0; j < lg->tickets; j++) {
+            t = llm_ledger_ticket(lg, j);
+
+            if (t->state == LLM_TICKET_PARKED && t->node[k] == i
+                && (t->blocked & (1 << k)))
+            {
+                right++;
+                sum.requests -= t->need.requests;
+                sum.tokens -= t->need.tokens;
+                sum.money -= t->need.money;
+            }
+        }
+
+        CHECK(n[k] == right);
+    }
+
+    CHECK(sum.requests == 0 && sum.tokens == 0 && sum.money == 0);
+
+    return NULL;
+}
+
+
 static const char *
 ledger_check_node(llm_ledger_t *lg, uint32_t i, unsigned *lined,
     unsigned *fronts, unsigned *ready)
 {
-    uint32_t              j, k, held, waiting, found;
+    uint32_t              j, k, held, waiting, tickets, found;
     const char           *e;
     llm_ledger_node_t    *n;
     llm_ledger_ticket_t  *t;
@@ -92,6 +156,7 @@ ledger_check_node(llm_ledger_t *lg, uint32_t i, unsigned *lined,
     n = llm_ledger_node(lg, i);
     held = 0;
     waiting = 0;
+    tickets = 0;
     found = 0;
 
     for (j = 0; j < lg->tickets; j++) {
@@ -99,14 +164,19 @@ ledger_check_node(llm_ledger_t *lg, uint32_t i, unsigned *lined,
 
         for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
             if (t->state != LLM_TICKET_FREE && t->node[k] == i) {
-                waiting += t->state == LLM_TICKET_WAITING;
-                held += t->state != LLM_TICKET_WAITING;
+                tickets++;
+                waiting += t->state == LLM_TICKET_WAITING
+                           || t->state == LLM_TICKET_PARKED;
+                held += t->slot && (t->state == LLM_TICKET_HOLDING
+                                    || t->state == LLM_TICKET_GRANTED
+                                    || t->state == LLM_TICKET_ASKING);
             }
         }
     }
 
     CHECK(n->held == held);
     CHECK(n->waiting == waiting);
+    CHECK(n->tickets == tickets);
 
     k = 0;
 
@@ -121,13 +191,18 @@ ledger_check_node(llm_ledger_t *lg, uint32_t i, unsigned *lined,
 
     CHECK(found == 1);
 
-    CHECK(n->front == (llm_ledger_room(n) ? n->line.first : LLM_LEDGER_NONE));
+    CHECK(n->front == (llm_ledger_room(lg, n) ? n->line.first
+                                              : LLM_LEDGER_NONE));
     *fronts += n->front != LLM_LEDGER_NONE;
 
     e = ledger_check_line(lg, LLM_LEDGER_LINE, &n->line, i, lined);
 
     if (e == NULL) {
         e = ledger_check_line(lg, LLM_LEDGER_READY, &n->ready, i, ready);
+    }
+
+    if (e == NULL) {
+        e = ledger_check_parked(lg, i);
     }
 
     return e;
@@ -137,11 +212,14 @@ ledger_check_node(llm_ledger_t *lg, uint32_t i, unsigned *lined,
 static const char *
 ledger_check_rows(llm_ledger_t *lg)
 {
-    uint32_t              i, k, held, waiting;
+    uint32_t              i, k, held, waiting, used;
     llm_ledger_ticket_t  *t;
 
     held = 0;
     waiting = 0;
+    used = 0;
+
+    CHECK(lg->undo.n == 0);
 
     for (i = 0; i < lg->tickets; i++) {
         t = llm_ledger_ticket(lg, i);
@@ -152,8 +230,12 @@ ledger_check_rows(llm_ledger_t *lg)
             continue;
         }
 
-        waiting += t->state == LLM_TICKET_WAITING;
-        held += t->state != LLM_TICKET_WAITING;
+        used++;
+        waiting += t->state == LLM_TICKET_WAITING
+                   || t->state == LLM_TICKET_PARKED;
+        held += t->slot && (t->state == LLM_TICKET_HOLDING
+                            || t->state == LLM_TICKET_GRANTED
+                            || t->state == LLM_TICKET_ASKING);
 
         CHECK((t->id & LLM_LEDGER_INDEX_MASK) == i);
         CHECK(t->id > LLM_LEDGER_INDEX_MASK);
@@ -169,6 +251,7 @@ ledger_check_rows(llm_ledger_t *lg)
 
     CHECK(lg->held == held);
     CHECK(lg->waiting == waiting);
+    CHECK(lg->tickets_used == used);
 
     k = 0;
 
@@ -181,7 +264,7 @@ ledger_check_rows(llm_ledger_t *lg)
         CHECK(k++ < lg->tickets);
     }
 
-    CHECK(k + held + waiting == lg->tickets);
+    CHECK(k + used == lg->tickets);
 
     k = 0;
 
@@ -221,7 +304,9 @@ ledger_check_granted(llm_ledger_t *lg)
              i = t->line.next)
         {
             t = llm_ledger_ticket(lg, i);
-            CHECK(t->state == LLM_TICKET_GRANTED);
+            CHECK(t->state == LLM_TICKET_GRANTED
+                  || t->state == LLM_TICKET_REFUSED
+                  || (t->state == LLM_TICKET_PARKED && t->notice));
             CHECK(t->owner == owner);
         }
     }
@@ -229,7 +314,10 @@ ledger_check_granted(llm_ledger_t *lg)
     granted = 0;
 
     for (i = 0; i < lg->tickets; i++) {
-        granted += llm_ledger_ticket(lg, i)->state == LLM_TICKET_GRANTED;
+        t = llm_ledger_ticket(lg, i);
+        granted += t->state == LLM_TICKET_GRANTED
+                   || t->state == LLM_TICKET_REFUSED
+                   || (t->state == LLM_TICKET_PARKED && t->notice);
     }
 
     CHECK(n == granted);
@@ -244,7 +332,7 @@ static const char *
 ledger_check(llm_ledger_t *lg, int settled)
 {
     uint32_t            i, used;
-    unsigned            lined, fronts, ready, idle, tickets;
+    unsigned            lined, fronts, ready, idle, tickets, waiting;
     uint64_t            seq;
     const char         *e;
     llm_ledger_node_t  *n;
@@ -270,13 +358,14 @@ ledger_check(llm_ledger_t *lg, int settled)
         }
 
         used++;
-        tickets += n->held != 0 || n->waiting != 0;
+        tickets += n->tickets != 0;
 
         e = ledger_check_node(lg, i, &lined, &fronts, &ready);
 
         if (settled) {
             CHECK(n->due == 0);
-            CHECK(n->ready.first == LLM_LEDGER_NONE || !llm_ledger_room(n));
+            CHECK(n->ready.first == LLM_LEDGER_NONE
+                  || !llm_ledger_room(lg, n));
         }
     }
 
@@ -289,7 +378,13 @@ ledger_check(llm_ledger_t *lg, int settled)
     }
 
     CHECK(used == lg->nodes_used);
-    CHECK(lined == lg->waiting);
+    waiting = 0;
+
+    for (i = 0; i < lg->tickets; i++) {
+        waiting += llm_ledger_ticket(lg, i)->state == LLM_TICKET_WAITING;
+    }
+
+    CHECK(lined == waiting);
     CHECK(fronts == ready);
     CHECK(idle + tickets == used);
     CHECK(!settled || lg->todo == LLM_LEDGER_NONE);
@@ -298,7 +393,7 @@ ledger_check(llm_ledger_t *lg, int settled)
 
     for (i = lg->idle.first; i != LLM_LEDGER_NONE; i = n->idle.next) {
         n = llm_ledger_node(lg, i);
-        CHECK(n->used && n->held == 0 && n->waiting == 0);
+        CHECK(n->used && n->tickets == 0);
         CHECK(n->seq >= seq && n->seq < lg->seq);
         seq = n->seq;
     }

@@ -29,18 +29,22 @@
 #define NAMES   14
 #define KEYS    10
 #define OWNERS  4
-#define RATE    6000
+#define WALL    1767225600
+#define DAY     86400
 
-#define OPS     200
+#define OPS     500
 #define KILLS   300
 
 
 typedef enum {
     OP_ENTER = 0,
     OP_LEAVE,
-    OP_TAKE,
-    OP_UNTAKE,
+    OP_SETTLE,
+    OP_CHARGE,
+    OP_RETRY,
     OP_GRANTED,
+    OP_UNTAKE,
+    OP_METER,
     OP_UPDATE,
     OP_REAP,
     OP_REBUILD
@@ -51,21 +55,47 @@ typedef struct {
     op_e            what;
     unsigned        owner;             /* who does it */
     unsigned        victim;            /* of OP_REAP */
-    int             priority;
+    int             flag;              /* undo, force */
     llm_limits_t    ls;
+    llm_ask_t       ask;
     llm_ticket_t    id;
-    uint64_t        now;
+    llm_amount_t    amount;
+    llm_now_t       now;
 } op_t;
+
+
+/* what must be so after a death: as before or as after, all of it */
+
+typedef struct {
+    llm_meter_t     meter[NAMES];
+    struct {
+        llm_ticket_t   id;
+        llm_amount_t   need;
+        llm_amount_t   floor;
+        int64_t        wall;
+        int64_t        score;
+        uint64_t       until;
+        uint32_t       state;
+        uint32_t       settled;
+        uint32_t       blocked;
+        uint32_t       notice;
+        uint32_t       owner;
+        uint32_t       key;
+        uint32_t       team;
+    }               ticket[ROWS];
+} sum_t;
 
 
 static llm_limit_t    names[NAMES];
 static char           text[NAMES][8];
-static uint64_t       seed, now;
+static uint64_t       seed;
+static llm_now_t      now;
 static size_t         size;
 
 static llm_ledger_t  *live, *before, *after, *seen, *scratch;
+static sum_t          sums[3];
 static op_t           op;
-static unsigned long  instructions, stores;
+static unsigned long  instructions, stores, torn;
 static const char    *wrong;
 
 
@@ -83,21 +113,34 @@ any(unsigned n)
 static void
 start(uint64_t from)
 {
-    unsigned  i;
+    unsigned      i;
+    llm_rates_t  *rt;
 
     seed = from;
-    now = 1000000;
+    now.ms = 1000000;
+    now.wall = WALL;
     size = sizeof(llm_ledger_t) + ROWS * (sizeof(llm_ledger_node_t)
            + sizeof(llm_ledger_ticket_t) + sizeof(uint32_t));
 
     for (i = 0; i < NAMES; i++) {
+        memset(&names[i], 0, sizeof(llm_limit_t));
         snprintf(text[i], sizeof(text[i]), "%c:%u", i < KEYS ? 'k' : 't', i);
         names[i].name.data = (unsigned char *) text[i];
         names[i].name.len = strlen(text[i]);
         names[i].hash = i % 3;
         names[i].concurrency = 1 + i % 3;
-        names[i].rpm = RATE;
-        names[i].burst = 2;
+        names[i].weight = 1 + i % 2;
+        names[i].fair = i == NAMES - 1;
+
+        rt = &names[i].rates;
+        rt->rpm = 6000;
+        rt->burst = 4;
+        rt->tpm = 60000;
+        rt->burst_tokens = 400;
+        rt->rpd = 1000000;
+        rt->tpd = i % 2 ? 1000000 : 1000;
+        rt->budget = 1000000;
+        rt->month = i & 1;
     }
 }
 
@@ -108,32 +151,55 @@ choose(llm_ledger_t *lg)
     unsigned              i, k;
     llm_ledger_ticket_t  *t;
 
-    /* reaping and rebuilding are rare, the rest is about even */
+    memset(&op, 0, sizeof(op_t));
 
-    i = any(24);
-    op.what = i < 9 ? OP_ENTER : i < 14 ? OP_LEAVE : i < 18 ? OP_TAKE
-              : (op_e) (i - 18 + OP_TAKE);
+    /* reaping, rebuilding and the like are rare */
+
+    i = any(40);
+    op.what = i < 14 ? OP_ENTER : i < 19 ? OP_LEAVE : i < 23 ? OP_SETTLE
+              : i < 26 ? OP_CHARGE : i < 30 ? OP_RETRY
+              : i < 34 ? OP_GRANTED : (op_e) (i - 34 + OP_UNTAKE);
+
+    if (op.what > OP_REBUILD) {
+        op.what = OP_ENTER;
+    }
 
     op.owner = any(OWNERS);
     op.victim = any(OWNERS);
-    op.priority = (int) any(3) - 1;
-    op.now = now += any(20);
+    op.flag = (int) any(2);
+    op.amount.requests = 1;
+    op.amount.tokens = any(150);
+    op.amount.money = any(100);
+
+    now.ms += any(20);
+    op.now = now;
 
     i = any(KEYS);
     op.ls.limit[0] = &names[i];
     op.ls.limit[1] = &names[KEYS + i % (NAMES - KEYS)];
-    op.ls.n = i < 8 ? 2 : 1;
+    op.ls.n = 2;
+
+    op.ask.need = op.amount;
+    op.ask.floor.requests = 1;
+    op.ask.floor.tokens = any(200);
+    op.ask.data = names;
+    op.ask.owner = op.owner;
+    op.ask.priority = (int) any(3) - 1;
+    op.ask.queue = 6;
+    op.ask.slot = any(6) != 0;
+    op.ask.park = any(2);
 
     if (op.what == OP_UPDATE) {
         names[i].concurrency = 1 + any(3);
     }
 
-    op.id = 0;
-
-    for (k = 0; k < ROWS && op.what == OP_LEAVE; k++) {
+    for (k = 0; k < ROWS && op.what >= OP_LEAVE && op.what <= OP_RETRY; k++) {
         t = llm_ledger_ticket(lg, any(ROWS));
 
-        if (t->state != LLM_TICKET_FREE) {
+        if (t->state != LLM_TICKET_FREE
+            && (op.what != OP_RETRY || t->state == LLM_TICKET_PARKED
+                || k == ROWS - 1))
+        {
             op.id = t->id;
             op.owner = t->owner;
             break;
@@ -145,6 +211,7 @@ choose(llm_ledger_t *lg)
 static void __attribute__((noinline))
 apply(llm_ledger_t *lg, const op_t *o)
 {
+    llm_ask_t      ask;
     llm_owners_t   wake;
     llm_ticket_t   id;
     llm_reading_t  rd;
@@ -154,130 +221,150 @@ apply(llm_ledger_t *lg, const op_t *o)
     switch (o->what) {
 
     case OP_ENTER:
-        (void) llm_ledger_enter(lg, &o->ls, o->owner, names, o->priority, 6,
-                                o->now, &id, &rd);
+        ask = o->ask;
+        ask.limits = &o->ls;
+        (void) llm_ledger_enter(lg, &ask, &o->now, &id, &rd);
         break;
 
     case OP_LEAVE:
-        llm_ledger_leave(lg, o->id, &wake);
+        llm_ledger_leave(lg, o->id, o->flag, &o->now, &wake);
         break;
 
-    case OP_TAKE:
-        (void) llm_ledger_take(lg, &o->ls, o->now, &rd);
+    case OP_SETTLE:
+        llm_ledger_settle(lg, o->id, &o->amount, &o->now);
         break;
 
-    case OP_UNTAKE:
-        llm_ledger_untake(lg, &o->ls, o->now);
+    case OP_CHARGE:
+        (void) llm_ledger_charge(lg, o->id, &o->amount, o->flag, &o->now);
+        break;
+
+    case OP_RETRY:
+        (void) llm_ledger_retry(lg, o->id, &o->now, &rd, &wake);
         break;
 
     case OP_GRANTED:
-        (void) llm_ledger_granted(lg, o->owner, &id);
+        (void) llm_ledger_granted(lg, o->owner, &id, &rd);
+        break;
+
+    case OP_UNTAKE:
+        llm_ledger_untake(lg, &o->ls, &o->amount, &o->now);
+        break;
+
+    case OP_METER:
+        (void) llm_ledger_meter(lg, o->ls.limit[0], &o->now);
         break;
 
     case OP_UPDATE:
-        llm_ledger_update(lg, o->ls.limit[0], &wake);
+        llm_ledger_update(lg, o->ls.limit[0], &o->now, &wake);
         break;
 
     case OP_REAP:
-        (void) llm_ledger_reap(lg, o->victim, &wake);
+        (void) llm_ledger_reap(lg, o->victim, &o->now, &wake);
         break;
 
     case OP_REBUILD:
-        llm_ledger_rebuild(lg, &wake);
+        llm_ledger_rebuild(lg, &o->now, &wake);
         break;
     }
 }
 
 
-/* is a ticket after death and rebuilding what it was, or what it became? */
+/* what is so, whoever found it: of a ledger that was rebuilt */
 
-static const char *
-survived(uint32_t i)
+static void
+sum_up(llm_ledger_t *lg, sum_t *s)
 {
-    llm_ledger_ticket_t  *b, *a, *s;
+    uint32_t              i;
+    llm_meter_t          *m;
+    llm_ledger_node_t    *n;
+    llm_ledger_ticket_t  *t;
 
-    b = llm_ledger_ticket(before, i);
-    a = llm_ledger_ticket(after, i);
-    s = llm_ledger_ticket(scratch, i);
+    memset(s, 0, sizeof(sum_t));
 
-    if (b->state == LLM_TICKET_FREE) {
-        CHECK(s->state == LLM_TICKET_FREE
-              || (op.what == OP_ENTER && s->owner == op.owner
-                  && a->state != LLM_TICKET_FREE && a->id == s->id
-                  && a->score == s->score && a->data == s->data));
-        return NULL;
-    }
+    for (i = 0; i < NAMES; i++) {
+        uint32_t  j = llm_ledger_node_find(lg, &names[i]);
 
-    if (s->state == LLM_TICKET_FREE) {
-        CHECK((op.what == OP_LEAVE && op.id == b->id)
-              || (op.what == OP_REAP && op.victim == b->owner));
-        return NULL;
-    }
+        if (j == LLM_LEDGER_NONE) {
+            continue;
+        }
 
-    CHECK(s->id == b->id && s->score == b->score && s->seq == b->seq
-          && s->data == b->data && s->owner == b->owner
-          && s->node[0] == b->node[0] && s->node[1] == b->node[1]);
+        n = llm_ledger_node(lg, j);
+        m = &s->meter[i];
 
-    CHECK(s->state >= b->state);
-    CHECK(s->state == b->state || s->state == LLM_TICKET_GRANTED
-          || (op.what == OP_GRANTED && s->owner == op.owner
-              && b->state == LLM_TICKET_GRANTED));
+        *m = n->meter;
+        llm_meter_roll(m, &names[i].rates, &op.now);
 
-    return NULL;
-}
+        /* one with nothing in it may be given up, and then be made anew */
 
-
-static llm_bucket_t *
-bucket(llm_ledger_t *lg, unsigned name)
-{
-    uint32_t            i;
-    llm_ledger_node_t  *n;
-
-    for (i = 0; i < lg->nodes; i++) {
-        n = llm_ledger_node(lg, i);
-
-        if (n->used && n->len == names[name].name.len
-            && memcmp(n->name, text[name], n->len) == 0)
-        {
-            return &n->bucket[n->turn];
+        if (llm_meter_idle(m, &names[i].rates, &op.now)) {
+            memset(m, 0, sizeof(llm_meter_t));
         }
     }
 
-    return NULL;
+    for (i = 0; i < lg->tickets; i++) {
+        t = llm_ledger_ticket(lg, i);
+
+        if (t->state != LLM_TICKET_FREE) {
+            s->ticket[i].id = t->id;
+            s->ticket[i].need = t->need;
+            s->ticket[i].floor = t->floor;
+            s->ticket[i].score = t->score;
+            s->ticket[i].state = t->state;
+            s->ticket[i].settled = t->settled;
+            s->ticket[i].owner = t->owner;
+            s->ticket[i].key = t->node[0];
+            s->ticket[i].team = t->node[1];
+
+            if (t->state >= LLM_TICKET_GRANTED) {
+                s->ticket[i].wall = t->wall;
+            }
+
+            if (t->state == LLM_TICKET_PARKED) {
+                s->ticket[i].until = t->until;
+                s->ticket[i].blocked = t->blocked;
+                s->ticket[i].notice = t->notice;
+            }
+        }
+    }
 }
 
 
-/* level and time as they were or as they became, never a mixture */
+/* what the keys of a team have taken today is what the team has taken */
 
 static const char *
-kept(unsigned name)
+balance(llm_ledger_t *lg)
 {
-    int            full;
-    llm_bucket_t  *b, *a, *s;
+    uint32_t            i, j;
+    unsigned            day;
+    llm_tally_t         sum[NAMES], *t;
 
-    b = bucket(before, name);
-    a = bucket(after, name);
-    s = bucket(scratch, name);
+    memset(sum, 0, sizeof(sum));
+    day = llm_meter_day(op.now.wall);
 
-    /* one that is full may be given up, and then be made anew */
+    for (i = 0; i < NAMES; i++) {
+        j = llm_ledger_node_find(lg, &names[i]);
 
-    full = b == NULL
-           || b->level <= (int64_t) ((op.now - b->time) * RATE);
+        if (j != LLM_LEDGER_NONE) {
+            t = &llm_ledger_node(lg, j)->meter.day[day & 1];
 
-    if (s == NULL) {
-        CHECK(full);
-        return NULL;
+            if (t->period == day) {
+                sum[i] = *t;
+            }
+        }
     }
 
-    if (b != NULL && b->level == s->level && b->time == s->time) {
-        return NULL;
+    for (i = 0; i < KEYS; i++) {
+        j = KEYS + i % (NAMES - KEYS);
+        sum[j].requests -= sum[i].requests;
+        sum[j].tokens -= sum[i].tokens;
+        sum[j].money -= sum[i].money;
     }
 
-    if (a != NULL && a->level == s->level && a->time == s->time) {
-        return NULL;
+    for (j = KEYS; j < NAMES; j++) {
+        CHECK(sum[j].requests == 0);
+        CHECK(sum[j].tokens == 0);
+        CHECK(sum[j].money == 0);
     }
-
-    CHECK(full && s->level == 0);
 
     return NULL;
 }
@@ -295,16 +382,24 @@ inspect(llm_ledger_t *lg, int stepped)
     memcpy(scratch, lg, size);
     memset(&wake, 0, sizeof(llm_owners_t));
 
-    llm_ledger_rebuild(scratch, &wake);
+    torn += scratch->undo.n != 0;
+
+    llm_ledger_rebuild(scratch, &op.now, &wake);
 
     e = ledger_check(scratch, 1);
 
-    for (i = 0; i < scratch->tickets && e == NULL && stepped; i++) {
-        e = survived(i);
+    if (e == NULL) {
+        e = balance(scratch);
     }
 
-    for (i = 0; i < NAMES && e == NULL && stepped; i++) {
-        e = kept(i);
+    if (e == NULL && stepped && op.what != OP_REAP) {
+        sum_up(scratch, &sums[2]);
+
+        if (memcmp(&sums[2], &sums[0], sizeof(sum_t)) != 0
+            && memcmp(&sums[2], &sums[1], sizeof(sum_t)) != 0)
+        {
+            e = "neither as before nor as after";
+        }
     }
 
     for (i = 0; i < OWNERS && e == NULL; i++) {
@@ -317,7 +412,7 @@ inspect(llm_ledger_t *lg, int stepped)
         return e;
     }
 
-    (void) llm_ledger_reap(scratch, op.owner, &wake);
+    (void) llm_ledger_reap(scratch, op.owner, &op.now, &wake);
 
     for (i = 0; stepped && i < before->tickets; i++) {
         if (llm_ledger_ticket(before, i)->state != LLM_TICKET_FREE
@@ -334,7 +429,9 @@ inspect(llm_ledger_t *lg, int stepped)
               || llm_ledger_ticket(scratch, i)->owner != op.owner);
     }
 
-    return ledger_check(scratch, 1);
+    e = ledger_check(scratch, 1);
+
+    return e == NULL ? balance(scratch) : e;
 }
 
 
@@ -370,11 +467,23 @@ trapped(int signo)
 static void
 step(void)
 {
+    llm_owners_t  wake;
+
+    memset(&wake, 0, sizeof(llm_owners_t));
+
     memcpy(before, live, size);
     memcpy(after, live, size);
     memcpy(seen, live, size);
 
     apply(after, &op);
+
+    memcpy(scratch, before, size);
+    llm_ledger_rebuild(scratch, &op.now, &wake);
+    sum_up(scratch, &sums[0]);
+
+    memcpy(scratch, after, size);
+    llm_ledger_rebuild(scratch, &op.now, &wake);
+    sum_up(scratch, &sums[1]);
 
     TRAP("orq $0x100, (%%rsp)");
     apply(live, &op);
@@ -395,7 +504,7 @@ test_every_instruction(void **state)
 {
 #if defined(__x86_64__)
 
-    unsigned          i;
+    unsigned          i, kinds[OP_REBUILD + 1] = { 0 };
     struct sigaction  sa;
 
     (void) state;
@@ -415,7 +524,15 @@ test_every_instruction(void **state)
     assert_int_equal(live->size, ROWS);
 
     for (i = 0; i < OPS; i++) {
+
+        /* days pass, so that names can be forgotten */
+
+        if (any(12) == 0) {
+            now.wall += DAY / 2;
+        }
+
         choose(live);
+        kinds[op.what]++;
         step();
 
         if (i == 0 && instructions == 0) {
@@ -424,9 +541,14 @@ test_every_instruction(void **state)
         }
     }
 
-    print_message("%lu instructions, %lu changes of memory\n", instructions,
-                  stores);
+    print_message("%lu instructions, %lu changes of memory, %lu in the middle "
+                  "of what is to be undone\n", instructions, stores, torn);
     assert_true(stores > 10 * OPS);
+    assert_true(torn > 2 * OPS);
+
+    for (i = 0; i <= OP_REBUILD; i++) {
+        assert_true(kinds[i] > 3);
+    }
 
     signal(SIGTRAP, SIG_DFL);
     free(live);
@@ -453,13 +575,19 @@ work(uint64_t from)
         choose(live);
         op.owner = 1;
 
-        if (op.what == OP_LEAVE
+        if (op.id != 0
             && llm_ledger_ticket(live, op.id & LLM_LEDGER_INDEX_MASK)->owner
                != 1)
         {
             continue;
         }
 
+        /* whether it has been taken before is not known here */
+        if (op.what == OP_UNTAKE) {
+            continue;
+        }
+
+        op.ask.owner = 1;
         op.victim = 1;
         apply(live, &op);
     }
@@ -492,10 +620,16 @@ test_kill(void **state)
     op.what = OP_ENTER;
     op.owner = 2;
     op.ls.limit[0] = &names[9];
-    op.ls.n = 1;
+    op.ls.limit[1] = &names[KEYS + 9 % (NAMES - KEYS)];
+    op.ls.n = 2;
     op.now = now;
+    op.ask.owner = 2;
+    op.ask.slot = 1;
+    op.ask.queue = 6;
+    op.ask.data = names;
 
     names[9].concurrency = 2;
+    names[KEYS + 9 % (NAMES - KEYS)].concurrency = 3;
 
     apply(live, &op);
     apply(live, &op);
@@ -526,10 +660,10 @@ test_kill(void **state)
         }
 
         memset(&wake, 0, sizeof(llm_owners_t));
-        llm_ledger_rebuild(live, &wake);
-        (void) llm_ledger_reap(live, 1, &wake);
+        llm_ledger_rebuild(live, &now, &wake);
+        (void) llm_ledger_reap(live, 1, &now, &wake);
 
-        n = live->held + live->waiting;
+        n = (unsigned) live->tickets_used;
         assert_int_equal(n, 3);
     }
 

@@ -2,8 +2,7 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * The ledger against a model that is slow and simple: an array of tickets
- * that is searched for everything.
+ * Random operations on the ledger and on a model of it.
  */
 
 
@@ -13,47 +12,19 @@
 #include <stdio.h>
 #include <cmocka.h>
 
-#include "ledger_check.h"
+#include "ledger_model.h"
 
 
-#define STEPS   100000
-#define KEYS    12
-#define TEAMS   4
-#define NAMES   (KEYS + TEAMS)
-#define OWNERS  5
-#define ROWS    48
+#define STEPS   60000
+#define WALL    1767225600
 
 
-typedef struct {
-    llm_ticket_t   id;
-    int            state;
-    unsigned       key;
-    unsigned       team;             /* NAMES: none */
-    unsigned       owner;
-    int64_t        score;
-    unsigned long  seq;
-} model_ticket_t;
-
-
-typedef struct {
-    int64_t        level;
-    uint64_t       time;
-    uint64_t       rpm;
-} model_bucket_t;
-
-
-static model_ticket_t  tickets[ROWS];
-static model_bucket_t  buckets[NAMES];
-static unsigned        adopted[NAMES];    /* the concurrency in force */
-static llm_limit_t     names[NAMES];
 static char            text[NAMES][8];
-static unsigned        mixed;             /* keys change their teams */
-static unsigned        ran;
 static unsigned long   seq;
-static uint64_t        now, seed;
+static uint64_t        seed;
 static llm_ledger_t   *lg;
-static llm_owners_t    expected;          /* to be woken */
 static llm_ticket_t    last[64];          /* ended, to be ended again */
+static unsigned long   outcome[16];
 
 
 static unsigned
@@ -67,93 +38,10 @@ any(unsigned n)
 }
 
 
-static unsigned
-model_count(unsigned name, int waiting)
-{
-    unsigned         n;
-    model_ticket_t  *t;
-
-    n = 0;
-
-    for (t = tickets; t < tickets + ROWS; t++) {
-        n += t->state != LLM_TICKET_FREE
-             && (t->key == name || t->team == name)
-             && (t->state == LLM_TICKET_WAITING) == waiting;
-    }
-
-    return n;
-}
-
-
-static int
-model_room(unsigned name)
-{
-    return name == NAMES || adopted[name] == 0
-           || model_count(name, 0) < adopted[name];
-}
-
-
-static int
-model_before(const model_ticket_t *a, const model_ticket_t *b)
-{
-    return a->score != b->score ? a->score < b->score : a->seq < b->seq;
-}
-
-
-/* could this waiter go now?  the first of its key, with room for both */
-
-static int
-model_can(const model_ticket_t *w)
-{
-    model_ticket_t  *t;
-
-    if (w->state != LLM_TICKET_WAITING
-        || !model_room(w->key) || !model_room(w->team))
-    {
-        return 0;
-    }
-
-    for (t = tickets; t < tickets + ROWS; t++) {
-        if (t->state == LLM_TICKET_WAITING && t->key == w->key
-            && model_before(t, w))
-        {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
-static void
-model_run(void)
-{
-    model_ticket_t  *t, *first;
-
-    ran = 1;
-
-    while (!mixed) {
-        first = NULL;
-
-        for (t = tickets; t < tickets + ROWS; t++) {
-            if (model_can(t) && (first == NULL || model_before(t, first))) {
-                first = t;
-            }
-        }
-
-        if (first == NULL) {
-            return;
-        }
-
-        first->state = LLM_TICKET_GRANTED;
-        expected.bits[0] |= (uint64_t) 1 << first->owner;
-    }
-}
-
-
 /*
  * Waiters of one key and two teams: which team is looked at first may be
- * either way, so what the ledger did is taken over and only has to be right.
+ * either way, and so it is at fair gates, so what the ledger did is taken
+ * over and only has to be right.
  */
 
 static void
@@ -166,15 +54,18 @@ model_follow(void)
         i = (uint32_t) (t->id & LLM_LEDGER_INDEX_MASK);
 
         if (t->state == LLM_TICKET_WAITING
-            && llm_ledger_ticket(lg, i)->state == LLM_TICKET_GRANTED)
+            && llm_ledger_ticket(lg, i)->state >= LLM_TICKET_GRANTED)
         {
             t->state = LLM_TICKET_GRANTED;
-            expected.bits[0] |= (uint64_t) 1 << t->owner;
+            model_hand(t);
 
-            assert_true(adopted[t->key] == 0
-                        || model_count(t->key, 0) <= adopted[t->key]);
-            assert_true(t->team == NAMES || adopted[t->team] == 0
-                        || model_count(t->team, 0) <= adopted[t->team]);
+            assert_true(adopted[t->name[0]].concurrency == 0
+                        || model_count(t->name[0], 0)
+                           <= adopted[t->name[0]].concurrency);
+            assert_true(t->name[1] == NAMES
+                        || adopted[t->name[1]].concurrency == 0
+                        || model_count(t->name[1], 0)
+                           <= adopted[t->name[1]].concurrency);
         }
     }
 
@@ -184,89 +75,194 @@ model_follow(void)
 }
 
 
+static model_ticket_t *
+pick(void)
+{
+    unsigned         i;
+    model_ticket_t  *t;
+
+    for (i = 0; i < 8; i++) {
+        t = &tickets[any(ROWS)];
+
+        if (t->state != LLM_TICKET_FREE) {
+            return t;
+        }
+    }
+
+    return NULL;
+}
+
+
+static llm_amount_t
+some(void)
+{
+    llm_amount_t  a = { 0, 0, 0 };
+
+    if (!mixed && any(4)) {
+        a.requests = any(4) ? 1 : (int64_t) any(3);
+        a.tokens = any(3) ? (int64_t) any(500) : 0;
+        a.money = any(3) ? (int64_t) any(500) : 0;
+    }
+
+    return a;
+}
+
+
 static void
-model_told(void)
+adopt(unsigned name)
+{
+    adopted[name] = names[name];
+
+    if (!known[name]) {
+        known[name] = 1;
+        llm_meter_init(&meters[name], &now);
+    }
+}
+
+
+/* could it have a slot at once? */
+
+static int
+way(const model_ticket_t *w)
 {
     model_ticket_t  *t;
 
     for (t = tickets; t < tickets + ROWS; t++) {
-        if (t->state == LLM_TICKET_GRANTED) {
-            expected.bits[0] |= (uint64_t) 1 << t->owner;
+
+        if (t->state == LLM_TICKET_WAITING
+            && (t->name[0] == w->name[0]
+                || (t->name[1] == w->name[1] && w->name[1] < NAMES
+                    && model_can(t))))
+        {
+            return 0;
         }
     }
+
+    return model_room(w->name[0]) && model_room(w->name[1]);
 }
 
 
 static void
 step_enter(void)
 {
-    int              rc, right, priority;
-    unsigned         k, queue;
+    int              rc, right, taken, go;
+    unsigned         k, queue, index, why;
+    llm_ask_t        ask;
+    llm_meter_t      saved[NAMES];
     llm_limits_t     ls;
     llm_ticket_t     id;
+    llm_refusal_t    rf;
     llm_reading_t    rd;
     model_ticket_t  *t, *free, w;
 
     memset(&w, 0, sizeof(model_ticket_t));
+    memset(&ask, 0, sizeof(llm_ask_t));
 
-    w.key = any(KEYS);
-    w.team = (mixed ? any(TEAMS + 1) : w.key % (TEAMS + 1)) + KEYS;
+    w.name[0] = any(KEYS);
+    w.name[1] = (mixed ? any(TEAMS + 1) : w.name[0] % (TEAMS + 1)) + KEYS;
     w.owner = any(OWNERS);
+    w.slot = any(8) != 0;
+    w.park = any(3) == 0;
+    w.need = some();
+    w.floor = some();
+    w.seq = seq++;
+    w.wall = now.wall;
 
-    ls.limit[0] = &names[w.key];
-    ls.limit[1] = w.team < NAMES ? &names[w.team] : NULL;
-    ls.n = w.team < NAMES ? 2 : 1;
+    ls.limit[0] = &names[w.name[0]];
+    ls.limit[1] = w.name[1] < NAMES ? &names[w.name[1]] : NULL;
+    ls.n = w.name[1] < NAMES ? 2 : 1;
 
     queue = any(8) == 0 ? any(3) : 12;
-    priority = any(4) == 0 ? (int) any(5) - 2 : 0;
 
     for (k = 0; k < ls.n; k++) {
-        adopted[ls.limit[k] - names] = ls.limit[k]->concurrency;
+        adopt(w.name[k]);
     }
 
-    w.score = (int64_t) now + priority * 10000;
-    w.seq = seq++;
-    w.state = LLM_TICKET_HOLDING;
+    ask.limits = &ls;
+    ask.need = w.need;
+    ask.floor = w.floor;
+    ask.owner = w.owner;
+    ask.priority = any(4) == 0 ? (int) any(5) - 2 : 0;
+    ask.queue = queue;
+    ask.slot = w.slot & 1;
+    ask.park = w.park & 1;
+    ask.since = any(10) == 0 ? now.ms - any(100) : 0;
+
+    w.score = (int64_t) (ask.since ? ask.since : now.ms)
+              + ask.priority * 10000;
     free = NULL;
 
     for (t = tickets; t < tickets + ROWS; t++) {
-
         if (t->state == LLM_TICKET_FREE) {
             free = t;
         }
+    }
 
-        if (t->state == LLM_TICKET_WAITING
-            && (t->key == w.key
-                || (t->team == w.team && w.team < NAMES && model_can(t))))
-        {
+    memcpy(saved, meters, sizeof(meters));
+
+    go = way(&w);
+    taken = model_check(&w, &w.need, 1, &rf, &index, &w.blocked);
+    why = LLM_WHY_NONE;
+
+    if (!taken && (!w.park || rf.wait_ms <= 0)) {
+        right = LLM_DECLINED;
+        why = rf.why;
+
+    } else {
+        right = LLM_AGAIN;
+        w.state = taken ? LLM_TICKET_WAITING : LLM_TICKET_PARKED;
+
+        if (taken && (!w.slot || go)) {
+            right = LLM_OK;
+            w.state = LLM_TICKET_HOLDING;
+        }
+
+        if (w.slot && free == NULL && taken) {
             w.state = LLM_TICKET_WAITING;
+        }
+
+        if (w.state != LLM_TICKET_HOLDING
+            && model_count(w.name[0], 1) >= queue)
+        {
+            right = LLM_DECLINED;
+            why = LLM_WHY_QUEUE_FULL;
+
+        } else if (free == NULL
+                   && (w.slot || w.state != LLM_TICKET_HOLDING))
+        {
+            right = LLM_DECLINED;
+            why = LLM_WHY_MEMORY;
+        }
+
+        if (right == LLM_DECLINED) {
+            memcpy(meters, saved, sizeof(meters));
         }
     }
 
-    if (!model_room(w.key) || !model_room(w.team)) {
-        w.state = LLM_TICKET_WAITING;
-    }
-
-    right = w.state == LLM_TICKET_HOLDING ? LLM_OK : LLM_AGAIN;
-    rd.why = LLM_WHY_REQUESTS;
-
-    if (w.state == LLM_TICKET_WAITING && model_count(w.key, 1) >= queue) {
-        right = LLM_WHY_QUEUE_FULL;
-
-    } else if (free == NULL) {
-        right = LLM_WHY_MEMORY;
-    }
-
-    rc = llm_ledger_enter(lg, &ls, w.owner, free, priority, queue, now, &id,
-                          &rd);
-
-    if (rc == LLM_DECLINED) {
-        assert_int_equal(rd.why, right);
-        return;
-    }
+    ask.data = free;
+    rc = llm_ledger_enter(lg, &ask, &now, &id, &rd);
 
     assert_int_equal(rc, right);
-    assert_int_equal(rd.why, LLM_WHY_NONE);
+
+    outcome[rc == LLM_DECLINED ? why : 8 + (unsigned) w.state]++;
+
+    if (rc == LLM_DECLINED) {
+        assert_int_equal(rd.refusal.why, why);
+        assert_int_equal(id, 0);
+    }
+
+    if (!taken && why != LLM_WHY_QUEUE_FULL && why != LLM_WHY_MEMORY) {
+        assert_memory_equal(&rd.refusal, &rf, sizeof(llm_refusal_t));
+        assert_int_equal(rd.index, index);
+    }
+
+    if (rc == LLM_OK) {
+        model_add(&w, &w.need, 1, now.wall);
+    }
+
+    if (rc == LLM_DECLINED || (rc == LLM_OK && !w.slot)) {
+        return;
+    }
 
     for (k = 0; k < 64; k++) {
         assert_true(last[k] != id);
@@ -280,24 +276,126 @@ step_enter(void)
 static void
 step_leave(llm_owners_t *wake)
 {
-    model_ticket_t  *t;
+    int                  undo;
+    model_ticket_t      *t;
+    const llm_amount_t   nothing = { 0, 0, 0 };
 
-    if (any(10) == 0) {
-        llm_ledger_leave(lg, last[any(64)], wake);
+    undo = (int) any(2);
+    t = pick();
+
+    if (t == NULL || any(10) == 0) {
+        llm_ledger_leave(lg, last[any(64)], undo, &now, wake);
         return;
     }
 
-    t = &tickets[any(ROWS)];
+    llm_ledger_leave(lg, t->id, undo, &now, wake);
 
-    if (t->state == LLM_TICKET_FREE) {
-        return;
+    if (undo) {
+        model_back(t, &nothing);
     }
-
-    llm_ledger_leave(lg, t->id, wake);
 
     last[any(64)] = t->id;
     t->state = LLM_TICKET_FREE;
     model_run();
+}
+
+
+static void
+step_settle(void)
+{
+    llm_amount_t     used;
+    model_ticket_t  *t;
+
+    used = some();
+    t = pick();
+
+    if (t == NULL || any(20) == 0) {
+        llm_ledger_settle(lg, last[any(64)], &used, &now);
+        return;
+    }
+
+    llm_ledger_settle(lg, t->id, &used, &now);
+    model_back(t, &used);
+
+    if (t->state == LLM_TICKET_HOLDING || t->state == LLM_TICKET_GRANTED) {
+        t->settled = 1;
+    }
+}
+
+
+static void
+step_charge(void)
+{
+    int              force, rc, right;
+    unsigned         index, blocked;
+    llm_amount_t     used, more;
+    llm_refusal_t    rf;
+    model_ticket_t  *t;
+
+    t = pick();
+
+    if (t == NULL) {
+        return;
+    }
+
+    force = (int) any(2);
+    used = some();
+    used.tokens *= 2;
+
+    rc = llm_ledger_charge(lg, t->id, &used, force, &now);
+    right = LLM_OK;
+
+    if (!t->settled && (t->state == LLM_TICKET_HOLDING
+                        || t->state == LLM_TICKET_GRANTED))
+    {
+        more.requests = used.requests - t->need.requests;
+        more.tokens = used.tokens - t->need.tokens;
+        more.money = used.money - t->need.money;
+        more.requests = more.requests > 0 ? more.requests : 0;
+        more.tokens = more.tokens > 0 ? more.tokens : 0;
+        more.money = more.money > 0 ? more.money : 0;
+
+        t->floor = used;
+
+        if (!model_check(t, &more, 0, &rf, &index, &blocked) && !force) {
+            right = LLM_DECLINED;
+
+        } else {
+            model_add(t, &more, 1, now.wall);
+            t->need.requests += more.requests;
+            t->need.tokens += more.tokens;
+            t->need.money += more.money;
+        }
+    }
+
+    assert_int_equal(rc, right);
+}
+
+
+/* what the owner finds, and what it makes of the ticket */
+
+static void
+fetched(model_ticket_t *t, int verdict)
+{
+    switch (t->state) {
+
+    case LLM_TICKET_GRANTED:
+        assert_int_equal(verdict, LLM_OK);
+        t->state = LLM_TICKET_HOLDING;
+        break;
+
+    case LLM_TICKET_PARKED:
+        assert_int_equal(verdict, LLM_AGAIN);
+        assert_int_equal(t->notice, 1);
+        t->notice = 0;
+        break;
+
+    default:
+        assert_int_equal(t->state, LLM_TICKET_REFUSED);
+        assert_int_equal(verdict, LLM_DECLINED);
+        last[any(64)] = t->id;
+        t->state = LLM_TICKET_FREE;
+    }
 }
 
 
@@ -307,21 +405,21 @@ step_granted(void)
     void            *data;
     unsigned         owner, n;
     llm_ticket_t     id;
+    llm_reading_t    rd;
     model_ticket_t  *t;
 
     owner = any(OWNERS);
     n = 0;
 
     for (t = tickets; t < tickets + ROWS; t++) {
-        n += t->state == LLM_TICKET_GRANTED && t->owner == owner;
+        n += model_fetchable(t) && t->owner == owner;
     }
 
-    while ((data = llm_ledger_granted(lg, owner, &id)) != NULL) {
+    while ((data = llm_ledger_granted(lg, owner, &id, &rd)) != NULL) {
         t = data;
         assert_int_equal(t->id, id);
         assert_int_equal(t->owner, owner);
-        assert_int_equal(t->state, LLM_TICKET_GRANTED);
-        t->state = LLM_TICKET_HOLDING;
+        fetched(t, rd.verdict);
         n--;
     }
 
@@ -330,16 +428,85 @@ step_granted(void)
 
 
 static void
+step_retry(llm_owners_t *wake)
+{
+    int              rc;
+    unsigned         i, index, blocked;
+    llm_refusal_t    rf;
+    llm_reading_t    rd;
+    model_ticket_t  *t;
+
+    t = pick();
+
+    for (i = 0; i < 20 && (t == NULL || t->state != LLM_TICKET_PARKED); i++) {
+        t = pick();
+    }
+
+    if (t == NULL) {
+        return;
+    }
+
+    rc = llm_ledger_retry(lg, t->id, &now, &rd, wake);
+
+    if (t->state == LLM_TICKET_PARKED && !t->notice) {
+
+        if (!model_check(t, &t->need, 1, &rf, &index, &blocked)) {
+            t->blocked = blocked;
+            t->notice = rf.wait_ms > 0;
+            t->state = rf.wait_ms > 0 ? LLM_TICKET_PARKED
+                                      : LLM_TICKET_REFUSED;
+            model_hand(t);
+
+        } else if (t->slot) {
+            t->state = LLM_TICKET_WAITING;
+
+        } else {
+            model_add(t, &t->need, 1, now.wall);
+            t->wall = now.wall;
+            t->state = LLM_TICKET_GRANTED;
+            model_hand(t);
+        }
+    }
+
+    model_run();
+
+    if (mixed) {
+        model_follow();
+    }
+
+    if (t->state == LLM_TICKET_HOLDING) {
+        assert_int_equal(rc, LLM_OK);
+
+    } else if (t->state == LLM_TICKET_WAITING) {
+        assert_int_equal(rc, LLM_AGAIN);
+        assert_int_equal(rd.refusal.wait_ms, 0);
+
+    } else {
+        fetched(t, rc);
+    }
+}
+
+
+static void
 step_reap(llm_owners_t *wake)
 {
-    unsigned         owner, n;
-    model_ticket_t  *t;
+    unsigned             owner, n, i;
+    model_ticket_t      *t;
+    const llm_amount_t   nothing = { 0, 0, 0 };
 
     owner = any(OWNERS);
     n = 0;
 
-    for (t = tickets; t < tickets + ROWS; t++) {
-        if (t->state != LLM_TICKET_FREE && t->owner == owner) {
+    /* row by row: what is below 0 in between depends on the order */
+
+    for (i = 0; i < ROWS * ROWS; i++) {
+        t = &tickets[i % ROWS];
+
+        if (t->state != LLM_TICKET_FREE && t->owner == owner
+            && (t->id & LLM_LEDGER_INDEX_MASK) == i / ROWS)
+        {
+            model_back(t, t->state == LLM_TICKET_HOLDING ? &t->floor
+                                                         : &nothing);
             t->state = LLM_TICKET_FREE;
             n++;
         }
@@ -348,126 +515,78 @@ step_reap(llm_owners_t *wake)
     model_told();
     model_run();
 
-    assert_int_equal(llm_ledger_reap(lg, owner, wake), n);
+    assert_int_equal(llm_ledger_reap(lg, owner, &now, wake), n);
 }
 
 
 static void
 step_limit(llm_owners_t *wake)
 {
-    unsigned  i;
+    unsigned      i;
+    llm_rates_t  *rt;
 
     i = any(NAMES);
+    rt = &names[i].rates;
 
     names[i].concurrency = any(10) == 0 ? 0 : 1 + any(i < KEYS ? 4 : 8);
-    names[i].rpm = any(10) == 0 ? 0 : 1 + any(200000);
-    names[i].burst = 1 + any(20);
+    names[i].weight = any(4);
+    names[i].fair = mixed && any(2);
+    rt->rpm = any(3) == 0 ? 0 : 1 + any(200000);
+    rt->burst = 1 + any(20);
+    rt->tpm = any(3) == 0 ? 0 : 1 + any(2000000);
+    rt->burst_tokens = 1 + any(3000);
+    rt->rpd = any(3) ? 0 : 1 + any(60);
+    rt->tpd = any(3) ? 0 : 1 + any(100000);
+    rt->budget = any(3) ? 0 : 1 + any(100000);
+    rt->month = any(2);
 
     if (any(2)) {
-        adopted[i] = names[i].concurrency;
+        if (known[i]) {
+            adopt(i);
+        }
+
         model_run();
-        llm_ledger_update(lg, &names[i], wake);
+        llm_ledger_update(lg, &names[i], &now, wake);
     }
-}
-
-
-static int64_t
-model_level(unsigned i)
-{
-    int64_t          leaked;
-    uint64_t         rate;
-    model_bucket_t  *b;
-
-    b = &buckets[i];
-    rate = b->rpm != 0 ? b->rpm : names[i].rpm;
-    leaked = now > b->time ? (int64_t) ((now - b->time) * rate) : 0;
-
-    return b->level > leaked ? b->level - leaked : 0;
 }
 
 
 static void
-model_set(unsigned i, int64_t level)
+step_untake(void)
 {
-    buckets[i].level = level > 0 ? level : 0;
-    buckets[i].time = now > buckets[i].time ? now : buckets[i].time;
-    buckets[i].rpm = names[i].rpm;
-}
+    unsigned        k;
+    llm_limits_t    ls;
+    llm_amount_t    a;
+    model_ticket_t  w;
 
+    w.name[0] = any(KEYS);
+    w.name[1] = KEYS + any(TEAMS);
+    a = some();
 
-static void
-step_take(void)
-{
-    int            rc, ok;
-    int64_t        level[2], room, wait, w;
-    uint64_t       left, least;
-    unsigned       k, i[2], n;
-    llm_limits_t   ls;
-    llm_reading_t  rd;
+    ls.limit[0] = &names[w.name[0]];
+    ls.limit[1] = &names[w.name[1]];
+    ls.n = 2;
 
-    i[0] = any(KEYS);
-    i[1] = KEYS + any(TEAMS);
-    n = 1 + any(2);
-    ls.limit[0] = &names[i[0]];
-    ls.limit[1] = &names[i[1]];
-    ls.n = n;
+    llm_ledger_untake(lg, &ls, &a, &now);
 
-    if (any(4) == 0) {
-        llm_ledger_untake(lg, &ls, now);
-
-        for (k = 0; k < n; k++) {
-            /* the rate of a bucket is changed by those who take alone */
-            if (names[i[k]].rpm != 0 && buckets[i[k]].rpm != 0) {
-                level[0] = model_level(i[k]) - 60000;
-                left = buckets[i[k]].rpm;
-                model_set(i[k], level[0]);
-                buckets[i[k]].rpm = left;
-            }
-        }
-
-        return;
-    }
-
-    rc = llm_ledger_take(lg, &ls, now, &rd);
-    ok = 1;
-    wait = 0;
-    least = UINT64_MAX;
-
-    for (k = 0; k < n; k++) {
-        if (names[i[k]].rpm != 0) {
-            level[k] = model_level(i[k]);
-            room = (int64_t) names[i[k]].burst * 60000 - level[k] - 60000;
-            w = room >= 0 ? 0 : (-room + (int64_t) names[i[k]].rpm - 1)
-                                / (int64_t) names[i[k]].rpm;
-            wait = w > wait ? w : wait;
-            left = room >= 0 ? (uint64_t) room / 60000 : 0;
-            least = left < least ? left : least;
-            ok &= room >= 0;
+    for (k = 0; k < 2; k++) {
+        if (!known[w.name[k]]) {
+            w.name[k] = NAMES;
         }
     }
 
-    for (k = 0; k < n; k++) {
-        if (names[i[k]].rpm != 0) {
-            model_set(i[k], level[k] + (ok ? 60000 : 0));
-        }
-    }
-
-    assert_int_equal(rc, ok ? LLM_OK : LLM_DECLINED);
-    assert_int_equal(rd.wait_ms, wait);
-
-    if (least != UINT64_MAX) {
-        assert_int_equal(rd.remaining, ok ? least : 0);
-        assert_int_equal(rd.limit, names[i[rd.index]].burst);
-    }
+    model_roll(&w);
+    model_add(&w, &a, -1, now.wall);
 }
 
 
 static void
 step_check(void)
 {
-    unsigned         i, held, waiting;
-    const char      *e;
-    model_ticket_t  *t;
+    unsigned            i, held, waiting;
+    const char         *e;
+    model_ticket_t     *t;
+    const llm_meter_t  *m;
 
     e = ledger_check(lg, 0);
 
@@ -479,6 +598,14 @@ step_check(void)
         (void) llm_ledger_look(lg, &names[i], &held, &waiting);
         assert_int_equal(held, model_count(i, 0));
         assert_int_equal(waiting, model_count(i, 1));
+
+        m = llm_ledger_meter(lg, &names[i], &now);
+        assert_true((m != NULL) == known[i]);
+
+        if (m != NULL) {
+            llm_meter_roll(&meters[i], &adopted[i].rates, &now);
+            assert_memory_equal(m, &meters[i], sizeof(llm_meter_t));
+        }
     }
 
     for (t = tickets; t < tickets + ROWS; t++) {
@@ -491,31 +618,42 @@ step_check(void)
 
 
 static void
-run(uint64_t from)
+prepare(uint64_t from)
 {
-    void          *mem;
-    size_t         size;
-    unsigned       i, step, what;
-    llm_owners_t   wake;
+    unsigned  i;
 
     seed = from;
-    now = 1000000;
+    now.ms = 1000000;
+    now.wall = WALL + 20 * 86400;
     seq = 0;
 
     memset(tickets, 0, sizeof(tickets));
-    memset(buckets, 0, sizeof(buckets));
+    memset(known, 0, sizeof(known));
     memset(last, 0, sizeof(last));
 
     for (i = 0; i < NAMES; i++) {
+        memset(&names[i], 0, sizeof(llm_limit_t));
         snprintf(text[i], sizeof(text[i]), "%c:%u", i < KEYS ? 'k' : 't', i);
         names[i].name.data = (unsigned char *) text[i];
         names[i].name.len = strlen(text[i]);
         names[i].hash = i % 5;           /* some share theirs */
         names[i].concurrency = 1 + i % 4;
-        names[i].rpm = 60000;
-        names[i].burst = 5;
-        adopted[i] = names[i].concurrency;
+        names[i].rates.rpm = 60000;
+        names[i].rates.burst = 5;
+        adopted[i] = names[i];
     }
+}
+
+
+static void
+run(uint64_t from)
+{
+    void          *mem;
+    size_t         size;
+    unsigned       step, what;
+    llm_owners_t   wake;
+
+    prepare(from);
 
     size = sizeof(llm_ledger_t) + ROWS * (sizeof(llm_ledger_node_t)
            + sizeof(llm_ledger_ticket_t) + sizeof(uint32_t));
@@ -529,21 +667,31 @@ run(uint64_t from)
         memset(&expected, 0, sizeof(llm_owners_t));
         ran = 0;
 
-        now += any(3) == 0 ? any(40) : 0;
-        now -= any(20) == 0 ? any(20) : 0;
+        now.ms += any(3) == 0 ? any(40) : 0;
+        now.ms -= any(20) == 0 ? any(20) : 0;
+        now.wall += any(20) == 0 ? (int64_t) any(2000) : 0;
         what = any(1000);
 
         if (what < 380) {
             step_enter();
 
-        } else if (what < 700) {
+        } else if (what < 630) {
             step_leave(&wake);
 
-        } else if (what < 800) {
+        } else if (what < 740) {
             step_granted();
 
+        } else if (what < 820) {
+            step_settle();
+
+        } else if (what < 860) {
+            step_charge();
+
+        } else if (what < 940) {
+            step_retry(&wake);
+
         } else if (what < 960) {
-            step_take();
+            step_untake();
 
         } else if (what < 985) {
             step_limit(&wake);
@@ -554,7 +702,7 @@ run(uint64_t from)
         } else {
             model_told();
             model_run();
-            llm_ledger_rebuild(lg, &wake);
+            llm_ledger_rebuild(lg, &now, &wake);
         }
 
         if (mixed && ran) {
@@ -563,7 +711,7 @@ run(uint64_t from)
 
         assert_memory_equal(&wake, &expected, sizeof(llm_owners_t));
 
-        if (step % 16 == 0) {
+        if (step % 8 == 0) {
             step_check();
         }
     }
@@ -575,7 +723,7 @@ run(uint64_t from)
 static void
 test_model(void **state)
 {
-    uint64_t  i;
+    unsigned  i;
 
     (void) state;
 
@@ -584,6 +732,16 @@ test_model(void **state)
     for (i = 1; i <= 5; i++) {
         run(i * 0x9e3779b97f4a7c15);
     }
+
+    /* everything that can become of an ask did */
+
+    for (i = LLM_WHY_REQUESTS; i <= LLM_WHY_MEMORY; i++) {
+        assert_true(outcome[i] > 20);
+    }
+
+    assert_true(outcome[8 + LLM_TICKET_WAITING] > 1000);
+    assert_true(outcome[8 + LLM_TICKET_PARKED] > 1000);
+    assert_true(outcome[8 + LLM_TICKET_HOLDING] > 1000);
 }
 
 

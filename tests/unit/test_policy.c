@@ -36,6 +36,22 @@ contract(void)
 
 
 static void
+unlimited(const llm_limit_t *limit)
+{
+    assert_int_equal(limit->rates.rpm, LLM_UNLIMITED);
+    assert_int_equal(limit->rates.burst, 0);
+    assert_int_equal(limit->rates.tpm, LLM_UNLIMITED);
+    assert_int_equal(limit->rates.burst_tokens, 0);
+    assert_int_equal(limit->rates.rpd, LLM_UNLIMITED);
+    assert_int_equal(limit->rates.tpd, LLM_UNLIMITED);
+    assert_int_equal(limit->rates.budget, LLM_UNLIMITED);
+    assert_int_equal(limit->concurrency, LLM_UNLIMITED);
+    assert_int_equal(limit->weight, 1);
+    assert_int_equal(limit->fair, 0);
+}
+
+
+static void
 test_contract(void **state)
 {
     llm_policy_t      *p;
@@ -75,8 +91,16 @@ test_contract(void **state)
     assert_int_equal(k->nmodels, 3);
     assert_int_equal(k->limit.name.len, 11);
     assert_memory_equal(k->limit.name.data, "k:notebooks", 11);
-    assert_int_equal(k->limit.rpm, 61);
-    assert_int_equal(k->limit.burst, 61);
+    assert_int_equal(k->limit.rates.rpm, 61);
+    assert_int_equal(k->limit.rates.burst, 61);
+    assert_int_equal(k->limit.rates.tpm, 20000);
+    assert_int_equal(k->limit.rates.burst_tokens, 20000);
+    assert_int_equal(k->limit.rates.rpd, 1000);
+    assert_int_equal(k->limit.rates.tpd, LLM_UNLIMITED);
+    assert_int_equal(k->limit.rates.budget, LLM_UNLIMITED);
+    assert_int_equal(k->limit.weight, 1);
+    assert_int_equal(k->terms.cut, 0);
+    assert_int_equal(k->terms.clamp, 0);
     assert_int_equal(k->limit.concurrency, 4);
 
     assert_memory_equal(t->limit.name.data, "t:search", 8);
@@ -84,11 +108,16 @@ test_contract(void **state)
     assert_int_equal(t->terms.budget_month, 1);
     assert_int_equal(t->terms.priority, 0);
     assert_int_equal(t->terms.requests_per_day, -1);
-    assert_int_equal(t->limit.rpm, 600);
+    assert_int_equal(t->limit.rates.rpm, 600);
+    assert_int_equal(t->limit.rates.burst, 600);
+    assert_int_equal(t->limit.rates.tpm, 200000);
+    assert_int_equal(t->limit.rates.burst_tokens, 200000);
+    assert_int_equal(t->limit.rates.rpd, LLM_UNLIMITED);
+    assert_int_equal(t->limit.rates.budget, 500000000);
+    assert_int_equal(t->limit.rates.month, 1);
 
     t = llm_policy_team(p, 0);
-    assert_int_equal(t->limit.rpm, LLM_UNLIMITED);
-    assert_int_equal(t->limit.concurrency, LLM_UNLIMITED);
+    unlimited(&t->limit);
 
     k = llm_policy_key(p, 1);
     assert_null(k->team);
@@ -100,8 +129,8 @@ test_contract(void **state)
     assert_int_equal(k->terms.cache_scope, -1);
     assert_int_equal(k->expires, 0);
     assert_int_equal(k->enabled, 1);
-    assert_int_equal(k->limit.rpm, 60);
-    assert_int_equal(k->limit.burst, 7);
+    assert_int_equal(k->limit.rates.rpm, 60);
+    assert_int_equal(k->limit.rates.burst, 7);
     assert_int_equal(k->limit.concurrency, 8);
 
     llm_policy_destroy(p);
@@ -173,7 +202,7 @@ test_inherit(void **state)
     /* a team's limits are the team's alone */
     assert_int_equal(k->terms.concurrency, -1);
     assert_int_equal(k->limit.concurrency, LLM_UNLIMITED);
-    assert_int_equal(k->limit.rpm, LLM_UNLIMITED);
+    assert_int_equal(k->limit.rates.rpm, LLM_UNLIMITED);
 
     k = llm_policy_key(p, 1);
     assert_int_equal(k->terms.queue_size, 1);
@@ -183,6 +212,111 @@ test_inherit(void **state)
     assert_int_equal(k->terms.budget_month, 0);
 
     llm_policy_destroy(p);
+}
+
+
+/* what each limit becomes for the ledger, and what a size alone does not */
+
+static void
+test_limits(void **state)
+{
+    llm_policy_t       *p;
+    const llm_rates_t  *r;
+
+    (void) state;
+
+    p = parse("{\"defaults\":{\"burst_tokens\":77,\"burst_requests\":7,"
+              "\"tokens_per_day\":1000000000000000},"
+              "\"teams\":{\"t\":{\"weight\":1000,\"burst_tokens\":9,"
+              "\"tokens_per_minute\":8,\"requests_per_day\":5,"
+              "\"tokens_per_day\":6,"
+              "\"budget\":{\"usd\":0.000001,\"period\":\"day\"}}},"
+              "\"keys\":{\"a\":{\"team\":\"t\",\"sha256\":\"" HEX "\"},"
+              "\"b\":{\"sha256\":\"" HEX1 "\",\"weight\":3,"
+              "\"tokens_per_minute\":1000,\"requests_per_minute\":10}}}");
+    assert_string_equal(err, "");
+
+    r = &llm_policy_team(p, 0)->limit.rates;
+    assert_int_equal(r->rpm, LLM_UNLIMITED);
+    assert_int_equal(r->burst, 0);
+    assert_int_equal(r->tpm, 8);
+    assert_int_equal(r->burst_tokens, 9);
+    assert_int_equal(r->rpd, 5);
+    assert_int_equal(r->tpd, 6);
+    assert_int_equal(r->budget, 1);
+    assert_int_equal(r->month, 0);
+    assert_int_equal(llm_policy_team(p, 0)->limit.weight, 1000);
+
+    /* neither a team's limit nor a size without a rate */
+
+    r = &llm_policy_key(p, 0)->limit.rates;
+    assert_int_equal(r->rpm, LLM_UNLIMITED);
+    assert_int_equal(r->burst, 0);
+    assert_int_equal(r->tpm, LLM_UNLIMITED);
+    assert_int_equal(r->burst_tokens, 0);
+    assert_true(r->tpd == 1000000000000000);
+    assert_int_equal(llm_policy_key(p, 0)->limit.weight, 1);
+
+    r = &llm_policy_key(p, 1)->limit.rates;
+    assert_int_equal(r->burst, 7);
+    assert_int_equal(r->tpm, 1000);
+    assert_int_equal(r->burst_tokens, 77);
+    assert_int_equal(llm_policy_key(p, 1)->limit.weight, 3);
+
+    llm_policy_destroy(p);
+
+    assert_null(parse("{\"teams\":{\"t\":{}},\"keys\":{\"k\":{\"weight\":2,"
+                      "\"sha256\":\"" HEX "\",\"team\":\"t\"}}}"));
+    assert_string_equal(err, "keys.k.weight: slots are shared by teams, a key "
+                        "in one has no weight of its own");
+}
+
+
+/* what a team says is its keys' manner, and what the defaults say after it */
+
+static void
+test_manners(void **state)
+{
+    char                  text[512];
+    unsigned              i;
+    llm_policy_t         *p;
+    const llm_terms_t    *t;
+    static const struct {
+        const char       *defaults, *team, *key;
+        int               cut, clamp;
+    } cases[] = {
+        { "", "", "", 0, 0 },
+        { "\"on_exceed\":\"cut\",\"clamp_max_tokens\":true", "", "", 1, 1 },
+        { "", "\"on_exceed\":\"cut\",\"clamp_max_tokens\":true", "", 1, 1 },
+        { "", "", "\"on_exceed\":\"cut\"", 1, 0 },
+        { "", "", "\"clamp_max_tokens\":true", 0, 1 },
+        { "\"on_exceed\":\"cut\"", "\"on_exceed\":\"finish\"", "", 0, 0 },
+        { "\"clamp_max_tokens\":true", "\"clamp_max_tokens\":false", "",
+          0, 0 },
+        { "", "\"on_exceed\":\"cut\"", "\"on_exceed\":\"finish\"", 0, 0 },
+        { "", "\"clamp_max_tokens\":true", "\"clamp_max_tokens\":false",
+          0, 0 },
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        snprintf(text, sizeof(text), "{\"defaults\":{%s},\"teams\":{\"t\":{%s"
+                 "}},\"keys\":{\"k\":{\"team\":\"t\",\"sha256\":\"" HEX "\""
+                 "%s%s}}}", cases[i].defaults, cases[i].team,
+                 cases[i].key[0] ? "," : "", cases[i].key);
+
+        p = parse(text);
+        assert_string_equal(err, "");
+
+        t = &llm_policy_key(p, 0)->terms;
+
+        if (t->cut != cases[i].cut || t->clamp != cases[i].clamp) {
+            fail_msg("%s: %d %d", text, t->cut, t->clamp);
+        }
+
+        llm_policy_destroy(p);
+    }
 }
 
 
@@ -482,6 +616,8 @@ main(void)
         cmocka_unit_test(test_contract),
         cmocka_unit_test(test_models),
         cmocka_unit_test(test_inherit),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_manners),
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_names),

@@ -43,10 +43,10 @@ static const struct {
 
 #define INTEGER(name)                                                         \
     { "\"" name "\":1", NULL },                                               \
-    { "\"" name "\":1000000000000", NULL },                                   \
-    { "\"" name "\":1000000000001",                                           \
-      name ": expected an integer from 1 to 1000000000000, "                  \
-      "got 1000000000001" },                                                  \
+    { "\"" name "\":1000000000000000", NULL },                                \
+    { "\"" name "\":1000000000000001",                                        \
+      name ": expected an integer from 1 to 1000000000000000, "               \
+      "got 1000000000000001" },                                               \
     { "\"" name "\":0", name ": expected a positive integer, got 0" },        \
     { "\"" name "\":-1", name ": expected a positive integer, got -1" },      \
     { "\"" name "\":4.0", name ": expected a positive integer, got 4.0" },    \
@@ -132,6 +132,20 @@ static const struct {
     { "\"priority\":1.5",
       "priority: expected an integer from -100 to 100, got 1.5" },
 
+    { "\"on_exceed\":\"finish\"", NULL },
+    { "\"on_exceed\":\"cut\"", NULL },
+    { "\"on_exceed\":\"stop\"",
+      "on_exceed: expected \"finish\" or \"cut\", got \"stop\"" },
+    { "\"on_exceed\":true",
+      "on_exceed: expected \"finish\" or \"cut\", got true" },
+
+    { "\"clamp_max_tokens\":true", NULL },
+    { "\"clamp_max_tokens\":false", NULL },
+    { "\"clamp_max_tokens\":\"true\"",
+      "clamp_max_tokens: expected true or false, got \"true\"" },
+    { "\"clamp_max_tokens\":null",
+      "clamp_max_tokens: expected true or false, got null" },
+
     { "\"metadata\":{}", NULL },
     { "\"metadata\":{\"any thing\":\"x\",\"\":\"\"}", NULL },
     { "\"metadata\":{\"a\":1}", "metadata.a: expected a string, got 1" },
@@ -148,6 +162,14 @@ static const struct {
       "models[1]: expected a pattern of 1 to 256 bytes, got 4" },
     { "\"models\":\"a\"",
       "models: expected a list of at least one pattern, got \"a\"" },
+
+    { "\"weight\":1", NULL },
+    { "\"weight\":1000", NULL },
+    { "\"weight\":1001",
+      "weight: expected an integer from 1 to 1000, got 1001" },
+    { "\"weight\":0", "weight: expected a positive integer, got 0" },
+    { "\"weight\":1.5", "weight: expected a positive integer, got 1.5" },
+    { "\"weight\":\"2\"", "weight: expected a positive integer, got \"2\"" },
 
     { "\"enabled\":true", NULL },
     { "\"enabled\":1", "enabled: expected true or false, got 1" },
@@ -250,6 +272,7 @@ static void
 test_places(void **state)
 {
     unsigned                  i;
+    llm_policy_t             *p;
     static const char *const  key_only[] = {
         "\"enabled\":true", "\"expires\":\"2027-01-01T00:00:00Z\"",
         "\"sha256\":\"" HEX "\"", "\"team\":\"t\""
@@ -264,6 +287,11 @@ test_places(void **state)
         assert_null(parse_member(IN_DEFAULTS, key_only[i]));
         assert_non_null(strstr(err, ": unknown member"));
     }
+
+    assert_null(parse_member(IN_DEFAULTS, "\"weight\":2"));
+    assert_string_equal(err, "defaults.weight: unknown member");
+    assert_non_null(p = parse_member(IN_TEAM, "\"weight\":2"));
+    llm_policy_destroy(p);
 
     assert_null(parse_member(IN_DEFAULTS, "\"models\":[\"a\"]"));
     assert_string_equal(err, "defaults.models: unknown member");

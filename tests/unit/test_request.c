@@ -143,7 +143,7 @@ test_numbers(void **state)
     ok(LLM_CHAT, CHAT("\"max_output_tokens\":300,\"max_tokens\":10"));
     assert_int_equal(rq.max_tokens, 300);
 
-    ok(LLM_CHAT, CHAT("\"max_tokens\":0"));
+    ok(LLM_COMPLETIONS, "{\"model\":\"a\",\"max_tokens\":0}");
     assert_int_equal(rq.max_tokens, 0);
 
     ok(LLM_CHAT, CHAT("\"max_tokens\":null,\"max_completion_tokens\":null,"
@@ -154,12 +154,167 @@ test_numbers(void **state)
             "max_tokens", -1);
     refused(LLM_CHAT, CHAT("\"max_completion_tokens\":-5"), "invalid_value",
             "max_completion_tokens", -1);
-    refused(LLM_CHAT, CHAT("\"max_output_tokens\":2147483648"),
+    ok(LLM_CHAT, CHAT("\"max_output_tokens\":2147483648"));
+    assert_true(rq.max_tokens == 2147483648);
+    assert_true(rq.cap[LLM_CAP_OUTPUT].n == 2147483648);
+    refused(LLM_CHAT, CHAT("\"max_output_tokens\":2147483649"),
             "invalid_value", "max_output_tokens", -1);
     refused(LLM_CHAT, CHAT("\"max_tokens\":1.5"), "invalid_type",
             "max_tokens", -1);
     refused(LLM_CHAT, CHAT("\"max_tokens\":\"5\""), "invalid_type",
             "max_tokens", -1);
+}
+
+
+static void
+span(size_t start, size_t end, const char *value)
+{
+    assert_int_equal(end - start, strlen(value));
+    assert_memory_equal(text + start, value, strlen(value));
+}
+
+
+/* where a body is to be cut when something in it changes */
+
+static void
+test_spans(void **state)
+{
+    unsigned  i;
+
+    (void) state;
+
+    ok(LLM_CHAT, " \n{\"model\":\"a\",\"messages\":[],\"max_tokens\": 10 ,"
+       "\"max_completion_tokens\":null,\"stream_options\" : {\"x\":[{}],"
+       "\"include\\u005fusage\": false} }");
+    assert_int_equal(rq.object_start, 3);
+    span(rq.model_start, rq.model_end, "\"a\"");
+    span(rq.cap[LLM_CAP_TOKENS].start, rq.cap[LLM_CAP_TOKENS].end, "10");
+    assert_int_equal(rq.cap[LLM_CAP_TOKENS].n, 10);
+    span(rq.cap[LLM_CAP_COMPLETION].start, rq.cap[LLM_CAP_COMPLETION].end,
+         "null");
+    assert_int_equal(rq.cap[LLM_CAP_COMPLETION].n, -1);
+    assert_int_equal(rq.cap[LLM_CAP_OUTPUT].end, 0);
+    assert_int_equal(rq.cap[LLM_CAP_OUTPUT].n, -1);
+    span(rq.stream_options_start, rq.stream_options_end,
+         "{\"x\":[{}],\"include\\u005fusage\": false}");
+    span(rq.include_usage_start, rq.include_usage_end, "false");
+    assert_int_equal(rq.stream_options_empty, 0);
+
+    ok(LLM_CHAT, CHAT("\"stream_options\":null,\"max_output_tokens\":7"));
+    span(rq.stream_options_start, rq.stream_options_end, "null");
+    assert_int_equal(rq.include_usage_end, 0);
+    assert_int_equal(rq.stream_options_empty, 0);
+    span(rq.cap[LLM_CAP_OUTPUT].start, rq.cap[LLM_CAP_OUTPUT].end, "7");
+    assert_int_equal(rq.object_start, 1);
+
+    ok(LLM_CHAT, CHAT("\"stream_options\":{ }"));
+    span(rq.stream_options_start, rq.stream_options_end, "{ }");
+    assert_int_equal(rq.stream_options_empty, 1);
+
+    ok(LLM_CHAT, CHAT("\"stream_options\":{\"include_usage\":null}"));
+    span(rq.include_usage_start, rq.include_usage_end, "null");
+    assert_int_equal(rq.stream_options_empty, 0);
+
+    /* nothing of it, but at other places */
+
+    ok(LLM_CHAT, CHAT("\"x\":{\"max_tokens\":1,\"stream_options\":{"
+                      "\"include_usage\":true}}"));
+    assert_int_equal(rq.stream_options_end, 0);
+    assert_int_equal(rq.include_usage_end, 0);
+
+    for (i = 0; i < LLM_CAPS; i++) {
+        assert_int_equal(rq.cap[i].end, 0);
+        assert_int_equal(rq.cap[i].n, -1);
+    }
+}
+
+
+static void
+test_best_of(void **state)
+{
+    (void) state;
+
+    ok(LLM_COMPLETIONS, "{\"model\":\"a\",\"best_of\":20,\"n\":2}");
+    assert_int_equal(rq.n, 20);
+
+    ok(LLM_COMPLETIONS, "{\"model\":\"a\",\"n\":3,\"best_of\":2}");
+    assert_int_equal(rq.n, 3);
+
+    ok(LLM_COMPLETIONS, "{\"model\":\"a\",\"best_of\":null}");
+    assert_int_equal(rq.n, 1);
+
+    /* no other endpoint has it */
+
+    ok(LLM_CHAT, CHAT("\"best_of\":9"));
+    assert_int_equal(rq.n, 1);
+    ok(LLM_CHAT, CHAT("\"best_of\":\"9\""));
+    ok(LLM_CHAT, CHAT("\"best_of\":{}"));
+}
+
+
+static void
+media(llm_endpoint_e endpoint, const char *content, unsigned parts,
+    size_t bytes)
+{
+    char  body[1024];
+
+    snprintf(body, sizeof(body), "{\"model\":\"a\",\"%s\":[{\"content\":["
+             "%s]}]}", endpoint == LLM_CHAT ? "messages" : "input", content);
+    ok(endpoint, body);
+
+    if (rq.media != parts || rq.prompt_bytes != bytes) {
+        fail_msg("%s: %u parts, %zu bytes", body, rq.media, rq.prompt_bytes);
+    }
+}
+
+
+#define DATA_URL  "data:image/png;base64,AAAABBBBCCCC"
+
+
+static void
+test_media(void **state)
+{
+    (void) state;
+
+    media(LLM_CHAT, "{\"type\":\"text\",\"text\":\"abc\"}", 0, 7);
+    media(LLM_CHAT, "\"abc\",{\"type\":\"text\",\"data\":\"image_url\"}",
+          0, 3 + 4 + 9);
+
+    /* by URL, by id and as data: one part is one, in any order */
+
+    media(LLM_CHAT, "{\"type\":\"image_url\",\"image_url\":{\"url\":"
+          "\"https://a/b\"}}", 1, 9 + 11);
+    media(LLM_CHAT, "{\"type\":\"image_url\",\"image_url\":{\"url\":\""
+          DATA_URL "\"}}", 1, 9);
+    media(LLM_CHAT, "{\"image_url\":{\"url\":\"" DATA_URL "\"},\"type\":"
+          "\"image\\u005furl\"},{\"type\":\"text\",\"text\":\"ab\"},"
+          "{\"typ\\u0065\":\"file\",\"file\":{\"file_id\":\"file-1\"}}", 2,
+          9 + 4 + 2 + 4 + 6);
+    media(LLM_CHAT, "{\"type\":\"input_audio\",\"input_audio\":{\"data\":"
+          "\"AAAABBBBCCCC\",\"format\":\"wav\"}},\"text\"", 1, 11 + 3 + 4);
+    media(LLM_CHAT, "{\"type\":\"file\",\"file\":{\"filename\":\"f.pdf\","
+          "\"file_data\":\"AAAABBBB\"}}", 1, 4 + 5);
+    media(LLM_RESPONSES, "{\"type\":\"input_image\",\"image_url\":\""
+          DATA_URL "\"},{\"type\":\"input_image\",\"file_id\":\"f1\"},"
+          "{\"type\":\"input_file\",\"file_data\":\"AAAA\"},"
+          "{\"type\":\"input_text\",\"text\":\"x\"}", 3,
+          11 + 11 + 2 + 10 + 10 + 1);
+
+    /* what follows a part is a part of its own */
+
+    media(LLM_CHAT, "{\"type\":\"input_audio\",\"input_audio\":{\"data\":[]}"
+          "},\"abcd\",{\"type\":4},\"file\"", 1, 11 + 4 + 4);
+
+    /* in other places a data: URL alone tells */
+
+    ok(LLM_CHAT, "{\"model\":\"a\",\"messages\":[{\"type\":\"file\","
+       "\"content\":\"" DATA_URL "\"},[[[[\"" DATA_URL "\"]]]]]}");
+    assert_int_equal(rq.media, 2);
+
+    ok(LLM_CHAT, CHAT("\"x\":\"" DATA_URL "\",\"tools\":[{\"function\":{"
+                      "\"parameters\":{\"type\":\"file\",\"a\":\"b\"}}}]"));
+    assert_int_equal(rq.media, 0);
+    assert_int_equal(rq.prompt_bytes, 4 + 1);
 }
 
 
@@ -408,6 +563,7 @@ test_prompt_bytes(void **state)
        "\"data:image\\/png;base64,AAAABBBBCCCC\","
        "\"data:;base64,AA\"]}");
     assert_int_equal(rq.prompt_bytes, 1);
+    assert_int_equal(rq.media, 3);
 
     ok(LLM_COMPLETIONS, "{\"model\":\"a\",\"prompt\":"
        "[\"data:text/plain,abc\",\"data:base64,abc\",\"xdata:;base64,a\","
@@ -423,6 +579,9 @@ main(void)
         cmocka_unit_test(test_plain),
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_spans),
+        cmocka_unit_test(test_best_of),
+        cmocka_unit_test(test_media),
         cmocka_unit_test(test_temperature),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_stateful),

@@ -354,6 +354,78 @@ test_bounds(void **state)
 }
 
 
+/* numbers that are bounded, each with what it is not */
+
+static void
+test_numbers(void **state)
+{
+    char                  body[256], name[32];
+    unsigned              i, j;
+    llm_endpoint_e        endpoint;
+    static const struct {
+        const char       *name;
+        const char       *least;       /* one too few, one too many */
+        const char       *most;
+        const char       *text;
+    } numbers[] = {
+        { "n", "0", "129", "an integer from 1 to 128" },
+        { "n", "0", "1000", "an integer from 1 to 128" },
+        { "best_of", "0", "21", "an integer from 1 to 20" },
+        { "max_tokens", "0", "2147483649",
+          "an integer from 1 to 2147483648" },
+        { "max_completion_tokens", "0", "2147483649",
+          "an integer from 1 to 2147483648" },
+        { "max_output_tokens", "0", "2147483649",
+          "an integer from 1 to 2147483648" },
+    };
+    static const char *const  values[] = {
+        "-1", "-0", "9223372036854775807", "9223372036854775808",
+        "99999999999999999999999999"
+    };
+    static const char *const  types[] = {
+        "1.0", "0.5", "1e3", "1E0", "\"1\"", "true", "[]", "{}"
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        endpoint = strcmp(numbers[i].name, "best_of") == 0 ? LLM_COMPLETIONS
+                                                           : LLM_CHAT;
+
+        snprintf(body, sizeof(body), CHAT("\"%s\":%s"), numbers[i].name,
+                 numbers[i].least);
+        refused(endpoint, body, "invalid_value", numbers[i].name, -1);
+        assert_non_null(strstr(err.text, numbers[i].text));
+
+        snprintf(body, sizeof(body), CHAT("\"%s\":%s"), numbers[i].name,
+                 numbers[i].most);
+        refused(endpoint, body, "invalid_value", numbers[i].name, -1);
+        assert_non_null(strstr(err.text, numbers[i].text));
+
+        snprintf(name, sizeof(name), "'%s'", numbers[i].name);
+        assert_non_null(strstr(err.text, name));
+
+        for (j = 0; j < sizeof(values) / sizeof(values[0]); j++) {
+            snprintf(body, sizeof(body), CHAT("\"%s\":%s"), numbers[i].name,
+                     values[j]);
+            refused(endpoint, body, "invalid_value", numbers[i].name, -1);
+        }
+
+        for (j = 0; j < sizeof(types) / sizeof(types[0]); j++) {
+            snprintf(body, sizeof(body), CHAT("\"%s\":%s"), numbers[i].name,
+                     types[j]);
+            refused(endpoint, body, "invalid_type", numbers[i].name, -1);
+        }
+    }
+
+    /* an answer of nothing is what only the oldest endpoint has */
+
+    refused(LLM_COMPLETIONS, "{\"model\":\"a\",\"max_tokens\":-1}",
+            "invalid_value", "max_tokens", -1);
+    assert_non_null(strstr(err.text, "from 0 to 2147483648"));
+}
+
+
 int
 main(void)
 {
@@ -364,7 +436,8 @@ main(void)
         cmocka_unit_test(test_invalid),
         cmocka_unit_test(test_prefixes),
         cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_bounds)
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_numbers)
     };
 
     return cmocka_run_group_tests(tests, NULL, teardown);

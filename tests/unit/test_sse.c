@@ -88,7 +88,7 @@ log_event(log_t *log, llm_endpoint_e endpoint, const unsigned char *p,
     arena.data = &block;
 
     memset(&usage, 0, sizeof(llm_usage_t));
-    bits = llm_sse_classify(endpoint, event, len, &usage);
+    bits = llm_sse_classify(endpoint, event, len, &usage, NULL);
     rc = llm_sse_data(event, len, &arena, &data);
 
     assert_int_equal(rc, bits & LLM_SSE_DATA ? LLM_OK : LLM_DECLINED);

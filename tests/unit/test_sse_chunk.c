@@ -45,7 +45,7 @@ classify_as(llm_endpoint_e endpoint, const char *text, llm_usage_t *usage)
     len = strlen(text);
     event = own((const unsigned char *) text, len);
 
-    bits = llm_sse_classify(endpoint, event, len, usage);
+    bits = llm_sse_classify(endpoint, event, len, usage, NULL);
 
     assert_memory_equal(event, text, len);
     free(event);

@@ -349,14 +349,20 @@ sub post {
 
 sub start_chat {
     my ($self, $text, %spec) = @_;
+    return Test::LLM::HTTP->start(%{$self->chat_spec($text, %spec)});
+}
+
+
+sub chat_spec {
+    my ($self, $text, %spec) = @_;
 
     my %body = (model => delete $spec{model} // 'gpt-4o',
-        messages => [{ role => 'user', content => $text }],
+        messages => [{ role => 'user', content => "$text" }],
         %{delete $spec{body} // {}});
     $body{stream} = JSON::PP::true if delete $spec{stream};
 
-    return $self->start_post('/v1/chat/completions', \%body,
-        key => 'user', %spec);
+    return $self->spec(POST => '/v1/chat/completions', key => 'user', %spec,
+        body => \%body);
 }
 
 
@@ -364,6 +370,28 @@ sub chat {
     my $r = start_chat(@_);
     $r->wait;
     return $r;
+}
+
+
+# start_chat() on a given worker: on(pid, 'text', ...).  Where a connection
+# lands is the kernel's choice, so both workers are offered connections until
+# that one has enough; the configuration has %%BOTH%% in its server block.
+
+sub on {
+    my ($self, $pid, $text, %spec) = @_;
+
+    my $idle = $self->{idle} //= {};
+    my $until = time + 20;
+
+    until (@{$idle->{$pid} // []}) {
+        my $c = $self->get('/healthz', port => $self->port('PORT_BOTH'));
+        my $worker = $c->header('x-pid');
+
+        push @{$idle->{$worker}}, $c if $worker;
+        croak "no connection to worker $pid" if time > $until;
+    }
+
+    return pop(@{$idle->{$pid}})->again(%{$self->chat_spec($text, %spec)});
 }
 
 

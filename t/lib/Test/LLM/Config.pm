@@ -130,6 +130,9 @@ error_log $dir/error.log $level;
         GLOBALS_HTTP => "access_log $dir/access.log;
 " . join("\n", map { "    ${_}_temp_path $dir/tmp/$_;" }
             qw(client_body proxy fastcgi uwsgi scgi)),
+        BOTH => 'listen 127.0.0.1:%%PORT_BOTH%% reuseport;
+        keepalive_requests 100000;
+        add_header X-Pid $pid always;',
         PROXY => $proxy, DIR => $dir, %{$self->{tokens}},
     );
 
@@ -194,8 +197,18 @@ sub nginx {
 }
 
 
+# the same once more, after quit(), stop() or kill_all()
+
+sub start {
+    my ($self) = @_;
+    return $self->nginx($self->{template});
+}
+
+
 sub wait_start {
     my ($self) = @_;
+
+    delete $self->{idle};
 
     my $until = time + 20;
 
@@ -278,6 +291,7 @@ sub reload {
     croak 'no new workers: ' . $self->log if !$done;
 
     $self->{expected} = \@new;
+    delete $self->{idle};
 }
 
 
@@ -298,6 +312,7 @@ sub kill_worker {
     }, 20) or croak 'the worker is not replaced: ' . $self->log;
 
     $self->{expected} = [$self->workers];
+    delete $self->{idle};
 
     return $pid;
 }
@@ -316,6 +331,29 @@ sub quit {
 sub stop {
     my ($self) = @_;
     return $self->stop_child(delete $self->{master}, 'TERM', 5);
+}
+
+
+# master and workers die at once, as by a failure of the machine
+
+sub kill_all {
+    my ($self) = @_;
+
+    my @workers = $self->workers(1);
+
+    $self->stop_child(delete $self->{master}, 'KILL', 5);
+
+    $self->until(sub { !grep { command_of($_) ne '' } @workers }, 10)
+        or croak 'workers outlive KILL';
+}
+
+
+sub command_of {
+    my ($pid) = @_;
+
+    open my $file, '<', "/proc/$pid/cmdline" or return '';
+
+    return <$file> // '';
 }
 
 

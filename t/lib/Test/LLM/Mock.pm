@@ -42,6 +42,17 @@ sub stats {
 }
 
 
+# the tokens that a provider would ask money for: (prompt, completion, cached)
+
+sub billed {
+    my ($self) = @_;
+
+    my $stats = $self->stats;
+
+    return @$stats{qw(prompt_tokens completion_tokens cached_tokens)};
+}
+
+
 # the requests so far, each a hash
 
 sub journal {

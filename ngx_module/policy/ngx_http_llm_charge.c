@@ -1,0 +1,428 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "policy/ngx_http_llm_charge.h"
+#include "policy/ngx_http_llm_limit.h"
+#include "policy/ngx_http_llm_prices.h"
+
+#include "core/llm_siphash.h"
+
+
+/* what is left below this may be given to any model as its cap */
+
+#define NGX_HTTP_LLM_CHARGE_CAP   4096
+
+/* bytes of text between two looks at a stream, and tokens asked for ahead */
+
+#define NGX_HTTP_LLM_CHARGE_STEP  1024
+#define NGX_HTTP_LLM_CHARGE_CUT   64
+#define NGX_HTTP_LLM_CHARGE_MORE  16
+
+#define NGX_HTTP_LLM_CHARGE_MAX   ((int64_t) 1 << 40)
+
+
+static int64_t ngx_http_llm_charge_output(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_zone_t *zone, uint64_t model);
+static void ngx_http_llm_charge_clamp(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_zone_t *zone, llm_now_t *now);
+static ngx_uint_t ngx_http_llm_charge_limited(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_charge_used(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_zone_t *zone, uint64_t model, const llm_usage_t *usage,
+    size_t text_bytes);
+static void ngx_http_llm_charge_count(ngx_http_llm_ctx_t *ctx);
+static uint64_t ngx_http_llm_charge_model(ngx_http_llm_ctx_t *ctx,
+    llm_price_t *price);
+
+
+void
+ngx_http_llm_charge_estimate(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_zone_t *zone, llm_now_t *now, llm_ask_t *ask)
+{
+    int64_t   prompt, output;
+    uint64_t  model;
+
+    model = ngx_http_llm_charge_model(ctx, &ctx->price);
+
+    prompt = llm_estimate_prompt(zone->sh->estimates, model,
+                                 ctx->rq.prompt_bytes, ctx->rq.media);
+    ctx->estimate_prompt = prompt;
+    ctx->estimate_completion = ngx_http_llm_charge_output(ctx, zone, model);
+
+    ctx->clamp = -1;
+
+    if (ctx->key->terms.clamp) {
+        ngx_http_llm_charge_clamp(ctx, zone, now);
+    }
+
+    output = ctx->estimate_completion;
+
+    ctx->need.requests = ctx->taken ? 0 : 1;
+    ctx->need.tokens = prompt + output;
+    ctx->need.money = llm_price_cost(&ctx->price, prompt, 0, output);
+
+    ask->need = ctx->need;
+
+    /* who dies in the middle has had its prompt read */
+
+    ask->floor.requests = ctx->need.requests;
+    ask->floor.tokens = prompt;
+    ask->floor.money = llm_price_cost(&ctx->price, prompt, 0, 0);
+
+    /* a token is at least a byte: so far the reservation surely reaches */
+
+    ctx->charge_at = !ctx->key->terms.cut ? NGX_HTTP_LLM_CHARGE_STEP
+                     : ngx_http_llm_charge_limited(ctx)
+                       ? (size_t) ngx_max(output, NGX_HTTP_LLM_CHARGE_CUT)
+                       : (size_t) -1;
+}
+
+
+/* the largest of the caps, or what is usual; for each of the n answers */
+
+static int64_t
+ngx_http_llm_charge_output(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_zone_t *zone, uint64_t model)
+{
+    int64_t             output;
+    uint64_t            limit;
+    unsigned            i;
+    const llm_rates_t  *rates;
+
+    if (ctx->endpoint == LLM_EMBEDDINGS) {
+        return 0;
+    }
+
+    if (ctx->rq.max_tokens >= 0) {
+        output = ngx_min(ctx->rq.max_tokens, NGX_HTTP_LLM_CHARGE_MAX / 1024);
+        return output * ctx->rq.n;
+    }
+
+    limit = LLM_UNLIMITED;
+
+    for (i = 0; i < ctx->limits.n; i++) {
+        rates = &ctx->limits.limit[i]->rates;
+
+        if (rates->tpm != LLM_UNLIMITED
+            && (limit == LLM_UNLIMITED || rates->burst_tokens < limit))
+        {
+            limit = rates->burst_tokens;
+        }
+
+        if (rates->tpd != LLM_UNLIMITED
+            && (limit == LLM_UNLIMITED || rates->tpd < limit))
+        {
+            limit = rates->tpd;
+        }
+    }
+
+    output = llm_estimate_output(zone->sh->estimates, model, limit)
+             * ctx->rq.n;
+
+    /* a guess must not keep anybody from being served at all */
+
+    if (limit != LLM_UNLIMITED && output > (int64_t) (limit / 4)) {
+        output = (int64_t) (limit / 4);
+    }
+
+    return ngx_max(output, 1);
+}
+
+
+/* the answer may be as long as what is left allows, and no longer */
+
+static void
+ngx_http_llm_charge_clamp(ngx_http_llm_ctx_t *ctx, ngx_http_llm_zone_t *zone,
+    llm_now_t *now)
+{
+    int64_t        left, tokens;
+    llm_reading_t  rd;
+
+    if (ctx->endpoint == LLM_EMBEDDINGS) {
+        return;
+    }
+
+    llm_ledger_peek(zone->sh->ledger, &ctx->limits, now, &rd);
+
+    left = INT64_MAX;
+
+    if (rd.tokens_left != INT64_MAX) {
+        left = rd.tokens_left - ctx->estimate_prompt;
+    }
+
+    if (rd.money_left != INT64_MAX) {
+        tokens = rd.money_left - llm_price_cost(&ctx->price,
+                                                ctx->estimate_prompt, 0, 0);
+        tokens = tokens > 0 ? llm_price_tokens(&ctx->price, tokens) : 0;
+        left = ngx_min(left, tokens);
+    }
+
+    if (left == INT64_MAX) {
+        return;
+    }
+
+    left /= ctx->rq.n;
+
+    if (left < 1) {
+        return;
+    }
+
+    if (ctx->rq.max_tokens >= 0 ? left >= ctx->rq.max_tokens
+                                : left > NGX_HTTP_LLM_CHARGE_CAP)
+    {
+        return;
+    }
+
+    ctx->clamp = left;
+    ctx->estimate_completion = ngx_min(ctx->estimate_completion,
+                                       left * ctx->rq.n);
+}
+
+
+static ngx_uint_t
+ngx_http_llm_charge_limited(ngx_http_llm_ctx_t *ctx)
+{
+    unsigned            i;
+    const llm_rates_t  *rates;
+
+    for (i = 0; i < ctx->limits.n; i++) {
+        rates = &ctx->limits.limit[i]->rates;
+
+        if (rates->tpm != LLM_UNLIMITED || rates->tpd != LLM_UNLIMITED
+            || rates->budget != LLM_UNLIMITED)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+ngx_int_t
+ngx_http_llm_charge_streamed(ngx_http_llm_ctx_t *ctx, size_t text_bytes)
+{
+    int64_t               output, step;
+    uint64_t              model;
+    ngx_int_t             rc;
+    llm_now_t             now;
+    llm_amount_t          used;
+    llm_owners_t          wake;
+    ngx_http_llm_zone_t  *zone;
+
+    if (text_bytes < ctx->charge_at || ctx->ticket == 0) {
+        return NGX_OK;
+    }
+
+    zone = ctx->mcf->zone;
+    model = ngx_http_llm_charge_model(ctx, NULL);
+
+    ngx_http_llm_now(&now);
+
+    ngx_http_llm_zone_lock(zone, &wake);
+
+    output = llm_estimate_text(zone->sh->estimates, model, text_bytes);
+
+    step = ctx->key->terms.cut ? NGX_HTTP_LLM_CHARGE_MORE : 0;
+
+    used.requests = ctx->need.requests;
+    used.tokens = ctx->estimate_prompt + output + step;
+    used.money = llm_price_cost(&ctx->price, ctx->estimate_prompt, 0,
+                                output + step);
+
+    rc = llm_ledger_charge(zone->sh->ledger, ctx->ticket, &used,
+                           !ctx->key->terms.cut, &now);
+
+    ngx_http_llm_zone_unlock(zone, &wake);
+
+    ngx_log_debug4(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "llm streamed: %uz bytes, tokens:%L money:%L rc:%i",
+                   text_bytes, used.tokens, used.money, rc);
+
+    ctx->estimate_completion = output;
+
+    if (rc != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    ctx->need.tokens = ngx_max(ctx->need.tokens, used.tokens);
+    ctx->need.money = ngx_max(ctx->need.money, used.money);
+
+    if (ctx->key->terms.cut) {
+        step = ctx->need.tokens - ctx->estimate_prompt - output;
+        ctx->charge_at = text_bytes
+                         + (size_t) ngx_max(step, NGX_HTTP_LLM_CHARGE_CUT);
+
+    } else {
+        ctx->charge_at = text_bytes + ngx_max(text_bytes / 4,
+                                              NGX_HTTP_LLM_CHARGE_STEP);
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_llm_charge_settle(ngx_http_llm_ctx_t *ctx, const llm_usage_t *usage,
+    size_t text_bytes, ngx_uint_t asked)
+{
+    uint64_t              model;
+    llm_now_t             now;
+    llm_price_t           price;
+    llm_owners_t          wake;
+    llm_amount_t          used;
+    ngx_http_llm_zone_t  *zone;
+
+    ngx_http_llm_limit_gate_leave(ctx);
+
+    if (ctx->ticket == 0) {
+        return;
+    }
+
+    zone = ctx->mcf->zone;
+    model = ngx_http_llm_charge_model(ctx, &price);
+
+    ngx_memzero(&used, sizeof(llm_amount_t));
+
+    used.requests = ctx->need.requests;
+
+    ngx_http_llm_now(&now);
+
+    ngx_http_llm_zone_lock(zone, &wake);
+
+    if (asked) {
+        ngx_http_llm_charge_used(ctx, zone, model, usage, text_bytes);
+
+        used.tokens = ctx->usage.prompt_tokens
+                      + ctx->usage.completion_tokens;
+        used.money = llm_price_cost(&price, ctx->usage.prompt_tokens,
+                                    ctx->usage.cached_tokens,
+                                    ctx->usage.completion_tokens);
+        ctx->cost = used.money;
+        ctx->charged = 1;
+    }
+
+    llm_ledger_settle(zone->sh->ledger, ctx->ticket, &used, &now);
+    llm_ledger_leave(zone->sh->ledger, ctx->ticket, 0, &now, &wake);
+
+    ngx_http_llm_zone_unlock(zone, &wake);
+
+    ctx->ticket = 0;
+
+    if (asked) {
+        ngx_http_llm_charge_count(ctx);
+    }
+
+    ngx_log_debug5(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "llm charged tokens:%L money:%L of %L and %L, asked:%ui",
+                   used.tokens, used.money, ctx->need.tokens,
+                   ctx->need.money, asked);
+}
+
+
+static void
+ngx_http_llm_charge_count(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_llm_count_t  *count;
+
+    count = &ctx->mcf->zone->sh->count;
+
+    (void) ngx_atomic_fetch_add(&count->tokens_prompt,
+                                ctx->usage.prompt_tokens);
+    (void) ngx_atomic_fetch_add(&count->tokens_cached,
+                                ctx->usage.cached_tokens);
+    (void) ngx_atomic_fetch_add(&count->tokens_completion,
+                                ctx->usage.completion_tokens);
+    (void) ngx_atomic_fetch_add(&count->money, ctx->cost);
+
+    if (ctx->unpriced) {
+        (void) ngx_atomic_fetch_add(&count->unpriced, 1);
+    }
+}
+
+
+/* as reported, or as estimated from what came; and the estimates learn */
+
+static void
+ngx_http_llm_charge_used(ngx_http_llm_ctx_t *ctx, ngx_http_llm_zone_t *zone,
+    uint64_t model, const llm_usage_t *usage, size_t text_bytes)
+{
+    llm_usage_t  *u;
+
+    u = &ctx->usage;
+
+    if (usage) {
+        *u = *usage;
+
+        llm_estimate_learn(zone->sh->estimates, model, usage,
+                           ctx->rq.prompt_bytes, ctx->rq.media, text_bytes);
+    } else {
+        u->prompt_tokens = -1;
+        u->cached_tokens = -1;
+        u->completion_tokens = -1;
+        u->reasoning_tokens = -1;
+        u->total_tokens = -1;
+    }
+
+    if (u->prompt_tokens < 0) {
+        u->prompt_tokens = ctx->estimate_prompt;
+    }
+
+    if (u->completion_tokens < 0) {
+
+        if (u->total_tokens >= u->prompt_tokens) {
+            u->completion_tokens = u->total_tokens - u->prompt_tokens;
+
+        } else {
+            u->completion_tokens = llm_estimate_text(zone->sh->estimates,
+                                                     model, text_bytes);
+        }
+    }
+
+    /* a provider's numbers are its own, but they must not break ours */
+
+    u->prompt_tokens = ngx_min(u->prompt_tokens, NGX_HTTP_LLM_CHARGE_MAX);
+    u->completion_tokens = ngx_min(u->completion_tokens,
+                                   NGX_HTTP_LLM_CHARGE_MAX);
+    u->cached_tokens = ngx_min(u->cached_tokens, u->prompt_tokens);
+    u->cached_tokens = ngx_max(u->cached_tokens, 0);
+}
+
+
+/* by the name that the present target knows; what nobody prices is free */
+
+static uint64_t
+ngx_http_llm_charge_model(ngx_http_llm_ctx_t *ctx, llm_price_t *price)
+{
+    llm_str_t               model;
+    uint64_t                hash[2];
+    const llm_price_t      *p;
+    ngx_http_llm_target_t  *target;
+
+    static const uint64_t  key[2] = { 0, 0 };
+
+    target = (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
+
+    model.data = target->model.len ? target->model.data : ctx->model.data;
+    model.len = target->model.len ? target->model.len : ctx->model.len;
+
+    if (price) {
+        ngx_memzero(price, sizeof(llm_price_t));
+
+        p = ctx->mcf->prices
+            ? llm_prices_find(ngx_http_llm_prices(ctx->mcf->prices), &model)
+            : NULL;
+
+        if (p) {
+            *price = *p;
+        }
+
+        ctx->unpriced = ctx->mcf->prices && p == NULL;
+    }
+
+    llm_siphash(key, model.data, model.len, hash);
+
+    return hash[0];
+}

@@ -1,0 +1,63 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * A file of people that the master reads and each worker follows.
+ */
+
+
+#ifndef _NGX_HTTP_LLM_FILE_H_INCLUDED_
+#define _NGX_HTTP_LLM_FILE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+
+
+typedef struct ngx_http_llm_file_s  ngx_http_llm_file_t;
+
+
+typedef struct {
+    ngx_file_uniq_t             uniq;
+    off_t                       size;
+    struct timespec             mtime;
+    ngx_err_t                   err;
+} ngx_http_llm_file_stat_t;
+
+
+/* part of whatever follows a file; zeroed */
+
+struct ngx_http_llm_file_s {
+    char                       *directive;
+    ngx_str_t                   name;
+    void                       *data;
+
+    /*
+     * Puts the text's meaning in the place of the old: NGX_OK, or NGX_ERROR
+     * with "err" filled and nothing changed.  "first": at configuration time.
+     */
+    ngx_int_t                 (*take)(ngx_http_llm_file_t *f, char *text,
+                                      size_t size, ngx_uint_t first,
+                                      char *err, size_t errlen);
+
+    ngx_log_t                  *log;
+    ngx_http_llm_file_stat_t    loaded;    /* or refused: said once */
+    ngx_http_llm_file_stat_t    seen;
+    ngx_event_t                 event;
+    ngx_connection_t            dummy;
+};
+
+
+/* reads the file at configuration time; an error is logged */
+ngx_int_t ngx_http_llm_file_read(ngx_http_llm_file_t *f, ngx_conf_t *cf,
+    ngx_str_t *name);
+
+/* can the workers' user read the file? an error is logged */
+ngx_int_t ngx_http_llm_file_check(ngx_http_llm_file_t *f, ngx_conf_t *cf);
+
+/* follows the file: a change counts when it held for two polls */
+void ngx_http_llm_file_follow(ngx_http_llm_file_t *f, ngx_cycle_t *cycle);
+
+
+#endif /* _NGX_HTTP_LLM_FILE_H_INCLUDED_ */

@@ -1,0 +1,552 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "state/ngx_http_llm_owner.h"
+#include "state/ngx_http_llm_state_save.h"
+
+#include <ngx_event.h>
+
+
+#define NGX_HTTP_LLM_STATE_INTERVAL  4000      /* ms between two savings */
+#define NGX_HTTP_LLM_STATE_TICK      500       /* ms between two looks */
+#define NGX_HTTP_LLM_STATE_SLICE     1         /* ms between two steps */
+#define NGX_HTTP_LLM_STATE_DISK      10        /* ms, is it on the disk? */
+
+
+typedef enum {
+    NGX_HTTP_LLM_STATE_IDLE = 0,
+    NGX_HTTP_LLM_STATE_ROWS,
+    NGX_HTTP_LLM_STATE_SYNC,
+    NGX_HTTP_LLM_STATE_REPLACED
+} ngx_http_llm_state_phase_e;
+
+
+/* of the master, over reloads: which directory, and as who */
+
+typedef struct {
+    dev_t                       device;
+    ino_t                       inode;
+    uint64_t                    generation;
+} ngx_http_llm_state_past_t;
+
+
+static ngx_int_t ngx_http_llm_state_names(ngx_http_llm_state_t *state,
+    ngx_pool_t *pool);
+static ngx_int_t ngx_http_llm_state_check(ngx_conf_t *cf, ngx_str_t *dir);
+static ngx_int_t ngx_http_llm_state_check_own(ngx_conf_t *cf,
+    ngx_str_t *dir);
+static ngx_uint_t ngx_http_llm_state_empty(ngx_http_llm_zone_t *zone);
+static void ngx_http_llm_state_replaced(ngx_http_llm_state_t *state,
+    ngx_log_t *log);
+static void ngx_http_llm_state_handler(ngx_event_t *ev);
+static ngx_msec_t ngx_http_llm_state_step(ngx_http_llm_state_t *state,
+    ngx_log_t *log);
+static ngx_uint_t ngx_http_llm_state_due(ngx_http_llm_state_t *state);
+static ngx_uint_t ngx_http_llm_state_changed(ngx_http_llm_state_t *state);
+static ngx_uint_t ngx_http_llm_state_last(ngx_http_llm_zone_t *zone);
+
+
+static ngx_http_llm_state_past_t   ngx_http_llm_state_past;
+
+/* this process's own */
+static ngx_http_llm_state_save_t   ngx_http_llm_state_saving;
+static ngx_http_llm_state_phase_e  ngx_http_llm_state_phase;
+static ngx_connection_t            ngx_http_llm_state_dummy;
+static ngx_event_t                 ngx_http_llm_state_event;
+static ngx_atomic_uint_t           ngx_http_llm_state_seen;
+static ngx_uint_t                  ngx_http_llm_state_busy;
+
+
+ngx_http_llm_state_t *
+ngx_http_llm_state_create(ngx_conf_t *cf, ngx_str_t *dir)
+{
+    ngx_path_t            *path;
+    ngx_http_llm_state_t  *state;
+
+    state = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_state_t));
+    if (state == NULL) {
+        return NULL;
+    }
+
+    path = ngx_pcalloc(cf->pool, sizeof(ngx_path_t));
+    if (path == NULL) {
+        return NULL;
+    }
+
+    state->dir = *dir;
+
+    if (ngx_conf_full_name(cf->cycle, &state->dir, 0) != NGX_OK) {
+        return NULL;
+    }
+
+    while (state->dir.len > 1 && state->dir.data[state->dir.len - 1] == '/') {
+        state->dir.data[--state->dir.len] = '\0';
+    }
+
+    if (ngx_http_llm_state_check(cf, &state->dir) != NGX_OK
+        || ngx_http_llm_state_names(state, cf->pool) != NGX_OK)
+    {
+        return NULL;
+    }
+
+    /* nginx makes it and gives it to the user of the workers */
+
+    path->name = state->dir;
+    path->data = state;
+    path->conf_file = cf->conf_file->file.name.data;
+    path->line = cf->conf_file->line;
+
+    if (ngx_add_path(cf, &path) != NGX_OK) {
+        return NULL;
+    }
+
+    return state;
+}
+
+
+static ngx_int_t
+ngx_http_llm_state_check(ngx_conf_t *cf, ngx_str_t *dir)
+{
+    ngx_err_t        err;
+    ngx_file_info_t  fi;
+
+    if (ngx_file_info(dir->data, &fi) == NGX_FILE_ERROR) {
+        err = ngx_errno;
+
+        if (err == NGX_ENOENT) {
+            return NGX_OK;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, err,
+                           "llm_state \"%V\" cannot be looked at", dir);
+        return NGX_ERROR;
+    }
+
+    if (!ngx_is_dir(&fi)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_state \"%V\": expected a directory", dir);
+        return NGX_ERROR;
+    }
+
+    if (access((const char *) dir->data, R_OK|W_OK|X_OK) == -1) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           "llm_state \"%V\": expected a directory that can "
+                           "be written to", dir);
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_state_check_own(cf, dir);
+}
+
+
+/*
+ * nginx gives the directory to the user of the workers, which would be a pity
+ * for /etc: one that has files has ours among them.
+ */
+
+static ngx_int_t
+ngx_http_llm_state_check_own(ngx_conf_t *cf, ngx_str_t *dir)
+{
+    DIR            *d;
+    u_char          name[NAME_MAX + 1];
+    ngx_uint_t      found;
+    struct dirent  *entry;
+
+    d = opendir((const char *) dir->data);
+    if (d == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           "llm_state: opendir() \"%V\" failed", dir);
+        return NGX_ERROR;
+    }
+
+    found = 0;
+
+    while ((entry = readdir(d)) != NULL) {
+
+        if (ngx_strncmp(entry->d_name, "tallies", 7) == 0) {
+            found = 0;
+            break;
+        }
+
+        /* a file system of its own has a "lost+found" */
+
+        if (entry->d_name[0] != '.'
+            && ngx_strcmp(entry->d_name, "lost+found") != 0)
+        {
+            found = 1;
+            (void) ngx_cpystrn(name, (u_char *) entry->d_name, sizeof(name));
+        }
+    }
+
+    (void) closedir(d);
+
+    if (!found) {
+        return NGX_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "llm_state \"%V\": expected a directory that is empty "
+                       "or its own, found \"%s\" in it", dir, name);
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_llm_state_names(ngx_http_llm_state_t *state, ngx_pool_t *pool)
+{
+    u_char      *p;
+    size_t       i;
+
+    struct {
+        ngx_str_t   *name;
+        const char  *end;
+    } names[] = {
+        { &state->file, "/tallies" },
+        { &state->temp, "/tallies.tmp" },
+        { &state->aside, "/tallies.bad" }
+    };
+
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        p = ngx_pnalloc(pool, state->dir.len + sizeof("/tallies.tmp"));
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        names[i].name->data = p;
+        p = ngx_sprintf(p, "%V%s%Z", &state->dir, names[i].end);
+        names[i].name->len = p - names[i].name->data - 1;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_state_init_module(ngx_http_llm_state_t *state,
+    ngx_http_llm_zone_t *zone, ngx_cycle_t *cycle)
+{
+    ngx_int_t                   rc;
+    ngx_uint_t                  empty;
+    ngx_core_conf_t            *ccf;
+    ngx_file_info_t             fi;
+    ngx_http_llm_state_past_t  *past;
+
+    state->zone = zone;
+
+    if (ngx_test_config) {
+        return NGX_OK;
+    }
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(cycle->conf_ctx, ngx_core_module);
+    state->user = ccf->user;
+
+    if (ngx_file_info(state->dir.data, &fi) == NGX_FILE_ERROR) {
+        ngx_memzero(&fi, sizeof(ngx_file_info_t));
+    }
+
+    past = &ngx_http_llm_state_past;
+    empty = ngx_http_llm_state_empty(zone);
+
+    if (!empty && past->generation && past->device == fi.st_dev
+        && past->inode == fi.st_ino)
+    {
+        /* a reload: the zone knows more than the file */
+        state->generation = past->generation;
+
+    } else {
+        state->generation = ngx_http_llm_state_load(state, empty, cycle->log)
+                            + 1;
+
+        /* a file that was lost may have had any */
+        state->generation = ngx_max(state->generation,
+                                    (uint64_t) ngx_time());
+    }
+
+    past->device = fi.st_dev;
+    past->inode = fi.st_ino;
+    past->generation = state->generation;
+
+    rc = ngx_http_llm_state_save(&ngx_http_llm_state_saving, state,
+                                 cycle->log);
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_llm_state_replaced(state, cycle->log);
+
+    } else if (rc != NGX_OK && ngx_is_init_cycle(cycle->old_cycle)) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                      "llm_state \"%V\" cannot be used", &state->dir);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* a ledger that nobody has used, and that holds nothing put back earlier */
+
+static ngx_uint_t
+ngx_http_llm_state_empty(ngx_http_llm_zone_t *zone)
+{
+    uint32_t            row;
+    llm_str_t           name;
+    llm_owners_t        wake;
+    const llm_meter_t  *m;
+
+    ngx_http_llm_zone_lock(zone, &wake);
+    row = llm_ledger_walk(zone->sh->ledger, 0, &name, &m);
+    ngx_http_llm_zone_unlock(zone, &wake);
+
+    return row == 0;
+}
+
+
+static void
+ngx_http_llm_state_replaced(ngx_http_llm_state_t *state, ngx_log_t *log)
+{
+    ngx_log_error(NGX_LOG_WARN, log, 0,
+                  "llm_state \"%V\": a later start of nginx keeps its tallies "
+                  "there, those of this one are not saved any more",
+                  &state->dir);
+}
+
+
+ngx_int_t
+ngx_http_llm_state_init_process(ngx_http_llm_state_t *state,
+    ngx_cycle_t *cycle)
+{
+    ngx_event_t  *ev;
+
+    ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_IDLE;
+    ngx_http_llm_state_dummy.fd = (ngx_socket_t) -1;
+
+    ev = &ngx_http_llm_state_event;
+
+    ev->handler = ngx_http_llm_state_handler;
+    ev->data = &ngx_http_llm_state_dummy;
+    ev->log = cycle->log;
+    ev->cancelable = 1;
+
+    ngx_http_llm_state_dummy.data = state;
+
+    ngx_add_timer(ev, NGX_HTTP_LLM_STATE_TICK);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_llm_state_handler(ngx_event_t *ev)
+{
+    ngx_msec_t         next;
+    ngx_connection_t  *c;
+
+    c = ev->data;
+
+    next = ngx_http_llm_state_step(c->data, ev->log);
+
+    if (ngx_http_llm_state_phase != NGX_HTTP_LLM_STATE_REPLACED) {
+        ngx_add_timer(ev, next);
+    }
+}
+
+
+/* how long until the next step */
+
+static ngx_msec_t
+ngx_http_llm_state_step(ngx_http_llm_state_t *state, ngx_log_t *log)
+{
+    ngx_int_t                   rc;
+    ngx_http_llm_state_save_t  *sv;
+
+    sv = &ngx_http_llm_state_saving;
+
+    switch (ngx_http_llm_state_phase) {
+
+    case NGX_HTTP_LLM_STATE_IDLE:
+
+        if (!ngx_http_llm_state_due(state)) {
+            ngx_http_llm_state_save_works(state, log);
+            return NGX_HTTP_LLM_STATE_TICK;
+        }
+
+        if (!ngx_http_llm_state_changed(state)) {
+            return NGX_HTTP_LLM_STATE_TICK;
+        }
+
+        rc = ngx_http_llm_state_save_begin(sv, state, log);
+
+        if (rc == NGX_DECLINED) {
+            ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_REPLACED;
+            ngx_http_llm_state_replaced(state, log);
+            return 0;
+        }
+
+        if (rc != NGX_OK) {
+            ngx_http_llm_state_busy = 1;
+            return rc == NGX_BUSY ? NGX_HTTP_LLM_STATE_TICK
+                                  : NGX_HTTP_LLM_STATE_INTERVAL;
+        }
+
+        ngx_log_debug0(NGX_LOG_DEBUG_EVENT, log, 0, "llm state save");
+
+        ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_ROWS;
+
+        /* fall through */
+
+    case NGX_HTTP_LLM_STATE_ROWS:
+
+        rc = ngx_http_llm_state_save_rows(sv);
+
+        if (rc == NGX_AGAIN) {
+            return NGX_HTTP_LLM_STATE_SLICE;
+        }
+
+        ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_SYNC;
+
+        if (rc == NGX_OK) {
+            ngx_http_llm_state_save_sync(sv, 1);
+            return NGX_HTTP_LLM_STATE_DISK;
+        }
+
+        sv->synced = 1;
+
+        /* fall through */
+
+    default: /* NGX_HTTP_LLM_STATE_SYNC */
+
+        if (!sv->synced) {
+            return NGX_HTTP_LLM_STATE_DISK;
+        }
+
+        ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_IDLE;
+
+        if (ngx_http_llm_state_save_end(sv) != NGX_OK) {
+            ngx_http_llm_state_busy = 1;
+            return NGX_HTTP_LLM_STATE_INTERVAL;
+        }
+
+        ngx_log_debug1(NGX_LOG_DEBUG_EVENT, log, 0,
+                       "llm state saved rows:%uD", sv->snapshot.rows);
+
+        return NGX_HTTP_LLM_STATE_TICK;
+    }
+}
+
+
+/* also when the file's time is to come: then the clock was set back */
+
+static ngx_uint_t
+ngx_http_llm_state_due(ngx_http_llm_state_t *state)
+{
+    int64_t           age;
+    ngx_time_t       *tp;
+    ngx_file_info_t   fi;
+
+    if (ngx_file_info(state->file.data, &fi) == NGX_FILE_ERROR) {
+        return 1;
+    }
+
+    tp = ngx_timeofday();
+
+    age = ((int64_t) tp->sec - fi.st_mtim.tv_sec) * 1000 + (int64_t) tp->msec
+          - fi.st_mtim.tv_nsec / 1000000;
+
+    return age >= NGX_HTTP_LLM_STATE_INTERVAL || age < -1000;
+}
+
+
+/*
+ * Has anything happened since this worker saved?  Tallies change while
+ * requests hold something and when they end.
+ */
+
+static ngx_uint_t
+ngx_http_llm_state_changed(ngx_http_llm_state_t *state)
+{
+    ngx_uint_t              i, j, busy;
+    llm_owners_t            wake;
+    ngx_atomic_uint_t       sum;
+    llm_ledger_stat_t       st;
+    ngx_http_llm_zone_t    *zone;
+    ngx_http_llm_count_t   *count;
+
+    zone = state->zone;
+    count = &zone->sh->count;
+
+    /* the count first: what ends meanwhile is seen the next time */
+
+    for (sum = 0, i = 0; i < LLM_ENDPOINTS + 1; i++) {
+        for (j = 0; j < NGX_HTTP_LLM_STATUSES; j++) {
+            sum += count->requests[i][j];
+        }
+    }
+
+    ngx_http_llm_zone_lock(zone, &wake);
+    llm_ledger_stat(zone->sh->ledger, &st);
+    ngx_http_llm_zone_unlock(zone, &wake);
+
+    busy = ngx_http_llm_state_busy || st.tickets_used;
+
+    if (!busy && sum == ngx_http_llm_state_seen) {
+        return 0;
+    }
+
+    ngx_http_llm_state_busy = st.tickets_used != 0;
+    ngx_http_llm_state_seen = sum;
+
+    return 1;
+}
+
+
+void
+ngx_http_llm_state_exit_process(ngx_http_llm_state_t *state)
+{
+    ngx_http_llm_state_save_t  *sv;
+
+    if (ngx_http_llm_state_event.timer_set) {
+        ngx_del_timer(&ngx_http_llm_state_event);
+    }
+
+    sv = &ngx_http_llm_state_saving;
+
+    /* one that is under way is ended if it is on its way to the disk */
+
+    if (ngx_http_llm_state_phase == NGX_HTTP_LLM_STATE_ROWS
+        || ngx_http_llm_state_phase == NGX_HTTP_LLM_STATE_SYNC)
+    {
+        (void) ngx_http_llm_state_save_end(sv);
+    }
+
+    if (ngx_http_llm_state_phase != NGX_HTTP_LLM_STATE_REPLACED
+        && ngx_http_llm_state_last(state->zone))
+    {
+        (void) ngx_http_llm_state_save(sv, state, ngx_cycle->log);
+    }
+
+    ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_IDLE;
+}
+
+
+/* each has given up its own place before: at least one finds none */
+
+static ngx_uint_t
+ngx_http_llm_state_last(ngx_http_llm_zone_t *zone)
+{
+    ngx_pid_t   pid;
+    ngx_uint_t  i;
+
+    for (i = 0; i < LLM_LEDGER_OWNERS; i++) {
+        pid = zone->sh->owner[i];
+
+        if (pid && pid != ngx_pid
+            && (kill(pid, 0) == 0 || ngx_errno != NGX_ESRCH))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}

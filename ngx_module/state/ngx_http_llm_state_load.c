@@ -1,0 +1,184 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ */
+
+
+#include "core/llm_policy.h"
+#include "state/ngx_http_llm_state_save.h"
+
+
+static void ngx_http_llm_state_keep(ngx_http_llm_state_t *state,
+    ngx_log_t *log);
+static ngx_int_t ngx_http_llm_state_read(ngx_http_llm_state_t *state,
+    ngx_fd_t fd, llm_snapshot_t *sn, uint32_t *restored);
+static ngx_int_t ngx_http_llm_state_read_rows(ngx_http_llm_state_t *state,
+    llm_snapshot_t *sn, u_char **p, u_char *end, uint32_t *restored);
+
+
+uint64_t
+ngx_http_llm_state_load(ngx_http_llm_state_t *state, ngx_uint_t restore,
+    ngx_log_t *log)
+{
+    ngx_fd_t         fd;
+    uint32_t         restored;
+    ngx_err_t        err;
+    ngx_int_t        rc;
+    llm_snapshot_t   sn;
+    ngx_file_info_t  fi;
+
+    fd = open((const char *) state->file.data,
+              O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+
+    if (fd == NGX_INVALID_FILE && ngx_errno == NGX_ENOENT) {
+        return 0;
+    }
+
+    /* rows are believed once the whole file was */
+
+    llm_snapshot_read_init(&sn);
+    sn.error = "it is no file";
+    rc = NGX_ERROR;
+
+    if (fd != NGX_INVALID_FILE && ngx_fd_info(fd, &fi) != NGX_FILE_ERROR) {
+        rc = ngx_is_file(&fi) ? ngx_http_llm_state_read(state, fd, &sn, NULL)
+                              : NGX_DECLINED;
+    }
+
+    err = rc == NGX_ERROR ? ngx_errno : 0;
+    restored = 0;
+
+    if (rc != NGX_OK) {
+        ngx_log_error(NGX_LOG_ERR, log, err,
+                      "llm_state: \"%V\" cannot be used: %s, at byte %uL; "
+                      "the tallies begin anew", &state->file, sn.error,
+                      (uint64_t) sn.offset);
+
+    } else if (restore) {
+        (void) ngx_http_llm_state_read(state, fd, &sn, &restored);
+
+        ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                      "llm_state: %uD tallies of \"%V\" put back", restored,
+                      &state->file);
+
+        if (restored < sn.rows) {
+            ngx_log_error(NGX_LOG_ERR, log, 0,
+                          "llm_state: \"llm_zone\" is too small for %uD more "
+                          "tallies of \"%V\"", sn.rows - restored,
+                          &state->file);
+        }
+    }
+
+    if (rc != NGX_OK || (restore && restored < sn.rows)) {
+        ngx_http_llm_state_keep(state, log);
+    }
+
+    if (fd != NGX_INVALID_FILE) {
+        (void) close(fd);
+    }
+
+    return rc == NGX_OK ? sn.generation : 0;
+}
+
+
+/* what is lost with the next saving may be wanted by somebody */
+
+static void
+ngx_http_llm_state_keep(ngx_http_llm_state_t *state, ngx_log_t *log)
+{
+    if (rename((const char *) state->file.data,
+               (const char *) state->aside.data)
+        == -1)
+    {
+        ngx_log_error(NGX_LOG_ERR, log, ngx_errno,
+                      "llm_state: rename() \"%V\" to \"%V\" failed",
+                      &state->file, &state->aside);
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, log, 0,
+                  "llm_state: \"%V\" is kept as \"%V\"", &state->file,
+                  &state->aside);
+}
+
+
+/* NGX_DECLINED: damaged, by sn->error; without "restored" it is only read */
+
+static ngx_int_t
+ngx_http_llm_state_read(ngx_http_llm_state_t *state, ngx_fd_t fd,
+    llm_snapshot_t *sn, uint32_t *restored)
+{
+    off_t      offset;
+    size_t     len;
+    u_char    *p, *end;
+    ssize_t    n;
+    ngx_int_t  rc;
+    u_char     buf[16384];
+
+    llm_snapshot_read_init(sn);
+
+    offset = 0;
+    len = 0;
+
+    for ( ;; ) {
+        n = pread(fd, buf + len, sizeof(buf) - len, offset);
+
+        if (n == -1) {
+            sn->error = "pread() failed";
+            return NGX_ERROR;
+        }
+
+        if (n == 0) {
+            return llm_snapshot_finish(sn) == LLM_OK ? NGX_OK : NGX_DECLINED;
+        }
+
+        offset += n;
+        p = buf;
+        end = buf + len + n;
+
+        rc = ngx_http_llm_state_read_rows(state, sn, &p, end, restored);
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        len = end - p;
+        ngx_memmove(buf, p, len);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_llm_state_read_rows(ngx_http_llm_state_t *state, llm_snapshot_t *sn,
+    u_char **p, u_char *end, uint32_t *restored)
+{
+    int                  rc;
+    llm_now_t            now;
+    llm_owners_t         wake;
+    llm_ledger_t        *ledger;
+    llm_snapshot_row_t   row;
+
+    ledger = state->zone->sh->ledger;
+
+    if (restored) {
+        ngx_http_llm_now(&now);
+        ngx_http_llm_zone_lock(state->zone, &wake);
+    }
+
+    while ((rc = llm_snapshot_read(sn, p, end, &row)) == LLM_OK) {
+
+        if (restored
+            && llm_ledger_restore(ledger, &row.name,
+                                  llm_policy_hash(&row.name), row.day,
+                                  row.month, &now)
+               == LLM_OK)
+        {
+            (*restored)++;
+        }
+    }
+
+    if (restored) {
+        ngx_http_llm_zone_unlock(state->zone, &wake);
+    }
+
+    return rc == LLM_ERROR ? NGX_DECLINED : NGX_OK;
+}
