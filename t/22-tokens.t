@@ -26,7 +26,8 @@ $t->key('teacher');
 $t->key('crowd', tokens_per_minute => 1000);
 $t->key('mixed', tokens_per_minute => 1000);
 $t->key($_, @large) for qw(settle caps three guess errors leaver early pays
-    bare usage retry bad vector reply);
+    bare usage retry bad vector reply drain absurd
+    huge);
 $t->key('quarter', @large, burst_tokens => 400);
 $t->key('narrow', @large, burst_tokens => 100_000, tokens_per_day => 200);
 $t->key('debt', tokens_per_minute => 6000, burst_tokens => 100);
@@ -38,7 +39,11 @@ $t->team('pool', tokens_per_minute => 1, burst_tokens => 200);
 $t->key("pool-$_", team => 'pool') for 1, 2;
 
 my $mock = $t->gateway(redis => 0, mock => ['--journal', 16384],
-    location => 'llm_retry tries=2 base=10ms;');
+    location => 'llm_retry tries=2 base=10ms;
+        }
+        location = /v1/completions {
+            llm_gateway;
+            llm_timeout drain=10s;');
 
 # forty bytes: at four bytes per token the ten tokens that the mock says
 
@@ -369,6 +374,20 @@ over('it');
 between(used('early') - $before, 360, 750, 'is charged by its text');
 
 
+# who leaves a call that goes on pays what it says in the end
+
+$mock->script({ body_delay_ms => 500, prompt_tokens => 12,
+    completion_tokens => 40 });
+$r = $t->start_post('/v1/completions', { model => 'drain',
+    prompt => $prompt, max_tokens => 5000 }, key => 'drain');
+ok $mock->wait(in_flight => 1), 'a call that outlives its client';
+$r->close;
+between(used('drain'), 5001, 5040, 'keeps its reservation');
+ok $mock->wait(done => 1), 'goes on';
+over('it');
+between(used('drain'), 51, 52, 'and is charged what it used');
+
+
 # without usage
 
 $mock->script({ chunks => 40, chunk_bytes => 40, usage => 'none' });
@@ -385,6 +404,55 @@ $before = used('bare');
 $mock->script({ content_bytes => 400, usage => 'none' });
 $r = answer('bare', model => 'never-seen', max => 5000);
 between(used('bare') - $before, 60, 1000, 'of a model that nobody knows');
+
+
+# usage that nobody can believe: nothing is given, nothing breaks
+
+sub claims {
+    my ($key, $usage) = @_;
+
+    $mock->script({ body => '{"id": "x", "object": "chat.completion",
+        "created": 1, "model": "m", "choices": [{"index": 0, "message":
+        {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+        "usage": ' . $usage . '}' });
+
+    my $before = used($key);
+    is answer($key, model => "absurd", max => 100)->status, 200,
+        "usage: $usage";
+    over('it');
+
+    return used($key) - $before;
+}
+
+for my $usage ('{"prompt_tokens": -50, "completion_tokens": -50,
+        "total_tokens": -100}', '{"prompt_tokens": -9223372036854775808,
+        "completion_tokens": 1}', '{"prompt_tokens": "7"}', 'null', '[]',
+    '"x"', '{}', '{"prompt_tokens": 1.5, "completion_tokens": 1e1}',
+    '{"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details":
+        {"cached_tokens": 1000}}', '{"prompt_tokens_details": null}')
+{
+    between(claims('absurd', $usage), 1, 400, 'is charged something');
+}
+
+for my $usage ('{"prompt_tokens": 9223372036854775807,
+        "completion_tokens": 9223372036854775807}',
+    '{"prompt_tokens": 5000000000, "completion_tokens": 5000000000}')
+{
+    claims('huge', $usage);
+    is((left('huge'))[0], 0, 'is believed as far as it goes');
+
+    $r = answer('huge', max => 10);
+    is $r->status, 429, 'the next is refused';
+    cmp_ok $r->header('retry-after-ms') // 0, '>', 86_400_000,
+        'for a long time';
+    is $r->header('x-should-retry'), 'false', 'not worth waiting for';
+
+    # all is forgiven
+    $t->key('huge', @large, tokens_per_minute => 1_000_000_000_000);
+    ok $t->until(sub { (left('huge'))[0] == 100_000 }, 30), 'paid back';
+    $t->key('huge', @large);
+    Test::LLM::HTTP->idle(1);
+}
 
 
 # usage that the client did not ask for

@@ -40,6 +40,9 @@ $t->write('prices.json', \%prices);
 
 my $mock = $t->gateway(redis => 0, mock => ['--journal', 8192],
     http => 'llm_prices %%DIR%%/prices.json;',
+    routes => 'llm_route alias mock:gpt-4o-mini;
+        llm_route both mock:gpt-4o-mini mock:gpt-4o;
+        llm_route * mock;',
     location => 'llm_retry tries=2 base=10ms;');
 
 my $prompt = 'How many tokens are there in this line?!';
@@ -181,7 +184,17 @@ costs('gpt-4o-mini-x', { cached_tokens => 1000 }, 0.002,
 costs('gpt-4o-mini', { prompt_tokens => 1, completion_tokens => 1 }, 0.000001,
     'small change, rounded');
 
-near(spent('prices') - $before, 0.0075 * 2 + 0.00045 + 0.002 + 0.0065
+# what counts is the name that the provider knows, of the one that answered
+
+costs('alias', {}, 0.00045, 'another name');
+costs('both', {}, 0.00045, 'the first target');
+$mock->script({ match => { model => 'gpt-4o-mini' }, status => 503 },
+    { prompt_tokens => 1000, completion_tokens => 500 });
+$r = answer('prices', model => 'both');
+is $r->header('x-llm-model'), 'gpt-4o', 'the next target';
+near(cost($r), 0.0075, 'at its own price');
+
+near(spent('prices') - $before, 0.0075 * 3 + 0.00045 * 3 + 0.002 + 0.0065
     + 0.00625 + 0.002 + 0.000001, 'all of it is counted');
 
 

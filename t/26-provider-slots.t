@@ -22,6 +22,9 @@ $t->key($_, queue => { size => 500, timeout_ms => 60_000 })
 $t->key('patient', queue => { timeout_ms => 400 });
 $t->key('short', queue => { size => 2 });
 $t->key('pair', concurrency => 2);
+$t->key('metered', requests_per_minute => 1, burst_requests => 100,
+    tokens_per_minute => 1, burst_tokens => 100_000,
+    queue => { timeout_ms => 300 });
 
 my %weight = (heavy => 3, light => 1, crowd => 1, lonely => 1, big => 10);
 
@@ -319,6 +322,28 @@ is $r->header('x-llm-attempts'), 0, 'no attempt';
 cmp_ok $r->end, '>', 0.39, 'not too early';
 cmp_ok $r->end, '<', $t->sanitized ? 4 : 2, 'nor late';
 
+# a request that did not get to the provider has cost nothing
+
+sub left {
+    my $r = on(0, 'metered', 'two', 'x', body => { max_tokens => 2e9 });
+    $r->wait;
+
+    return join ' ', map { $r->header("x-ratelimit-remaining-$_") // 'none' }
+        qw(requests tokens);
+}
+
+is left(), '100 100000', 'what a key has';
+$r = on(0, 'metered', 'one', 'x', body => { max_tokens => 500 });
+waiting(1);
+$r->wait;
+is code($r), 'queue_timeout', 'no slot in time';
+is left(), '100 100000', 'costs nothing';
+$r = on(1, 'metered', 'one', 'x');
+waiting(1);
+$r->abort;
+waiting(0);
+is left(), '100 100000', 'who leaves the line has paid nothing';
+
 $r = on(1, 'user', 'one', 2, headers => { 'x-request-timeout-ms' => 200 });
 $r->wait;
 like $r->status, qr/^(?:429|504)$/, 'the client\'s own deadline';
@@ -340,6 +365,30 @@ $r[2]->wait;
 is $r[2]->status, 200, 'who stayed is served';
 is join(' ', texts()), 'held 6', 'the others never reached the provider';
 all_back('a line');
+
+
+# a reload: who waits is served by the old workers, new ones share the slots
+
+$mock->script({ match => { body => '<held>' }, hang => \1 },
+    { delay_ms => 20 });
+@r = map { on(0, 'user', 'three', 'held') } 1 .. 3;
+$mock->wait(in_flight => 3);
+push @r, map { on($_ % 2, 'user', 'three', "old $_") } 1 .. 4;
+waiting(4);
+
+$t->reload;
+undef $page;
+@workers = $t->workers;
+push @r, map { on($_ % 2, 'user', 'three', "new $_") } 1 .. 4;
+waiting(8);
+is $mock->stats->{in_flight}, 3, 'a reload makes no slots';
+$_->abort for @r[0 .. 2];
+$_->wait for @r;
+is +(grep { ($_->status // 0) == 200 } @r[3 .. 10]), 8, 'all are served';
+is join(' ', (texts())[3 .. 10]), join(' ', (map { "old $_" } 1 .. 4),
+    map { "new $_" } 1 .. 4), 'in their order';
+is $mock->stats->{max_in_flight}, 3, 'never more than three at once';
+all_back('a reload');
 
 
 # a worker dies with slots, and with waiters

@@ -16,7 +16,7 @@ use Test::LLM;
 
 
 my $t = Test::LLM->new;
-my $mock = $t->gateway(redis => 0,
+my $mock = $t->gateway(provider => 'include_usage=off', redis => 0,
     location => 'llm_retry base=5ms cap=10ms; llm_timeout first_byte=5s;');
 
 

@@ -17,7 +17,7 @@ my $t = Test::LLM->new;
 $t->key('user');
 $t->key('single', team => 'single', concurrency => 1);
 
-my $mock = $t->gateway(redis => 0,
+my $mock = $t->gateway(provider => 'include_usage=off', redis => 0,
     location => 'llm_retry base=5ms cap=10ms;');
 
 

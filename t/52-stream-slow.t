@@ -29,7 +29,7 @@ sub server {
 EOT
 }
 
-my $mock = $t->gateway(
+my $mock = $t->gateway(provider => 'include_usage=off',
     redis => 0,
     http => server('%%PORT_SLOW%% sndbuf=64k', '')
         . server('%%PORT_H2%% http2', '')

@@ -32,6 +32,7 @@ my %team = (
     slow  => { concurrency => 8 },
     leave => { concurrency => 8 },
     fault => { concurrency => 6 },
+    rated => { concurrency => 4 },
 );
 
 my $slots = 24;
@@ -44,6 +45,12 @@ for my $name (keys %team) {
     $t->key("$name-$_", team => $name, concurrency => 6,
         queue => { size => 400, timeout_ms => 30_000 }) for 1, 2, 3;
 }
+
+# these wait for their rate, too
+
+$t->key("rated-$_", team => 'rated', requests_per_minute => 600,
+    burst_requests => 5, queue => { size => 400, timeout_ms => 30_000,
+    rates => \1 }) for 1, 2, 3;
 
 # an answer is 10 * 2 + 20 * 4 = 100 millionths of a dollar; the long ones of
 # the slow clients have 60000 tokens in 240000 bytes
@@ -68,6 +75,11 @@ my %is = (
     slow  => [
         [slow => { stream => 1, rcvbuf => 4096 }],
     ],
+    rated => [
+        [json => {}],
+        [stream => { stream => 1 }],
+        [line => {}],
+    ],
     leave => [
         [leaves => { stream => 1 }],
         [leaves => {}],
@@ -79,7 +91,8 @@ my %is = (
     ],
 );
 
-my @kinds = (('whole') x 10, ('slow') x 3, ('leave') x 4, ('fault') x 3);
+my @kinds = (('whole') x 20, ('slow') x 6, ('leave') x 8, ('fault') x 6,
+    'rated');
 
 $mock->script(
     { match => { model => 'slow' }, chunks => 60, chunk_bytes => 4000,

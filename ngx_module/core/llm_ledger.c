@@ -128,6 +128,7 @@ llm_ledger_enter(llm_ledger_t *lg, const llm_ask_t *ask,
 
         if (t->state != LLM_TICKET_FREE) {
             llm_ledger_open(lg, i);
+            rd->asking = t->state == LLM_TICKET_ASKING;
             *id = t->id;
             return rc;
         }

@@ -75,6 +75,8 @@ typedef struct {
 
 typedef struct {
     int                   verdict;           /* of llm_ledger_granted() */
+    int                   asking;            /* waits for other gateways'
+                                                limits, not in line */
     unsigned              index;             /* into limits: who refused */
     llm_refusal_t         refusal;
     llm_gauge_t           requests;          /* the tightest of each kind */

@@ -207,7 +207,9 @@ struct ngx_http_llm_ctx_s {
     unsigned                    body_read:1;
     unsigned                    recalled:1;      /* recall has begun */
     unsigned                    taken:1;         /* a request, from buckets */
-    unsigned                    waiting:1;       /* in line, or parked */
+    unsigned                    waiting:1;       /* for the ledger */
+    unsigned                    lined:1;         /* … and to be resumed */
+    unsigned                    asking:1;        /* … not in line */
     unsigned                    refused:1;       /* when its turn came */
     unsigned                    parked:1;
     unsigned                    inject_usage:1;  /* the client did not ask */

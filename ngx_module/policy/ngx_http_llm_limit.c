@@ -123,8 +123,8 @@ ngx_http_llm_limit_gate(ngx_http_llm_ctx_t *ctx)
     ngx_http_llm_provider_t  *provider;
 
     if (ctx->gate) {
-        return ctx->waiting || ctx->refused
-               ? ngx_http_llm_limit_resume(ctx, &ctx->gate) : NGX_OK;
+        return ctx->lined ? ngx_http_llm_limit_resume(ctx, &ctx->gate)
+                          : NGX_OK;
     }
 
     target = (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
@@ -215,6 +215,8 @@ ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits,
 
     if (rc == NGX_AGAIN) {
         ctx->waiting = 1;
+        ctx->lined = 1;
+        ctx->asking = rd.asking;
         ctx->line_since = ngx_current_msec;
 
         ngx_queue_insert_tail(&ngx_http_llm_limit_line, &ctx->line);
@@ -276,7 +278,11 @@ ngx_http_llm_limit_resume(ngx_http_llm_ctx_t *ctx, llm_ticket_t *ticket)
     }
 
     if (!ctx->waiting) {
-        ctx->queued += ngx_current_msec - ctx->line_since;
+        ctx->lined = 0;
+
+        if (!ctx->asking) {
+            ctx->queued += ngx_current_msec - ctx->line_since;
+        }
 
         ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                        "llm waited %M ms, refused:%d", ctx->queued,
@@ -307,6 +313,7 @@ ngx_http_llm_limit_resume(ngx_http_llm_ctx_t *ctx, llm_ticket_t *ticket)
         return NGX_AGAIN;
     }
 
+    ctx->lined = 0;
     ctx->queued += ngx_current_msec - ctx->line_since;
 
     return ngx_http_llm_refuse_timeout(ctx, ticket == &ctx->gate);

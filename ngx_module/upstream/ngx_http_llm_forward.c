@@ -216,9 +216,11 @@ ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx)
 
     at = ctx->attempt;
 
-    ngx_http_llm_charge_settle(ctx, &at->usage, at->text_bytes, 1);
+    /* its last event may lack the end and say what was used */
 
     ctx->rc = ngx_http_llm_stream_finish(ctx);
+
+    ngx_http_llm_charge_settle(ctx, &at->usage, at->text_bytes, 1);
 
     ngx_http_llm_forward_count(ctx,
         at->timedout ? NGX_HTTP_LLM_ATTEMPT_TIMEOUT

@@ -21,7 +21,8 @@ http {
     llm_zone llm 16m;
     llm_redis %%REDIS%%;
     llm_tenants %%DIR%%/tenants.json;
-    llm_provider mock uri=/llm/mock/ key=file:%%DIR%%/provider.key;
+    llm_provider mock uri=/llm/mock/ key=file:%%DIR%%/provider.key
+                 %%PROVIDER%%;
     %%ROUTES%%
     %%HTTP%%
 
@@ -80,7 +81,7 @@ EOT
 
 # A whole gateway: mock, Redis (redis => 0: without), a tenants file with the
 # key "user" unless the test made its own.  Further options: http, server,
-# location, admin, routes, proxy (configuration text), mock (its arguments).
+# location, admin, routes, proxy, provider (configuration text), mock (its arguments).
 # Gives the mock.
 
 sub gateway {
@@ -105,6 +106,7 @@ sub gateway {
     $self->token(uc $_ => $options{$_} // '')
         for qw(http server location admin);
     $self->token(ROUTES => $options{routes} // 'llm_route * mock;');
+    $self->token(PROVIDER => $options{provider} // '');
     $self->token(PROXY => $options{proxy} // $proxy);
 
     $self->nginx($gateway);
