@@ -27,7 +27,7 @@ $t->key('crowd', tokens_per_minute => 1000);
 $t->key('mixed', tokens_per_minute => 1000);
 $t->key($_, @large) for qw(settle caps three guess errors leaver early pays
     bare usage retry bad vector reply drain absurd
-    huge);
+    huge-1 huge-2);
 $t->key('quarter', @large, burst_tokens => 400);
 $t->key('narrow', @large, burst_tokens => 100_000, tokens_per_day => 200);
 $t->key('debt', tokens_per_minute => 6000, burst_tokens => 100);
@@ -434,24 +434,19 @@ for my $usage ('{"prompt_tokens": -50, "completion_tokens": -50,
     between(claims('absurd', $usage), 1, 400, 'is charged something');
 }
 
-for my $usage ('{"prompt_tokens": 9223372036854775807,
+my %huge = ('huge-1' => '{"prompt_tokens": 9223372036854775807,
         "completion_tokens": 9223372036854775807}',
-    '{"prompt_tokens": 5000000000, "completion_tokens": 5000000000}')
-{
-    claims('huge', $usage);
-    is((left('huge'))[0], 0, 'is believed as far as it goes');
+    'huge-2' => '{"prompt_tokens": 5000000000, "completion_tokens": 0}');
 
-    $r = answer('huge', max => 10);
+for my $key (sort keys %huge) {
+    claims($key, $huge{$key});
+    is((left($key))[0], 0, 'is believed as far as it goes');
+
+    $r = answer($key, max => 10);
     is $r->status, 429, 'the next is refused';
     cmp_ok $r->header('retry-after-ms') // 0, '>', 86_400_000,
         'for a long time';
     is $r->header('x-should-retry'), 'false', 'not worth waiting for';
-
-    # all is forgiven
-    $t->key('huge', @large, tokens_per_minute => 1_000_000_000_000);
-    ok $t->until(sub { (left('huge'))[0] == 100_000 }, 30), 'paid back';
-    $t->key('huge', @large);
-    Test::LLM::HTTP->idle(1);
 }
 
 

@@ -373,20 +373,31 @@ $mock->script({ match => { body => '<held>' }, hang => \1 },
     { delay_ms => 20 });
 @r = map { on(0, 'user', 'three', 'held') } 1 .. 3;
 $mock->wait(in_flight => 3);
-push @r, map { on($_ % 2, 'user', 'three', "old $_") } 1 .. 4;
-waiting(4);
+
+for my $i (1 .. 4) {
+    push @r, on($i % 2, 'user', 'three', "old $i");
+    waiting($i);
+}
 
 $t->reload;
 undef $page;
 @workers = $t->workers;
-push @r, map { on($_ % 2, 'user', 'three', "new $_") } 1 .. 4;
-waiting(8);
+
+for my $i (1 .. 4) {
+    push @r, on($i % 2, 'user', 'three', "new $i");
+    waiting(4 + $i);
+}
+
 is $mock->stats->{in_flight}, 3, 'a reload makes no slots';
 $_->abort for @r[0 .. 2];
 $_->wait for @r;
 is +(grep { ($_->status // 0) == 200 } @r[3 .. 10]), 8, 'all are served';
-is join(' ', (texts())[3 .. 10]), join(' ', (map { "old $_" } 1 .. 4),
-    map { "new $_" } 1 .. 4), 'in their order';
+
+# three at a time may overtake each other on their way
+my @text = ((map { "old $_" } 1 .. 4), map { "new $_" } 1 .. 4);
+my %turn = map { $text[$_] => $_ } 0 .. 7;
+@text = (texts())[3 .. 10];
+ok !(grep { abs($turn{$text[$_]} - $_) > 2 } 0 .. 7), "in their order: @text";
 is $mock->stats->{max_in_flight}, 3, 'never more than three at once';
 all_back('a reload');
 

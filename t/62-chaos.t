@@ -328,6 +328,7 @@ sub tallies {
     my ($same, %told) = (0);
 
     $t->team($_, %$limits) for keys %team;
+    $t->key('rated-1', team => 'rated');
     $t->key('sentinel', tokens_per_minute => ++$file);
 
     # in both workers, whichever it is that answers

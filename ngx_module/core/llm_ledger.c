@@ -14,6 +14,8 @@ static int llm_ledger_nodes(llm_ledger_t *lg, const llm_limits_t *ls,
 static int llm_ledger_free_way(llm_ledger_t *lg, const uint32_t *node);
 static void llm_ledger_fill(llm_ledger_ticket_t *t, uint32_t i,
     const llm_ask_t *ask, const uint32_t *node);
+static uint32_t llm_ledger_elsewhere(llm_ledger_t *lg,
+    const uint32_t *node);
 static int llm_ledger_admit(llm_ledger_t *lg, uint32_t i,
     const llm_ask_t *ask, const uint32_t *node, const llm_now_t *now,
     llm_reading_t *rd);
@@ -297,6 +299,43 @@ llm_ledger_fill(llm_ledger_ticket_t *t, uint32_t i, const llm_ask_t *ask,
  * which is LLM_LEDGER_NONE if there was none.
  */
 
+/*
+ * Slots of a fleet that are not this gateway's now: they may be free, and
+ * whoever waits to hear of them is no more than running.
+ */
+
+static uint32_t
+llm_ledger_elsewhere(llm_ledger_t *lg, const uint32_t *node)
+{
+    uint32_t            k, most, slots;
+    llm_ledger_node_t  *n;
+
+    most = 0;
+
+    if (lg->conf.mode != LLM_QUOTA_EXACT && lg->conf.mode != LLM_QUOTA_LEASED)
+    {
+        return most;
+    }
+
+    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
+
+        if (node[k] == LLM_LEDGER_NONE) {
+            continue;
+        }
+
+        n = llm_ledger_node(lg, node[k]);
+        slots = llm_ledger_slots(lg, n);
+
+        if (n->concurrency != LLM_UNLIMITED && n->concurrency - slots > most)
+        {
+            most = n->concurrency - slots;
+        }
+    }
+
+    return most;
+}
+
+
 static int
 llm_ledger_admit(llm_ledger_t *lg, uint32_t i, const llm_ask_t *ask,
     const uint32_t *node, const llm_now_t *now, llm_reading_t *rd)
@@ -349,7 +388,8 @@ llm_ledger_admit(llm_ledger_t *lg, uint32_t i, const llm_ask_t *ask,
     }
 
     if (llm_ledger_waits(state)
-        && llm_ledger_node(lg, node[0])->waiting >= ask->queue)
+        && llm_ledger_node(lg, node[0])->waiting
+           >= ask->queue + llm_ledger_elsewhere(lg, node))
     {
         llm_ledger_rollback(lg);
         return llm_ledger_decline(rd, LLM_WHY_QUEUE_FULL);

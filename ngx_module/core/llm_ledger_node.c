@@ -154,13 +154,18 @@ llm_ledger_adopt(llm_ledger_t *lg, uint32_t i, const llm_limit_t *limit)
 {
     uint32_t            weight, fair;
     llm_ledger_node_t  *n;
+    const llm_rates_t  *a, *b;
 
     n = llm_ledger_node(lg, i);
+    a = &n->rates;
+    b = &limit->rates;
 
-    if (memcmp(&n->rates, &limit->rates, offsetof(llm_rates_t, month)) != 0
-        || n->rates.month != limit->rates.month)
+    if ((a->rpm ^ b->rpm) | (a->burst ^ b->burst)
+        | (a->tpm ^ b->tpm) | (a->burst_tokens ^ b->burst_tokens)
+        | (a->rpd ^ b->rpd) | (a->tpd ^ b->tpd)
+        | (a->budget ^ b->budget) | (a->month ^ b->month))
     {
-        n->rates = limit->rates;
+        n->rates = *b;
     }
 
     weight = limit->weight ? limit->weight : 1;

@@ -11,6 +11,11 @@
 #include <string.h>
 
 
+/* whatever a file says, numbers can be added to it */
+
+#define LLM_LEDGER_TALLY  ((int64_t) 1 << 60)
+
+
 static void llm_ledger_merge_tallies(llm_tally_t *to, const llm_tally_t *from);
 static int64_t llm_ledger_larger(int64_t a, int64_t b);
 
@@ -136,5 +141,7 @@ llm_ledger_merge_tallies(llm_tally_t *to, const llm_tally_t *from)
 static int64_t
 llm_ledger_larger(int64_t a, int64_t b)
 {
+    b = b < LLM_LEDGER_TALLY ? b : LLM_LEDGER_TALLY;
+
     return a > b ? a : b;
 }

@@ -26,7 +26,7 @@ static const llm_tally_t *llm_meter_tally(const llm_tally_t *two,
     uint32_t period);
 static void llm_meter_count(llm_tally_t *two, uint32_t period,
     const llm_amount_t *amount);
-static int64_t llm_meter_sum(int64_t a, int64_t b);
+static inline int64_t llm_meter_sum(int64_t a, int64_t b);
 static void llm_meter_check_rate(const llm_bucket_t *b, uint64_t rate,
     uint64_t burst, int64_t need, llm_why_e why, llm_refusal_t *rf);
 static void llm_meter_check_tally(int64_t used, uint64_t limit, int64_t need,
@@ -49,12 +49,28 @@ llm_meter_day(int64_t wall)
 }
 
 
+/* asked for again and again, so the last answer is kept: day and month */
+
 uint32_t
 llm_meter_month(int64_t wall)
 {
-    unsigned  day, length;
+    uint32_t         day, month;
+    uint64_t         last;
+    unsigned         nth, length;
+    static uint64_t  kept;
 
-    return llm_meter_date(wall, &day, &length);
+    day = llm_meter_day(wall);
+    last = __atomic_load_n(&kept, __ATOMIC_RELAXED);
+
+    if (last >> 32 == day) {
+        return (uint32_t) last;
+    }
+
+    month = llm_meter_date(wall, &nth, &length);
+
+    __atomic_store_n(&kept, (uint64_t) day << 32 | month, __ATOMIC_RELAXED);
+
+    return month;
 }
 
 
@@ -358,16 +374,15 @@ llm_meter_count(llm_tally_t *two, uint32_t period, const llm_amount_t *amount)
 }
 
 
-static int64_t
+static inline int64_t
 llm_meter_sum(int64_t a, int64_t b)
 {
-    int64_t  sum;
+    /* "a" is from 0 to the largest, so neither end can be passed */
 
-    if (__builtin_add_overflow(a, b, &sum) || sum > LLM_METER_MAX) {
-        return b > 0 ? LLM_METER_MAX : 0;
-    }
+    a += b < LLM_METER_MAX ? b : LLM_METER_MAX;
+    a = a < LLM_METER_MAX ? a : LLM_METER_MAX;
 
-    return sum > 0 ? sum : 0;
+    return a > 0 ? a : 0;
 }
 
 

@@ -15,6 +15,7 @@ local LIFE = 15000               -- ms without a sign of life
 local STEP = 5000                -- ms that the clock of lives may jump
 local HOUR, DAY = 3600000, 86400000
 local MOST = 9007199254740991    -- 2^53 - 1
+local SMALL = 2147483648         -- what any '%d' takes
 local HINTS = 32
 
 local call, fmt, floor, ceil = redis.call, string.format, math.floor, math.ceil
@@ -37,7 +38,19 @@ local function text(t)
     local out = {}
 
     for i = 1, #t do
-        out[i] = fmt('%.0f', t[i])
+        local n = t[i]
+
+        -- the same digits at a third of the cost
+
+        if n == 0 then
+            out[i] = '0'
+
+        elseif n > -SMALL and n < SMALL then
+            out[i] = fmt('%d', n)
+
+        else
+            out[i] = fmt('%.0f', n)
+        end
     end
 
     return table.concat(out, ' ')

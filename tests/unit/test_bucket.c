@@ -57,9 +57,21 @@ test_simple(void **state)
     assert_int_equal(llm_bucket_remaining(&b, 10), 1);
     assert_int_equal(llm_bucket_wait(&b, 60, 10, 1), 0);
 
+    assert_int_equal(llm_bucket_left(&b, 10), 1);
+    assert_int_equal(llm_bucket_used(&b), 9);
+    b.level++;
+    assert_int_equal(llm_bucket_left(&b, 10), 0);
+    assert_int_equal(llm_bucket_used(&b), 10);
+    b.level--;
+
     /* debt is not forgotten */
     llm_bucket_take(&b, 100);
     assert_int_equal(llm_bucket_remaining(&b, 10), 0);
+    assert_int_equal(llm_bucket_left(&b, 10), -99);
+    assert_int_equal(llm_bucket_used(&b), 109);
+    b.level++;
+    assert_int_equal(llm_bucket_left(&b, 10), -100);
+    b.level--;
     assert_int_equal(llm_bucket_wait(&b, 60, 10, 1), 100000);
     llm_bucket_take(&b, -99);
     assert_int_equal(llm_bucket_wait(&b, 60, 10, 1), 1000);

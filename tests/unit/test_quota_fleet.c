@@ -224,12 +224,13 @@ whole(llm_ledger_t *lg)
         }
     }
 
-    /* 4 asked: one had gone (700 are its), two fit, one was refused */
+    /* 600 are given back; 4 asked: one had gone (700 are its), two fit, one
+       was refused */
 
     return lg->batch.seq == 0 && n == 3
            && node->quota.tally.tokens == 700
            && node->quota.tally.requests == 1
-           && node->meter.day[llm_meter_day(now.wall) & 1].tokens == 2000
+           && node->meter.day[llm_meter_day(now.wall) & 1].tokens == 2400
            && node->quota.dirty;
 }
 
@@ -278,8 +279,13 @@ test_crash(void **state)
 
     crash_limit = limit("k:a");
     crash_limit.rates.rpm = 60;
-    crash_limit.rates.burst = 3;
+    crash_limit.rates.burst = 4;
     crash_limit.rates.tpd = 100000;
+
+    assert_int_equal(enter(0, &crash_limit, 1, 1, 1000, 0, &t[0]), LLM_AGAIN);
+    drain(0);
+    assert_int_equal(granted(0, &t[0]), LLM_OK);
+    settle(0, t[0], 400, 0);
 
     for (i = 0; i < 4; i++) {
         assert_int_equal(enter(0, &crash_limit, 1, 1,
