@@ -15,6 +15,9 @@
 #include "state/ngx_http_llm_zone.h"
 
 
+static ngx_uint_t ngx_http_llm_redis_arg(ngx_str_t *value);
+
+
 #define ngx_http_llm_offset(field)  offsetof(ngx_http_llm_quota_conf_t, field)
 
 
@@ -59,6 +62,23 @@ ngx_http_llm_zone_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                                          &ngx_http_llm_module);
 
     return mcf->zone ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_redis_arg(ngx_str_t *value)
+{
+    ngx_http_llm_arg_t  *arg;
+
+    for (arg = ngx_http_llm_redis_args; arg->name.len; arg++) {
+        if (value->len >= arg->name.len
+            && ngx_strncmp(value->data, arg->name.data, arg->name.len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -108,6 +128,12 @@ ngx_http_llm_redis_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid parameter \"%V\": expected exact, "
                                "leased or off", &value[i]);
+            return NGX_CONF_ERROR;
+
+        } else if (!ngx_http_llm_redis_arg(&value[i])) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\": expected timeout=, "
+                               "ahead=, gateways= or limits=", &value[i]);
             return NGX_CONF_ERROR;
 
         } else {

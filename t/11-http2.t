@@ -22,7 +22,7 @@ $t->key('user');
 $t->key('one', concurrency => 1);
 $t->key('two', concurrency => 2);
 
-my $mock = $t->gateway(
+my $mock = $t->gateway(provider => 'include_usage=off',
     server => 'listen 127.0.0.1:%%PORT_H2%% http2;',
     location => 'llm_retry tries=2 base=10ms;');
 

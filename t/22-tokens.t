@@ -683,6 +683,8 @@ is cached('two')->status, 200, 'an answer that takes the rest and more';
 $r = cached('three');
 is $r->status, 429, 'no tokens are left';
 is $r->json->{error}{type}, 'tokens', 'it is the tokens';
+is $t2->chat('four', key => 'cached', body => { max_tokens => 101 })->status,
+    413, 'a request that never fits, right after, is told so';
 
 for my $requests (6, 5) {
     $r = cached('one');

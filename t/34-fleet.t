@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# Two gateways, one Redis: slots, rates, tokens and days are counted once for
-# both, whatever becomes of one of them.
+# Two gateways, one Redis: slots, rates, tokens, money and days are counted
+# once for both, whatever becomes of one of them.
 
 use warnings;
 use strict;
@@ -111,6 +111,15 @@ my $n = grep { $both[$_ % 2]->chat("tokens $_", key => 'tokens',
 my $leaked = (time - $start) * 600 / 60;
 cmp_ok $n * 30, '<=', 600 + $leaked, "tokens: $n requests fit into 600";
 cmp_ok $n * 30, '>=', 600 - 150, 'and few less';
+
+
+# money: 30 tokens of 0.001 dollars each
+
+$n = grep { $both[$_ % 2]->chat("money $_", key => 'money',
+    body => { max_tokens => 20 })->status == 200 } 1 .. 20;
+cmp_ok $n, '<=', 10, "money: $n requests fit into the budget";
+cmp_ok $n, '>=', 7, 'and few less';
+ok both(sub { (day('money'))[2] == $n * 30000 }), 'and Redis knows the sum';
 
 
 # days: what both used is in Redis
@@ -282,6 +291,7 @@ sub fleet {
     $x->key('tokens', tokens_per_minute => 600);
     $x->key('day', requests_per_day => 100000, tokens_per_day => 100000000);
     $x->key('few', requests_per_day => 2);
+    $x->key('money', budget => { usd => 0.3, period => 'day' });
     $x->key('many', requests_per_day => 100000);
     $x->key('bound', requests_per_minute => 600, burst_requests => 10);
 
@@ -293,7 +303,9 @@ sub fleet {
         $t->write('tenants.json', $x->{tenants});
         $t->token(REDIS => $redis->url . " $options");
         $t->token(MOCK => $x->token('MOCK'));
-        $t->gateway(location => 'llm_retry tries=1;');
+        $t->write('prices.json', { '*' => { input => 1000, output => 1000 } });
+        $t->gateway(location => 'llm_retry tries=1;',
+            http => 'llm_prices %%DIR%%/prices.json;');
     }
 
     ok both(sub { alive() == 2 }), 'two gateways';
@@ -338,15 +350,15 @@ sub agent {
 }
 
 
-# the larger day of a key's tallies: requests, tokens
+# the later day of a key's tallies: requests, tokens, micro-dollars
 
 sub day {
     my ($key) = @_;
 
     my @f = split / /, $redis->command(GET => "{llm}:l:k:$key") // '';
-    return (0, 0) if @f < 13;
+    return (0, 0, 0) if @f < 13;
 
-    return $f[5] > $f[9] ? @f[6, 7] : @f[10, 11];
+    return $f[5] > $f[9] ? @f[6 .. 8] : @f[10 .. 12];
 }
 
 

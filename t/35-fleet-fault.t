@@ -262,7 +262,7 @@ sub alive {
 }
 
 
-# the larger day of the key's tallies is what was made, or, if Redis lost all,
+# the later day of the key's tallies is what was made, or, if Redis lost all,
 # so much less at the most: it then begins with the most that somebody knows
 
 sub told {

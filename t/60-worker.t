@@ -25,7 +25,7 @@ $t->team('single', concurrency => 1);
 $t->key('urgent', team => 'single', priority => 0);
 $t->key('usual', team => 'single', priority => 1);
 
-my $mock = $t->gateway(
+my $mock = $t->gateway(provider => 'include_usage=off',
     server => '%%BOTH%%',
     location => 'llm_cache on; llm_retry tries=2 base=10ms;');
 

@@ -101,7 +101,7 @@ for my $bad (
     [ { redis => 'llm_redis unix:/x timeout=0;' }, qr/expected .*1ms/ ],
     [ { redis => 'llm_redis unix:/x timeout=11s;' }, qr/expected .*10s/ ],
     [ { redis => 'llm_redis unix:/x patience=1s;' },
-        qr/"patience=1s": expected timeout=/ ],
+        qr/"patience=1s": expected timeout=, ahead=, gateways= or limits=/ ],
     [ { redis => 'llm_redis off timeout=1s;' }, qr/takes no parameter/ ],
     [ { redis => 'llm_redis off; llm_redis off;' }, qr/is duplicate/ ],
 
@@ -129,7 +129,7 @@ for my $bad (
     [ { provider => 'llm_provider m/k uri=/llm/mock/;' },
         qr/"m\/k": expected/ ],
     [ { provider => 'llm_provider mock uri=/llm/mock/ speed=1;' },
-        qr/"speed=1": expected uri= or key=/ ],
+        qr/"speed=1": expected uri=, key=, concurrency= or include_usage=/ ],
     [ { provider => 'llm_provider mock uri=/llm/mock/ key=sk-provider-x;' },
         qr/expected env:VARIABLE or file:PATH/ ],
     [ { provider => 'llm_provider mock uri=/llm/mock/ key=env:;' },

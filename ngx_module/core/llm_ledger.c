@@ -295,11 +295,6 @@ llm_ledger_fill(llm_ledger_ticket_t *t, uint32_t i, const llm_ask_t *ask,
 
 
 /*
- * Checks and takes, and writes what has become of it as the state of row "i",
- * which is LLM_LEDGER_NONE if there was none.
- */
-
-/*
  * Slots of a fleet that are not this gateway's now: they may be free, and
  * whoever waits to hear of them is no more than running.
  */
@@ -335,6 +330,11 @@ llm_ledger_elsewhere(llm_ledger_t *lg, const uint32_t *node)
     return most;
 }
 
+
+/*
+ * Checks and takes, and writes what has become of it as the state of row "i",
+ * which is LLM_LEDGER_NONE if there was none.
+ */
 
 static int
 llm_ledger_admit(llm_ledger_t *lg, uint32_t i, const llm_ask_t *ask,

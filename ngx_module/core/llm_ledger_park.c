@@ -146,7 +146,7 @@ llm_ledger_behind(llm_ledger_t *lg, uint32_t node, const llm_amount_t *need,
 }
 
 
-/* needs are bounded, and what is added is taken off again: no overflow stays */
+/* needs are bounded, so that all of them together do not overflow */
 
 static void
 llm_ledger_park_add(llm_amount_t *sum, const llm_amount_t *need, int sign)

@@ -253,9 +253,10 @@ llm_ledger_quota_slots(llm_ledger_t *lg, uint32_t node)
         return;
     }
 
-    /* others wait for what is above our share, or for what we hold alone */
+    /* others wait for what we spare; and what we hold alone is to be told */
 
-    if ((q->share < q->claim && n->held < q->held)
+    if (((q->share < q->claim || (q->tight && want < q->claim))
+         && n->held < q->held)
         || (lg->conf.mode == LLM_QUOTA_ALONE && n->held != q->held))
     {
         llm_quota_dirty(lg, node, 0);

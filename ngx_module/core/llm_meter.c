@@ -155,7 +155,7 @@ llm_meter_init(llm_meter_t *m, const llm_now_t *now)
 void
 llm_meter_roll(llm_meter_t *m, const llm_rates_t *rt, const llm_now_t *now)
 {
-    /* until now the rates were the old ones; what is unlimited keeps nothing */
+    /* until now the rates were the old; what is unlimited keeps nothing */
 
     llm_bucket_leak(&m->requests, m->rpm, now->ms);
     llm_bucket_leak(&m->tokens, m->tpm, now->ms);

@@ -13,7 +13,7 @@
 local UNIT = 60000               -- parts, as llm_bucket_t has them
 local LIFE = 15000               -- ms without a sign of life
 local STEP = 5000                -- ms that the clock of lives may jump
-local HOUR, DAY = 3600000, 86400000
+local DAY = 86400000
 local MOST = 9007199254740991    -- 2^53 - 1
 local SMALL = 2147483648         -- what any '%d' takes
 local HINTS = 32
@@ -469,7 +469,8 @@ end
 local function share(a, key, writes)
     local held, want, slots = a[HELD], max(a[WANT], a[HELD]), a[SLOTS]
     local shares = call('HGETALL', key)
-    local names, wants, claims = { me }, { [me] = want }, { [me] = 0 }
+    local names, wants, claims, told = { me }, { [me] = want }, { [me] = 0 },
+                                       {}
     local before, others, sum = -1, 0, want
 
     for i = 1, #shares, 2 do
@@ -481,7 +482,7 @@ local function share(a, key, writes)
 
         elseif alive[gateway] then
             names[#names + 1] = gateway
-            claims[gateway], wants[gateway] = f[1], f[2]
+            claims[gateway], wants[gateway], told[gateway] = f[1], f[2], f[3]
             others = others + f[1]
             sum = sum + f[2]
 
@@ -500,13 +501,16 @@ local function share(a, key, writes)
     end
 
     local claim = max(mine, held)
+    local tight = sum > slots and 1 or 0
 
-    -- others are told to come when they have too much, or can have more
+    -- Others are told to come when they have too much, do not know that
+    -- somebody waits for what they spare, or can have more.
 
     for i = 2, #names do
         local other = names[i]
 
-        if (mine < want and claims[other] > parts[other])
+        if (mine < want and (claims[other] > parts[other]
+                             or (claims[other] > 0 and told[other] == 0)))
            or (claim < claims[me] and claims[other] < wants[other])
         then
             hint(other, a[HASH])
@@ -520,11 +524,14 @@ local function share(a, key, writes)
 
     else
         writes[#writes + 1] = { 'HSET', key, me,
-                                fmt('%.0f %.0f', claim, want) }
-        writes[#writes + 1] = { 'PEXPIRE', key, HOUR }
+                                fmt('%.0f %.0f %d', claim, want, tight) }
+
+        -- for long, since what is put forward expires
+
+        writes[#writes + 1] = { 'PEXPIRE', key, 7 * DAY }
     end
 
-    return mine, claim, sum > slots and 1 or 0
+    return mine, claim, tight
 end
 
 

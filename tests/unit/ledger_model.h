@@ -48,6 +48,7 @@ static llm_limit_t     names[NAMES];      /* as the policy says … */
 static llm_limit_t     adopted[NAMES];    /* … and as the ledger has heard */
 static unsigned        mixed;             /* keys change their teams */
 static unsigned        ran;
+static llm_ledger_t   *lg;
 static llm_now_t       now;
 static llm_owners_t    expected;          /* to be woken */
 
@@ -332,6 +333,104 @@ model_back(model_ticket_t *t, const llm_amount_t *keep)
         back.money -= keep->money;
 
         model_add(t, &back, -1, t->wall);
+    }
+}
+
+
+/* could it have a slot at once? */
+
+static int
+way(const model_ticket_t *w)
+{
+    model_ticket_t  *t;
+
+    for (t = tickets; t < tickets + ROWS; t++) {
+
+        if (t->state == LLM_TICKET_WAITING
+            && (t->name[0] == w->name[0]
+                || (t->name[1] == w->name[1] && w->name[1] < NAMES
+                    && model_can(t))))
+        {
+            return 0;
+        }
+    }
+
+    return model_room(w->name[0]) && model_room(w->name[1]);
+}
+
+
+/* what becomes of it: the state, or FREE and why */
+
+static unsigned
+model_enter(model_ticket_t *w, const llm_ask_t *ask, int room,
+    llm_refusal_t *rf, unsigned *index)
+{
+    int          go;
+    llm_meter_t  saved[NAMES];
+
+    memcpy(saved, meters, sizeof(meters));
+
+    go = !w->slot || (room && way(w));
+
+    if (model_check(w, &w->need, 1, rf, index, &w->blocked)) {
+        w->state = go ? LLM_TICKET_HOLDING : LLM_TICKET_WAITING;
+
+    } else if (w->park && rf->wait_ms > 0) {
+        w->state = LLM_TICKET_PARKED;
+
+    } else {
+        w->state = LLM_TICKET_FREE;
+        return rf->why;
+    }
+
+    if ((w->state == LLM_TICKET_HOLDING && (room || !w->slot))
+        || (room && model_count(w->name[0], 1) < ask->queue))
+    {
+        return LLM_WHY_NONE;
+    }
+
+    memcpy(meters, saved, sizeof(meters));
+
+    w->state = LLM_TICKET_FREE;
+
+    return model_count(w->name[0], 1) >= ask->queue ? LLM_WHY_QUEUE_FULL
+                                                    : LLM_WHY_MEMORY;
+}
+
+
+/*
+ * Waiters of one key and two teams: which team is looked at first may be
+ * either way, and so it is at fair gates, so what the ledger did is taken
+ * over and only has to be right.
+ */
+
+static void
+model_follow(void)
+{
+    uint32_t         i;
+    model_ticket_t  *t;
+
+    for (t = tickets; t < tickets + ROWS; t++) {
+        i = (uint32_t) (t->id & LLM_LEDGER_INDEX_MASK);
+
+        if (t->state == LLM_TICKET_WAITING
+            && llm_ledger_ticket(lg, i)->state >= LLM_TICKET_GRANTED)
+        {
+            t->state = LLM_TICKET_GRANTED;
+            model_hand(t);
+
+            assert_true(adopted[t->name[0]].concurrency == 0
+                        || model_count(t->name[0], 0)
+                           <= adopted[t->name[0]].concurrency);
+            assert_true(t->name[1] == NAMES
+                        || adopted[t->name[1]].concurrency == 0
+                        || model_count(t->name[1], 0)
+                           <= adopted[t->name[1]].concurrency);
+        }
+    }
+
+    for (t = tickets; t < tickets + ROWS; t++) {
+        assert_false(model_can(t));
     }
 }
 

@@ -22,7 +22,6 @@
 static char            text[NAMES][8];
 static unsigned long   seq;
 static uint64_t        seed;
-static llm_ledger_t   *lg;
 static llm_ticket_t    last[64];          /* ended, to be ended again */
 static unsigned long   outcome[16];
 
@@ -35,43 +34,6 @@ any(unsigned n)
     seed ^= seed << 17;
 
     return (unsigned) ((seed >> 11) % n);
-}
-
-
-/*
- * Waiters of one key and two teams: which team is looked at first may be
- * either way, and so it is at fair gates, so what the ledger did is taken
- * over and only has to be right.
- */
-
-static void
-model_follow(void)
-{
-    uint32_t         i;
-    model_ticket_t  *t;
-
-    for (t = tickets; t < tickets + ROWS; t++) {
-        i = (uint32_t) (t->id & LLM_LEDGER_INDEX_MASK);
-
-        if (t->state == LLM_TICKET_WAITING
-            && llm_ledger_ticket(lg, i)->state >= LLM_TICKET_GRANTED)
-        {
-            t->state = LLM_TICKET_GRANTED;
-            model_hand(t);
-
-            assert_true(adopted[t->name[0]].concurrency == 0
-                        || model_count(t->name[0], 0)
-                           <= adopted[t->name[0]].concurrency);
-            assert_true(t->name[1] == NAMES
-                        || adopted[t->name[1]].concurrency == 0
-                        || model_count(t->name[1], 0)
-                           <= adopted[t->name[1]].concurrency);
-        }
-    }
-
-    for (t = tickets; t < tickets + ROWS; t++) {
-        assert_false(model_can(t));
-    }
 }
 
 
@@ -120,76 +82,61 @@ adopt(unsigned name)
 }
 
 
-/* could it have a slot at once? */
+/* who asks, for what */
 
-static int
-way(const model_ticket_t *w)
+static void
+choose(model_ticket_t *w, llm_ask_t *ask, llm_limits_t *ls)
 {
-    model_ticket_t  *t;
+    memset(w, 0, sizeof(model_ticket_t));
+    memset(ask, 0, sizeof(llm_ask_t));
 
-    for (t = tickets; t < tickets + ROWS; t++) {
+    w->name[0] = any(KEYS);
+    w->name[1] = (mixed ? any(TEAMS + 1) : w->name[0] % (TEAMS + 1)) + KEYS;
+    w->owner = any(OWNERS);
+    w->slot = any(8) != 0;
+    w->park = any(3) == 0;
+    w->need = some();
+    w->floor = some();
+    w->seq = seq++;
+    w->wall = now.wall;
 
-        if (t->state == LLM_TICKET_WAITING
-            && (t->name[0] == w->name[0]
-                || (t->name[1] == w->name[1] && w->name[1] < NAMES
-                    && model_can(t))))
-        {
-            return 0;
-        }
-    }
+    ls->limit[0] = &names[w->name[0]];
+    ls->limit[1] = w->name[1] < NAMES ? &names[w->name[1]] : NULL;
+    ls->n = w->name[1] < NAMES ? 2 : 1;
 
-    return model_room(w->name[0]) && model_room(w->name[1]);
+    ask->limits = ls;
+    ask->need = w->need;
+    ask->floor = w->floor;
+    ask->owner = w->owner;
+    ask->priority = any(4) == 0 ? (int) any(5) - 2 : 0;
+    ask->queue = any(8) == 0 ? any(3) : 12;
+    ask->slot = w->slot & 1;
+    ask->park = w->park & 1;
+    ask->since = any(10) == 0 ? now.ms - any(100) : 0;
+
+    w->score = (int64_t) (ask->since ? ask->since : now.ms)
+               + ask->priority * 10000;
 }
 
 
 static void
 step_enter(void)
 {
-    int              rc, right, taken, go;
-    unsigned         k, queue, index, why;
+    int              rc;
+    unsigned         k, index, why;
     llm_ask_t        ask;
-    llm_meter_t      saved[NAMES];
     llm_limits_t     ls;
     llm_ticket_t     id;
     llm_refusal_t    rf;
     llm_reading_t    rd;
     model_ticket_t  *t, *free, w;
 
-    memset(&w, 0, sizeof(model_ticket_t));
-    memset(&ask, 0, sizeof(llm_ask_t));
-
-    w.name[0] = any(KEYS);
-    w.name[1] = (mixed ? any(TEAMS + 1) : w.name[0] % (TEAMS + 1)) + KEYS;
-    w.owner = any(OWNERS);
-    w.slot = any(8) != 0;
-    w.park = any(3) == 0;
-    w.need = some();
-    w.floor = some();
-    w.seq = seq++;
-    w.wall = now.wall;
-
-    ls.limit[0] = &names[w.name[0]];
-    ls.limit[1] = w.name[1] < NAMES ? &names[w.name[1]] : NULL;
-    ls.n = w.name[1] < NAMES ? 2 : 1;
-
-    queue = any(8) == 0 ? any(3) : 12;
+    choose(&w, &ask, &ls);
 
     for (k = 0; k < ls.n; k++) {
         adopt(w.name[k]);
     }
 
-    ask.limits = &ls;
-    ask.need = w.need;
-    ask.floor = w.floor;
-    ask.owner = w.owner;
-    ask.priority = any(4) == 0 ? (int) any(5) - 2 : 0;
-    ask.queue = queue;
-    ask.slot = w.slot & 1;
-    ask.park = w.park & 1;
-    ask.since = any(10) == 0 ? now.ms - any(100) : 0;
-
-    w.score = (int64_t) (ask.since ? ask.since : now.ms)
-              + ask.priority * 10000;
     free = NULL;
 
     for (t = tickets; t < tickets + ROWS; t++) {
@@ -198,60 +145,20 @@ step_enter(void)
         }
     }
 
-    memcpy(saved, meters, sizeof(meters));
-
-    go = way(&w);
-    taken = model_check(&w, &w.need, 1, &rf, &index, &w.blocked);
-    why = LLM_WHY_NONE;
-
-    if (!taken && (!w.park || rf.wait_ms <= 0)) {
-        right = LLM_DECLINED;
-        why = rf.why;
-
-    } else {
-        right = LLM_AGAIN;
-        w.state = taken ? LLM_TICKET_WAITING : LLM_TICKET_PARKED;
-
-        if (taken && (!w.slot || go)) {
-            right = LLM_OK;
-            w.state = LLM_TICKET_HOLDING;
-        }
-
-        if (w.slot && free == NULL && taken) {
-            w.state = LLM_TICKET_WAITING;
-        }
-
-        if (w.state != LLM_TICKET_HOLDING
-            && model_count(w.name[0], 1) >= queue)
-        {
-            right = LLM_DECLINED;
-            why = LLM_WHY_QUEUE_FULL;
-
-        } else if (free == NULL
-                   && (w.slot || w.state != LLM_TICKET_HOLDING))
-        {
-            right = LLM_DECLINED;
-            why = LLM_WHY_MEMORY;
-        }
-
-        if (right == LLM_DECLINED) {
-            memcpy(meters, saved, sizeof(meters));
-        }
-    }
+    why = model_enter(&w, &ask, free != NULL, &rf, &index);
+    outcome[w.state == LLM_TICKET_FREE ? why : 8 + (unsigned) w.state]++;
 
     ask.data = free;
     rc = llm_ledger_enter(lg, &ask, &now, &id, &rd);
 
-    assert_int_equal(rc, right);
+    assert_int_equal(rc, w.state == LLM_TICKET_FREE ? LLM_DECLINED
+                         : w.state == LLM_TICKET_HOLDING ? LLM_OK
+                         : LLM_AGAIN);
 
-    outcome[rc == LLM_DECLINED ? why : 8 + (unsigned) w.state]++;
-
-    if (rc == LLM_DECLINED) {
+    if (why == LLM_WHY_QUEUE_FULL || why == LLM_WHY_MEMORY) {
         assert_int_equal(rd.refusal.why, why);
-        assert_int_equal(id, 0);
-    }
 
-    if (!taken && why != LLM_WHY_QUEUE_FULL && why != LLM_WHY_MEMORY) {
+    } else {
         assert_memory_equal(&rd.refusal, &rf, sizeof(llm_refusal_t));
         assert_int_equal(rd.index, index);
     }
@@ -261,6 +168,7 @@ step_enter(void)
     }
 
     if (rc == LLM_DECLINED || (rc == LLM_OK && !w.slot)) {
+        assert_int_equal(id, 0);
         return;
     }
 

@@ -331,7 +331,7 @@ test_day(void **state)
     now.wall += 100;
     rt.rpm = 0;
 
-    /* midnight: everything is new; what was reserved before is settled there */
+    /* midnight: all is new; what was reserved before is settled there */
     now = at(0, WALL + DAY);
     rf = check(&m, &rt, 10, 1000, 5000, &now);
     assert_int_equal(rf.why, LLM_WHY_NONE);

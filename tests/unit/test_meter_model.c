@@ -67,7 +67,7 @@ check(llm_meter_t *m, const llm_rates_t *rt, int64_t requests,
 /* the model: all days and months there ever were, in the simplest way */
 
 #define DAYS    80
-#define FIRST   20454                  /* number of WALL's day */
+#define FIRST   20455                  /* number of WALL's day */
 
 typedef struct {
     __int128   level[2];
@@ -184,6 +184,86 @@ model_check(const model_t *mo, const llm_rates_t *rt, const int64_t *need,
 }
 
 
+static llm_meter_t   m;
+static model_t       mo;
+static llm_rates_t   rt;
+static unsigned      first;            /* month */
+
+
+static void
+change_rates(void)
+{
+    rt.rpm = any(4) ? 1 + any(100000) : 0;
+    rt.burst = 1 + any(50);
+    rt.tpm = any(4) ? 1 + any(10000000) : 0;
+    rt.burst_tokens = 1 + any(100000);
+    rt.rpd = any(3) ? 1 + any(500) : 0;
+    rt.tpd = any(3) ? 1 + any(1000000) : 0;
+    rt.budget = any(3) ? 1 + any(1000000) : 0;
+    rt.month = (uint32_t) any(2);
+}
+
+
+/* the day before or after, if it is remembered, or new */
+
+static int64_t
+wrong_clock(int64_t wall)
+{
+    int64_t   other;
+    uint32_t  day, month, d, n;
+
+    other = wall + (any(2) ? DAY : -DAY);
+
+    if (llm_meter_day(wall) <= FIRST + 2) {
+        return wall;
+    }
+
+    day = llm_meter_day(other);
+    month = llm_meter_month(other);
+    d = m.day[day & 1].period;
+    n = m.month[month & 1].period;
+
+    if (other > wall ? d <= day && n <= month : d == day && n == month) {
+        return other;
+    }
+
+    return wall;
+}
+
+
+/* a period that was left behind by two has been forgotten */
+
+static void
+forget(void)
+{
+    unsigned  k;
+
+    for (k = 0; k < DAYS; k++) {
+        if (m.day[(FIRST + k) & 1].period != FIRST + k) {
+            memset(mo.day[k], 0, sizeof(mo.day[k]));
+        }
+    }
+
+    for (k = 0; k < 4; k++) {
+        if (m.month[(first + k) & 1].period != first + k) {
+            memset(mo.month[k], 0, sizeof(mo.month[k]));
+        }
+    }
+}
+
+
+static void
+add(const int64_t *n, int64_t wall)
+{
+    llm_amount_t  a = { n[0], n[1], n[2] };
+
+    llm_meter_add(&m, &a, wall);
+    model_add(&mo, n, llm_meter_day(wall) - FIRST,
+              llm_meter_month(wall) - first);
+    forget();
+}
+
+
 /*
  * Time goes on, a little or by days; the wall clock may show the day before
  * or after for a while; settlements go to today or the day before it.
@@ -193,14 +273,10 @@ static void
 walk(void)
 {
     int64_t        need[3], right, wall;
-    unsigned       i, k, day, month, first, there;
+    unsigned       i, day, month;
     llm_now_t      now;
     llm_why_e      why;
-    llm_meter_t    m;
-    llm_rates_t    rt;
-    llm_amount_t   a;
     llm_refusal_t  rf;
-    static model_t  mo;
 
     memset(&mo, 0, sizeof(model_t));
     memset(&rt, 0, sizeof(llm_rates_t));
@@ -212,46 +288,16 @@ walk(void)
 
     llm_meter_init(&m, &now);
 
-    for (i = 0; i < 3000; i++) {
+    for (i = 0; i < 3000 && wall < WALL + 75 * DAY; i++) {
 
         if (any(50) == 0) {
-            rt.rpm = any(4) ? 1 + any(100000) : 0;
-            rt.burst = 1 + any(50);
-            rt.tpm = any(4) ? 1 + any(10000000) : 0;
-            rt.burst_tokens = 1 + any(100000);
-            rt.rpd = any(3) ? 1 + any(500) : 0;
-            rt.tpd = any(3) ? 1 + any(1000000) : 0;
-            rt.budget = any(3) ? 1 + any(1000000) : 0;
-            rt.month = any(2);
+            change_rates();
         }
 
         now.ms += any(3) ? any(300) : any(50000);
         now.ms -= any(20) ? 0 : any(100);
         wall += (int64_t) (any(30) ? any(20) : any(DAY));
-
-        if (wall > WALL + 75 * DAY) {
-            return;
-        }
-
-        now.wall = wall;
-
-        /* the day after, and back: as long as the real one is in a slot */
-        if (any(10) == 0 && llm_meter_day(wall) > FIRST + 2) {
-            now.wall += any(2) ? DAY : -DAY;
-
-            /* a day that has not been so far back is not found again */
-            there = m.day[llm_meter_day(now.wall) & 1].period
-                        <= llm_meter_day(now.wall)
-                    && m.month[llm_meter_month(now.wall) & 1].period
-                       <= llm_meter_month(now.wall)
-                    && (now.wall > wall
-                        || (m.day[llm_meter_day(now.wall) & 1].period
-                            == llm_meter_day(now.wall)
-                            && m.month[llm_meter_month(now.wall) & 1].period
-                               == llm_meter_month(now.wall)));
-
-            now.wall = there ? now.wall : wall;
-        }
+        now.wall = any(10) ? wall : wrong_clock(wall);
 
         day = llm_meter_day(now.wall) - FIRST;
         month = llm_meter_month(now.wall) - first;
@@ -263,19 +309,7 @@ walk(void)
 
         llm_meter_roll(&m, &rt, &now);
         model_roll(&mo, &rt, now.ms);
-
-        /* a period that was left behind by two has been forgotten */
-        for (k = 0; k < DAYS; k++) {
-            if (m.day[(FIRST + k) & 1].period != FIRST + k) {
-                memset(mo.day[k], 0, sizeof(mo.day[k]));
-            }
-        }
-
-        for (k = 0; k < 4; k++) {
-            if (m.month[(first + k) & 1].period != first + k) {
-                memset(mo.month[k], 0, sizeof(mo.month[k]));
-            }
-        }
+        forget();
 
         right = model_check(&mo, &rt, need, day, month, &now, &why);
         rf = check(&m, &rt, need[0], need[1], need[2], &now);
@@ -284,11 +318,7 @@ walk(void)
         assert_int_equal(rf.why, why);
 
         if (right == 0 || any(10) == 0) {
-            a.requests = need[0];
-            a.tokens = need[1];
-            a.money = need[2];
-            llm_meter_add(&m, &a, now.wall);
-            model_add(&mo, need, day, month);
+            add(need, now.wall);
         }
 
         /* a settlement: less than reserved, or more, today or yesterday */
@@ -296,24 +326,7 @@ walk(void)
             need[0] = 0;
             need[1] = (int64_t) any(5000) - 3000;
             need[2] = (int64_t) any(5000) - 3000;
-            a.requests = 0;
-            a.tokens = need[1];
-            a.money = need[2];
-
-            wall = any(3) ? now.wall : now.wall - DAY;
-            llm_meter_add(&m, &a, wall);
-
-            k = llm_meter_day(wall);
-            there = llm_meter_month(wall) - first;
-
-            /* what the meter has forgotten is nobody's */
-            model_add(&mo, need, k - FIRST, there < 4 ? there : 3);
-
-            if (m.day[k & 1].period != k) {
-                memset(mo.day[k - FIRST], 0, sizeof(mo.day[0]));
-            }
-
-            wall = now.wall;
+            add(need, any(3) ? now.wall : now.wall - DAY);
         }
 
         assert_true((__int128) m.requests.level == mo.level[0]);

@@ -261,8 +261,14 @@ test_leased(void **state)
     assert_true(tally("k:a", now.wall, 0) >= 4000);
     assert_true(tally("k:a", now.wall, 0) < 4000 + 1000);
 
-    /* when it is idle, all is given back */
+    /* when it is idle, all is given back, and is not used on its way */
 
+    tick(5000);
+    llm_ledger_sweep(gw[0].lg, 100, &now);
+    assert_int_equal(turn(0, 0, 1), 1);
+    assert_int_equal(enter(0, &l, 1, 1, 100, 0, &t), LLM_AGAIN);
+    llm_ledger_leave(gw[0].lg, t, 1, &now, &wake);
+    drain(0);
     tick(5000);
     llm_ledger_sweep(gw[0].lg, 100, &now);
     drain(0);
@@ -362,10 +368,14 @@ test_forgot(void **state)
     (void) enter(1, &l, 1, 1, 10, 0, &t);
     drain(1);
 
-    assert_int_equal(turn(0, 1, 0), 1);
+    assert_int_equal(enter(0, &l, 1, 1, 100, 7, &t), LLM_AGAIN);
+    assert_int_equal(turn(0, 0, 0), 1);
+    assert_int_equal(granted(0, &t), 1);
+    assert_int_equal(tally("k:a", now.wall, 1), 10);
     drain(0);
-    assert_int_equal(tally("k:a", now.wall, 1), 500);
-    assert_int_equal(tally("k:a", now.wall, 2), 35);
+    assert_int_equal(granted(0, &t), LLM_OK);
+    assert_int_equal(tally("k:a", now.wall, 1), 600);
+    assert_int_equal(tally("k:a", now.wall, 2), 42);
 }
 
 

@@ -179,6 +179,160 @@ test_vanish(void **state)
 }
 
 
+/* what was told as held is all that may run until the reply is here */
+
+static void
+test_freeze(void **state)
+{
+    int           i;
+    char         *reply;
+    size_t        len;
+    uint64_t      seq;
+    llm_limit_t   l;
+    llm_ticket_t  t, u[4];
+
+    (void) state;
+
+    l = limit("k:f");
+    l.concurrency = 4;
+
+    for (i = 0; i < 4; i++) {
+        assert_int_equal(enter(0, &l, 1, 1, 0, 0, &u[i]), LLM_AGAIN);
+    }
+
+    drain(0);
+
+    for (i = 0; i < 4; i++) {
+        assert_int_equal(granted(0, &t), LLM_OK);
+    }
+
+    for (i = 0; i < 3; i++) {
+        llm_ledger_leave(gw[0].lg, u[i], 0, &now, &wake);
+    }
+
+    /* it keeps its share until it hears of others */
+
+    assert_int_equal(enter(0, &l, 1, 1, 0, 0, &t), LLM_OK);
+    llm_ledger_leave(gw[0].lg, t, 0, &now, &wake);
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(enter(1, &l, 1, 1, 0, 0, &t), LLM_AGAIN);
+    }
+
+    assert_int_equal(turn(1, 0, 0), 1);
+    assert_int_equal(granted(1, &t), 1);
+    assert_int_equal(turn(0, 1, 0), 1);
+
+    seq = llm_ledger_collect(gw[0].lg, 0, &now)->seq;
+    reply = strdup(store_batch(st, gw[0].lg, &gw[0].lg->batch, gw[0].name,
+                               &len));
+
+    assert_int_equal(enter(0, &l, 1, 1, 0, 0, &t), LLM_AGAIN);
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(turn(1, 1, 0), 1);
+    }
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(granted(1, &t), LLM_OK);
+    }
+
+    assert_int_equal(llm_ledger_apply(gw[0].lg, seq, reply, len, &now, &wake),
+                     LLM_OK);
+    assert_int_equal(granted(0, &t), 1);
+
+    free(reply);
+}
+
+
+/* one slot: when it gets free, it goes to who waits elsewhere, whatever the
+   second */
+
+static void
+test_handover(void **state)
+{
+    int           i;
+    llm_limit_t   l;
+    llm_ticket_t  t, u;
+
+    (void) state;
+
+    l = limit("k:f");
+    l.concurrency = 1;
+
+    for (i = 0; i < 4; i++) {
+        assert_int_equal(enter(i % 2, &l, 1, 1, 0, 0, &t), LLM_AGAIN);
+        drain(i % 2);
+        assert_int_equal(granted(i % 2, &t), LLM_OK);
+
+        assert_int_equal(enter((i + 1) % 2, &l, 1, 1, 0, 0, &u), LLM_AGAIN);
+        assert_int_equal(turn((i + 1) % 2, 0, 0), 1);
+        assert_int_equal(turn(i % 2, 1, 0), 1);
+        assert_int_equal(turn(i % 2, 1, 0), 1);
+        assert_int_equal(granted((i + 1) % 2, &u), 1);
+
+        llm_ledger_leave(gw[i % 2].lg, t, 0, &now, &wake);
+        assert_int_equal(llm_ledger_pending(gw[i % 2].lg), 1);
+        assert_int_equal(turn(i % 2, 0, 0), 1);
+        assert_int_equal(turn((i + 1) % 2, 0, 0), 1);
+        assert_int_equal(turn((i + 1) % 2, 0, 0), 1);
+        assert_int_equal(granted((i + 1) % 2, &u), LLM_OK);
+
+        llm_ledger_leave(gw[(i + 1) % 2].lg, u, 0, &now, &wake);
+        tick(4000);
+        llm_ledger_sweep(gw[0].lg, 100, &now);
+        llm_ledger_sweep(gw[1].lg, 100, &now);
+        drain(0);
+        drain(1);
+        tick(1000 + 500 * (uint64_t) i);
+    }
+}
+
+
+/* Redis' clock steps: nobody's slots are freed, buckets stand still */
+
+static void
+test_clock(void **state)
+{
+    int           i;
+    llm_limit_t   l;
+    llm_ticket_t  t;
+
+    (void) state;
+
+    l = limit("k:f");
+    l.concurrency = 2;
+    l.rates.rpm = 60;
+    l.rates.burst = 2;
+
+    for (i = 0; i < 2; i++) {
+        assert_int_equal(enter(0, &l, 1, 1, 0, 0, &t), LLM_AGAIN);
+    }
+
+    drain(0);
+    assert_int_equal(granted(0, &t), LLM_OK);
+    assert_int_equal(granted(0, &t), LLM_OK);
+
+    assert_int_equal(enter(1, &l, 0, 1, 0, 0, &t), LLM_AGAIN);
+    store_clock(st, (uint64_t) (now.wall - 3600) * 1000000);
+    drain(1);
+    assert_int_equal(granted(1, &t), LLM_DECLINED);
+    tick(200);
+
+    assert_int_equal(enter(1, &l, 0, 1, 0, 0, &t), LLM_AGAIN);
+    store_clock(st, (uint64_t) (now.wall - 3600) * 1000000 + 1000000);
+    drain(1);
+    assert_int_equal(granted(1, &t), LLM_OK);
+
+    assert_int_equal(enter(1, &l, 1, 1, 0, 0, &t), LLM_AGAIN);
+    store_clock(st, (uint64_t) (now.wall + 7200) * 1000000);
+    (void) turn(1, 1, 0);
+    (void) turn(1, 1, 0);
+    assert_int_equal(granted(1, &t), 1);
+    assert_int_equal(llm_ledger_quota(gw[1].lg)->gateways, 2);
+}
+
+
 /* death after every single store of apply(): the next agent makes it whole */
 
 #if (__x86_64__)
@@ -333,6 +487,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_shares, crowd, teardown),
         cmocka_unit_test_setup_teardown(test_vanish, crowd, teardown),
+        cmocka_unit_test_setup_teardown(test_freeze, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_handover, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_clock, setup, teardown),
         cmocka_unit_test_setup_teardown(test_crash, setup, teardown)
     };
 
