@@ -30,7 +30,7 @@ CORE_FUZZ = $(CORE:ngx_module/core/%.c=$(BUILD)/core-fuzz/%.o)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
-.PHONY: all help module tools run test test-unit test-t test-clients check \
+.PHONY: all help module tools run sim test test-unit test-t test-clients check \
         check-style check-analyze check-nodebug check-unit check-fuzz \
         check-t bench \
         install deb clean need-build need-run need-test need-check \
@@ -96,6 +96,18 @@ test-t: need-test module $(TOOLS)
 test-clients: need-test module $(TOOLS)
 	@util/test.pl clients
 
+#: make sim           plays a day of several gateways, about a minute a scene
+#:                    (docs/limits.md shows its pictures)
+sim: need-test $(BUILD)/sim/sim
+	@$(BUILD)/sim/sim ngx_module/policy/quota.lua $(BUILD)/sim
+
+$(BUILD)/sim/sim: $(wildcard tests/sim/*.[ch]) $(BUILD)/core/libcore.a \
+                  | need-test
+	@mkdir -p $(@D)
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -std=gnu11 -Ingx_module -Itests/sim -o $@ \
+	    $(filter %.c,$^) $(BUILD)/core/libcore.a -llua5.1 -lm
+
 need-test:
 	@util/need.sh build test
 
@@ -114,7 +126,7 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/core/libcore.a $(UNIT_H) \
 	@mkdir -p $(@D)
 	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
 	$(Q)$(CC) $(CFLAGS_C) -Ingx_module -Itests/unit -o $@ $< \
-	    $(BUILD)/core/libcore.a -lcmocka -ljansson -lcrypto -lm
+	    $(BUILD)/core/libcore.a -lcmocka -ljansson -lhiredis -llua5.1 -lcrypto -lm
 
 
 #: make check         style, static analysis, a build without debug logs, the
@@ -164,7 +176,7 @@ $(BUILD)/unit-san/%: tests/unit/%.c $(BUILD)/core-san/libcore.a $(UNIT_H) \
 	@mkdir -p $(@D)
 	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
 	$(Q)$(CC) $(CFLAGS_C) -O1 $(SANITIZE) -Ingx_module -Itests/unit -o $@ $< \
-	    $(BUILD)/core-san/libcore.a -lcmocka -ljansson -lcrypto -lm
+	    $(BUILD)/core-san/libcore.a -lcmocka -ljansson -lhiredis -llua5.1 -lcrypto -lm
 
 $(BUILD)/core-fuzz/%.o: ngx_module/core/%.c $(CORE_H) | need-check
 	@mkdir -p $(@D)

@@ -130,7 +130,9 @@ llm_ledger_enter(llm_ledger_t *lg, const llm_ask_t *ask,
 
         if (t->state != LLM_TICKET_FREE) {
             llm_ledger_open(lg, i);
-            rd->asking = t->state == LLM_TICKET_ASKING;
+            rd->asking = t->state == LLM_TICKET_ASKING ? 1
+                         : t->state == LLM_TICKET_WAITING
+                           && llm_ledger_elsewhere(lg, node) != 0 ? 2 : 0;
             *id = t->id;
             return rc;
         }
@@ -320,6 +322,16 @@ llm_ledger_elsewhere(llm_ledger_t *lg, const uint32_t *node)
 
         n = llm_ledger_node(lg, node[k]);
         slots = llm_ledger_slots(lg, n);
+
+        /* a share that is being lowered is still in use */
+
+        if (slots < n->held) {
+            slots = n->held;
+        }
+
+        if (slots > n->concurrency) {
+            continue;
+        }
 
         if (n->concurrency != LLM_UNLIMITED && n->concurrency - slots > most)
         {

@@ -75,8 +75,9 @@ typedef struct {
 
 typedef struct {
     int                   verdict;           /* of llm_ledger_granted() */
-    int                   asking;            /* waits for other gateways'
-                                                limits, not in line */
+    int                   asking;            /* 1: waits to hear of the
+                                                fleet's limits, not in line;
+                                                2: for slots of the fleet */
     unsigned              index;             /* into limits: who refused */
     llm_refusal_t         refusal;
     llm_gauge_t           requests;          /* the tightest of each kind */

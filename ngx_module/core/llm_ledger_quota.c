@@ -10,8 +10,8 @@
 #include "core/llm_quota_private.h"
 
 
-static int llm_quota_denied(const llm_quota_t *q, const llm_amount_t *need,
-    const llm_now_t *now, llm_refusal_t *rf);
+static int llm_quota_denied(const llm_ledger_node_t *node,
+    const llm_amount_t *need, const llm_now_t *now, llm_refusal_t *rf);
 static int llm_quota_pays(const llm_ledger_t *lg, const llm_ledger_node_t *n,
     const llm_amount_t *need);
 static int llm_quota_limited(const llm_rates_t *rt, const llm_amount_t *need);
@@ -52,7 +52,7 @@ llm_ledger_quota_draw(llm_ledger_t *lg, const uint32_t *node,
             continue;
         }
 
-        if (llm_quota_denied(&n->quota, need, now, &rf)) {
+        if (llm_quota_denied(n, need, now, &rf)) {
 
             if (!refused || (rd->refusal.wait_ms != -1
                              && (rf.wait_ms == -1
@@ -466,24 +466,51 @@ llm_quota_starved(llm_ledger_t *lg, uint32_t node)
 }
 
 
+/*
+ * What would not fit if nothing had been used never will.  Else what the store
+ * refused lately is refused as it stands, and more of it for longer.
+ */
+
 static int
-llm_quota_denied(const llm_quota_t *q, const llm_amount_t *need,
+llm_quota_denied(const llm_ledger_node_t *node, const llm_amount_t *need,
     const llm_now_t *now, llm_refusal_t *rf)
 {
-    int64_t  n;
+    int64_t             n;
+    uint64_t            rate;
+    const llm_quota_t  *q;
+
+    static const llm_meter_t  unused;
+
+    llm_meter_check(&unused, &node->rates, need, now, rf);
+
+    if (rf->why != LLM_WHY_NONE) {
+        return 1;
+    }
+
+    q = &node->quota;
 
     if (now->ms >= q->denied_until) {
         return 0;
     }
 
+    rate = LLM_UNLIMITED;
+
     switch (q->refusal.why) {
 
     case LLM_WHY_REQUESTS:
+        rate = node->rates.rpm;
+        n = need->requests;
+        break;
+
     case LLM_WHY_REQUESTS_DAY:
         n = need->requests;
         break;
 
     case LLM_WHY_TOKENS:
+        rate = node->rates.tpm;
+        n = need->tokens;
+        break;
+
     case LLM_WHY_TOKENS_DAY:
         n = need->tokens;
         break;
@@ -498,6 +525,10 @@ llm_quota_denied(const llm_quota_t *q, const llm_amount_t *need,
 
     *rf = q->refusal;
     rf->need = (uint64_t) n;
+
+    if (rate != LLM_UNLIMITED && rf->wait_ms >= 0) {
+        rf->wait_ms += (int64_t) ((uint64_t) (n - q->denied) * 60000 / rate);
+    }
 
     if (rf->wait_ms > 0 && now->ms > q->denied_at) {
         rf->wait_ms = llm_quota_max(1, rf->wait_ms

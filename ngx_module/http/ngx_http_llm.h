@@ -170,6 +170,7 @@ struct ngx_http_llm_ctx_s {
     llm_ticket_t                ticket;
     ngx_queue_t                 line;            /* this worker's waiters */
     ngx_msec_t                  line_since;
+    ngx_msec_t                  patience;        /* ms */
     ngx_msec_t                  park_until;
     llm_amount_t                need;            /* reserved */
     int64_t                     estimate_prompt;      /* tokens, each */

@@ -216,8 +216,14 @@ ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits,
     if (rc == NGX_AGAIN) {
         ctx->waiting = 1;
         ctx->lined = 1;
-        ctx->asking = rd.asking;
+        ctx->asking = rd.asking == 1;
         ctx->line_since = ngx_current_msec;
+        ctx->patience = (ngx_msec_t) terms->queue_timeout;
+
+        if (rd.asking) {
+            /* one deadline is the fleet's, however short the patience */
+            ctx->patience = ngx_max(ctx->patience, ctx->mcf->quota->timeout);
+        }
 
         ngx_queue_insert_tail(&ngx_http_llm_limit_line, &ctx->line);
 
@@ -302,8 +308,7 @@ ngx_http_llm_limit_resume(ngx_http_llm_ctx_t *ctx, llm_ticket_t *ticket)
         return ngx_http_llm_refuse(ctx, limits);
     }
 
-    left = (ngx_msec_int_t) (ctx->line_since
-                             + (ngx_msec_t) ctx->key->terms.queue_timeout
+    left = (ngx_msec_int_t) (ctx->line_since + ctx->patience
                              - ngx_current_msec);
 
     if (left > 0
@@ -374,8 +379,7 @@ ngx_http_llm_limit_wait(ngx_http_llm_ctx_t *ctx)
 
     now = ngx_current_msec;
 
-    timer = ctx->line_since + (ngx_msec_t) ctx->key->terms.queue_timeout
-            - now;
+    timer = ctx->line_since + ctx->patience - now;
     left = ctx->deadline - now;
     timer = ngx_min(timer, left);
 
