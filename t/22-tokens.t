@@ -411,6 +411,7 @@ between(used('bare') - $before, 60, 1000, 'of a model that nobody knows');
 sub claims {
     my ($key, $usage) = @_;
 
+    $usage =~ s/\s+/ /g;
     $mock->script({ body => '{"id": "x", "object": "chat.completion",
         "created": 1, "model": "m", "choices": [{"index": 0, "message":
         {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],

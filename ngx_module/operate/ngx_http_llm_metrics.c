@@ -6,6 +6,7 @@
 
 #include "operate/ngx_http_llm_metrics.h"
 #include "http/ngx_http_llm_reply.h"
+#include "policy/ngx_http_llm_quota.h"
 #include "state/ngx_http_llm_redis.h"
 #include "state/ngx_http_llm_zone.h"
 
@@ -27,6 +28,10 @@ static void ngx_http_llm_metrics_charged(llm_prometheus_t *pm,
     ngx_http_llm_count_t *count);
 static void ngx_http_llm_metrics_slots(llm_prometheus_t *pm,
     ngx_http_llm_zone_t *zone);
+static void ngx_http_llm_metrics_shared(llm_prometheus_t *pm,
+    ngx_http_llm_zone_t *zone);
+static void ngx_http_llm_metrics_counter(llm_prometheus_t *pm,
+    const char *name, const char *help, uint64_t value);
 static void ngx_http_llm_metrics_gauge(llm_prometheus_t *pm,
     const char *name, const char *help, uint64_t value);
 static void ngx_http_llm_metrics_label(llm_prometheus_label_t *label,
@@ -103,6 +108,7 @@ ngx_http_llm_metrics_handler(ngx_http_request_t *r)
     ngx_http_llm_metrics_results(&pm, count);
     ngx_http_llm_metrics_charged(&pm, count);
     ngx_http_llm_metrics_slots(&pm, mcf->zone);
+    ngx_http_llm_metrics_shared(&pm, mcf->zone);
 
     if (mcf->redis) {
         ngx_http_llm_metrics_gauge(&pm, "llm_redis_up",
@@ -214,10 +220,9 @@ ngx_http_llm_metrics_results(llm_prometheus_t *pm,
                               count->cache[i]);
     }
 
-    llm_prometheus_family(pm, "llm_cache_stored_total", "counter",
-                          "Answers given to the cache.");
-    llm_prometheus_sample(pm, "llm_cache_stored_total", NULL, 0,
-                          count->stored);
+    ngx_http_llm_metrics_counter(pm, "llm_cache_stored_total",
+                                 "Answers given to the cache.",
+                                 count->stored);
 
     llm_prometheus_family(pm, "llm_refusals_total", "counter",
                           "Requests that were not let through, by reason.");
@@ -253,21 +258,14 @@ ngx_http_llm_metrics_charged(llm_prometheus_t *pm,
     llm_prometheus_sample(pm, "llm_tokens_total", &label, 1,
                           count->tokens_completion);
 
-    llm_prometheus_family(pm, "llm_cost_microdollars_total", "counter",
-                          "Money charged, in millionths of a dollar.");
-    llm_prometheus_sample(pm, "llm_cost_microdollars_total", NULL, 0,
-                          count->money);
-
-    llm_prometheus_family(pm, "llm_unpriced_requests_total", "counter",
-                          "Requests for models that llm_prices does not "
-                          "know: charged nothing.");
-    llm_prometheus_sample(pm, "llm_unpriced_requests_total", NULL, 0,
-                          count->unpriced);
-
-    llm_prometheus_family(pm, "llm_streams_cut_total", "counter",
-                          "Streams ended because their tenant had no more "
-                          "tokens or money.");
-    llm_prometheus_sample(pm, "llm_streams_cut_total", NULL, 0, count->cut);
+    ngx_http_llm_metrics_counter(pm, "llm_cost_microdollars_total",
+        "Money charged, in millionths of a dollar.", count->money);
+    ngx_http_llm_metrics_counter(pm, "llm_unpriced_requests_total",
+        "Requests for models that llm_prices does not know: charged "
+        "nothing.", count->unpriced);
+    ngx_http_llm_metrics_counter(pm, "llm_streams_cut_total",
+        "Streams ended because their tenant had no more tokens or money.",
+        count->cut);
 }
 
 
@@ -295,6 +293,50 @@ ngx_http_llm_metrics_slots(llm_prometheus_t *pm, ngx_http_llm_zone_t *zone)
                                "Keys and teams with a state.", st.nodes_used);
     ngx_http_llm_metrics_gauge(pm, "llm_ledger_nodes",
                                "Room for keys and teams.", st.nodes);
+}
+
+
+/* how the limits of several gateways are kept in step */
+
+static void
+ngx_http_llm_metrics_shared(llm_prometheus_t *pm, ngx_http_llm_zone_t *zone)
+{
+    ngx_http_llm_quota_stat_t  st;
+
+    if (ngx_http_llm_quota_stat(zone, &st) != NGX_OK) {
+        return;
+    }
+
+    ngx_http_llm_metrics_gauge(pm, "llm_limits_shared",
+        "How limits are shared: 0 not, 1 exactly, 2 leased, 3 each gateway "
+        "alone because Redis is away.", st.mode);
+    ngx_http_llm_metrics_gauge(pm, "llm_limits_gateways",
+        "Gateways that share the limits, as Redis told last.", st.gateways);
+    ngx_http_llm_metrics_counter(pm, "llm_limits_batches_total",
+        "Batches of limits that Redis answered.", st.batches);
+    ngx_http_llm_metrics_counter(pm, "llm_limits_commands_total",
+        "Commands sent to Redis about limits.", st.commands);
+    ngx_http_llm_metrics_counter(pm, "llm_limits_asked_total",
+        "Requests that Redis was asked for.", st.asks);
+    ngx_http_llm_metrics_counter(pm, "llm_limits_late_total",
+        "Batches that Redis did not answer in time.", st.late);
+    ngx_http_llm_metrics_counter(pm, "llm_limits_errors_total",
+        "Batches that Redis refused.", st.errors);
+    ngx_http_llm_metrics_counter(pm, "llm_limits_alone_total",
+        "Times that Redis went away.", st.alone);
+    ngx_http_llm_metrics_counter(pm, "llm_limits_alone_milliseconds_total",
+        "Time without Redis.", st.alone_ms);
+    ngx_http_llm_metrics_counter(pm, "llm_limits_clock_jumps_total",
+        "Jumps of the clock of Redis.", st.jumps);
+}
+
+
+static void
+ngx_http_llm_metrics_counter(llm_prometheus_t *pm, const char *name,
+    const char *help, uint64_t value)
+{
+    llm_prometheus_family(pm, name, "counter", help);
+    llm_prometheus_sample(pm, name, NULL, 0, value);
 }
 
 

@@ -99,6 +99,8 @@ ngx_http_llm_cut_check(ngx_http_llm_attempt_t *at, u_char *event, size_t len,
 
     at->cut = 1;
 
+    (void) ngx_atomic_fetch_add(&at->ctx->mcf->zone->sh->count.cut, 1);
+
     /* an upstream must not be taken away from under its own reader */
 
     ngx_post_event(&at->cancel, &ngx_posted_events);
