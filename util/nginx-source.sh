@@ -36,9 +36,22 @@ options=(-qq -o Dir::Etc::sourcelist="$dir/apt/sources.list"
          -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
          -o APT::Sandbox::User=)
 
-if ! (cd "$dir" && apt-get "${options[@]}" update \
-      && apt-get "${options[@]}" source "nginx=$version") \
-      >"$dir/apt/log" 2>&1 || [ ! -x "$tree/configure" ]
+# A mirror forgets a package's patches when the next one is there, but keeps
+# what they are for: then it is that alone.
+
+fetch() {
+    apt-get "${options[@]}" update || return
+
+    apt-get "${options[@]}" source "nginx=$version" \
+        && [ -x "$tree/configure" ] && return
+
+    local orig=nginx_${upstream#*:}.orig.tar.gz
+
+    [ -s "$orig" ] && rm -rf "$tree" && tar -xzf "$orig" \
+        && echo "nginx $version: without the distribution's patches"
+}
+
+if ! (cd "$dir" && fetch) >"$dir/apt/log" 2>&1 || [ ! -x "$tree/configure" ]
 then
     tail -n 5 "$dir/apt/log" >&2
     echo "the source of nginx $version is not to be had here;" \

@@ -304,15 +304,15 @@ llm_ledger_fill(llm_ledger_ticket_t *t, uint32_t i, const llm_ask_t *ask,
 static uint32_t
 llm_ledger_elsewhere(llm_ledger_t *lg, const uint32_t *node)
 {
-    uint32_t            k, most, slots;
+    uint32_t            k, left, least, slots;
     llm_ledger_node_t  *n;
-
-    most = 0;
 
     if (lg->conf.mode != LLM_QUOTA_EXACT && lg->conf.mode != LLM_QUOTA_LEASED)
     {
-        return most;
+        return 0;
     }
+
+    least = LLM_LEDGER_NONE;
 
     for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
 
@@ -321,25 +321,27 @@ llm_ledger_elsewhere(llm_ledger_t *lg, const uint32_t *node)
         }
 
         n = llm_ledger_node(lg, node[k]);
-        slots = llm_ledger_slots(lg, n);
+
+        if (llm_ledger_room(lg, n)) {
+            continue;
+        }
 
         /* a share that is being lowered is still in use */
+
+        slots = llm_ledger_slots(lg, n);
 
         if (slots < n->held) {
             slots = n->held;
         }
 
-        if (slots > n->concurrency) {
-            continue;
-        }
+        left = slots < n->concurrency ? n->concurrency - slots : 0;
 
-        if (n->concurrency != LLM_UNLIMITED && n->concurrency - slots > most)
-        {
-            most = n->concurrency - slots;
+        if (left < least) {
+            least = left;
         }
     }
 
-    return most;
+    return least == LLM_LEDGER_NONE ? 0 : least;
 }
 
 

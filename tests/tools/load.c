@@ -260,6 +260,11 @@ option_value(load_options_t *o, const char *name, const char *value)
         return 1;
     }
 
+    if (strcmp(name, "--over") == 0 && o->overs < OVERS) {
+        o->over[o->overs] = span_int((span_t) { value, strlen(value) });
+        return o->over[o->overs++] >= 0;
+    }
+
     for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         if (strcmp(table[i].name, name) != 0) {
             continue;
@@ -329,7 +334,7 @@ usage(void)
         "            [--stream] [--size BYTES] [--model MODEL] [--unique] "
         "[--body FILE] [-m METHOD]\n"
         "            [-H HEADER]... [--status N] [--expect TEXT] [--no-done] "
-        "[--close] [--timeout MS]\n"
+        "[--close] [--timeout MS] [--over US]...\n"
         "            http://127.0.0.1:PORT/PATH | unix:SOCKET:/PATH");
 }
 

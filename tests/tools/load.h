@@ -20,6 +20,7 @@
 
 
 #define UNIQUE_DIGITS  16
+#define OVERS          8
 
 
 typedef enum {
@@ -63,6 +64,8 @@ typedef struct {
     int              unique;
     int              no_done;
     int              close;
+    int64_t          over[OVERS];       /* µs */
+    size_t           overs;
     buf_t            headers;
 
     buf_t            request;

@@ -34,10 +34,12 @@ static int64_t     stat_events;
 static int64_t     stat_bytes;
 static int64_t     stat_max_events;
 static int64_t     stat_errors[ERRORS];
+static int64_t     stat_over[OVERS];
 
 
 static double hist_percentile(const hist_t *h, double share);
 static void hist_print(const char *name, const hist_t *h);
+static void over_print(void);
 
 
 /* what was due before "from" is warming up and not counted */
@@ -85,6 +87,9 @@ void
 stat_result(load_error_t error, uint64_t due, uint64_t now, int64_t bytes,
     int64_t events)
 {
+    size_t    i;
+    uint64_t  ns;
+
     if (due < stat_from) {
         return;
     }
@@ -102,8 +107,16 @@ stat_result(load_error_t error, uint64_t due, uint64_t now, int64_t bytes,
         return;
     }
 
+    ns = now > due ? now - due : 0;
+
     stat_ok++;
-    stat_value(HIST_LATENCY, due, now > due ? now - due : 0);
+    stat_value(HIST_LATENCY, due, ns);
+
+    for (i = 0; i < load_options.overs; i++) {
+        if (ns > (uint64_t) load_options.over[i] * 1000) {
+            stat_over[i]++;
+        }
+    }
 }
 
 
@@ -144,6 +157,7 @@ stat_report(int64_t late)
     hist_print("ttft", &hists[HIST_TTFT]);
     hist_print("gap", &hists[HIST_GAP]);
     hist_print("transit", &hists[HIST_TRANSIT]);
+    over_print();
 
     printf("\"events\":%lld,\"max_events_per_read\":%lld,\"bytes\":%lld,"
            "\"late\":%lld,\"cpu_seconds\":%.3f}\n",
@@ -198,4 +212,22 @@ hist_print(const char *name, const hist_t *h)
            (double) h->max / 1000,
            (double) h->sum / (double) h->count / 1000,
            (unsigned long long) h->count);
+}
+
+
+static void
+over_print(void)
+{
+    size_t  i;
+
+    if (load_options.overs == 0) {
+        return;
+    }
+
+    for (i = 0; i < load_options.overs; i++) {
+        printf("%s\"%lld\":%lld", i == 0 ? "\"over\":{" : ",",
+               (long long) load_options.over[i], (long long) stat_over[i]);
+    }
+
+    printf("},");
 }
