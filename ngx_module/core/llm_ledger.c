@@ -234,6 +234,7 @@ llm_ledger_nodes(llm_ledger_t *lg, const llm_limits_t *ls, uint32_t *node,
 {
     unsigned  k;
 
+    node[0] = LLM_LEDGER_NONE;
     node[1] = LLM_LEDGER_NONE;
 
     for (k = 0; k < ls->n; k++) {

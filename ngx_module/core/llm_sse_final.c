@@ -285,15 +285,18 @@ static unsigned char *
 llm_sse_final_member(unsigned char *p, const char *name,
     const llm_str_t *value, const char *absent)
 {
-    if (value->len == 0 && absent == NULL) {
-        return p;
+    if (value->len == 0) {
+
+        if (absent == NULL) {
+            return p;
+        }
+
+        p = llm_sse_final_text(p, name);
+
+        return llm_sse_final_text(p, absent);
     }
 
     p = llm_sse_final_text(p, name);
-
-    if (value->len == 0) {
-        return llm_sse_final_text(p, absent);
-    }
 
     memcpy(p, value->data, value->len);
 

@@ -343,7 +343,6 @@ llm_sse_text_delta(llm_sse_reader_t *rd)
 
     js = &rd->js;
     found = 0;
-    type = 0;
     size = 0;
     start = NULL;
     end = NULL;
