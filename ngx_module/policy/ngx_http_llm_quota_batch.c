@@ -19,6 +19,9 @@
 /* an account that was not used for so long is given back, ms */
 #define NGX_HTTP_LLM_QUOTA_IDLE       2000
 
+/* for a worker's first connection */
+#define NGX_HTTP_LLM_QUOTA_BEGIN      1000
+
 /* between two tries while Redis is away */
 #define NGX_HTTP_LLM_QUOTA_PAUSE      100
 #define NGX_HTTP_LLM_QUOTA_PAUSE_MAX  1000
@@ -483,9 +486,14 @@ ngx_http_llm_quota_fail(const char *why)
     ngx_http_llm_now(&now);
 
     if (!agent->up && !sh->alone
-        && now.ms - agent->claimed < agent->conf->timeout)
+        && now.ms - agent->claimed
+           < (llm_ledger_pending(zone->sh->ledger) > 1
+              ? agent->conf->timeout : NGX_HTTP_LLM_QUOTA_BEGIN))
     {
-        /* a worker that began just now, its connection is on its way */
+        /*
+         * A worker that began just now: its connection is on its way, and
+         * unless somebody waits it has the time.
+         */
         agent->force = 1;
         ngx_http_llm_quota_after(NGX_HTTP_LLM_QUOTA_SOON);
         return;
