@@ -102,6 +102,13 @@ for my $bad (
     [ { redis => 'llm_redis unix:/x timeout=11s;' }, qr/expected .*10s/ ],
     [ { redis => 'llm_redis unix:/x patience=1s;' },
         qr/"patience=1s": expected timeout=, ahead=, gateways= or limits=/ ],
+    [ { redis => 'llm_redis unix:/x limits=some;' },
+        qr/"limits=some": expected exact, leased or off/ ],
+    [ { redis => 'llm_redis unix:/x ahead=1ms;' },
+        qr/"ahead=1ms": expected a time from 20ms to 60s/ ],
+    [ { redis => 'llm_redis unix:/x gateways=0;' },
+        qr/"gateways=0": expected a number from 1 to 1000/ ],
+    [ { redis => 'llm_redis unix:/x gateways=-1;' }, qr/expected a number/ ],
     [ { redis => 'llm_redis off timeout=1s;' }, qr/takes no parameter/ ],
     [ { redis => 'llm_redis off; llm_redis off;' }, qr/is duplicate/ ],
 
@@ -113,6 +120,20 @@ for my $bad (
     [ { tenants => 'llm_tenants %%DIR%%;' }, qr/expected a regular file/,
         undef ],
     [ { tenants => 'llm_tenants %%FILE%%; llm_tenants %%FILE%%;' },
+        qr/is duplicate/ ],
+
+    # llm_prices
+    [ { tenants => 'llm_tenants %%FILE%%; llm_prices %%DIR%%/none.json;' },
+        qr{none\.json" failed \(2: No such file}, undef ],
+    [ { tenants => 'llm_tenants %%FILE%%; llm_prices %%FILE%%;' },
+        qr{llm_prices "\S+": \S}, undef ],
+    [ { tenants => 'llm_tenants %%FILE%%; llm_prices;' },
+        qr/invalid number/ ],
+
+    # llm_state
+    [ { tenants => 'llm_tenants %%FILE%%; llm_state %%FILE%%;' },
+        qr/\S/, undef ],
+    [ { tenants => 'llm_tenants %%FILE%%; llm_state a; llm_state b;' },
         qr/is duplicate/ ],
 
     # llm_provider
@@ -130,6 +151,12 @@ for my $bad (
         qr/"m\/k": expected/ ],
     [ { provider => 'llm_provider mock uri=/llm/mock/ speed=1;' },
         qr/"speed=1": expected uri=, key=, concurrency= or include_usage=/ ],
+    (map { [ { provider => "llm_provider mock uri=/llm/mock/ $_;" },
+        qr/"\Q$_\E": expected a number from 1 to 1000000/ ] }
+        'concurrency=0', 'concurrency=-1', 'concurrency=1.5',
+        'concurrency=many', 'concurrency=1000001', 'concurrency='),
+    [ { provider => 'llm_provider mock uri=/llm/mock/ include_usage=no;' },
+        qr/"include_usage=no": expected/ ],
     [ { provider => 'llm_provider mock uri=/llm/mock/ key=sk-provider-x;' },
         qr/expected env:VARIABLE or file:PATH/ ],
     [ { provider => 'llm_provider mock uri=/llm/mock/ key=env:;' },
