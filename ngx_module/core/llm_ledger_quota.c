@@ -10,8 +10,9 @@
 #include "core/llm_quota_private.h"
 
 
-static int llm_quota_denied(const llm_ledger_node_t *node,
-    const llm_amount_t *need, const llm_now_t *now, llm_refusal_t *rf);
+static int llm_quota_denied(const llm_ledger_t *lg,
+    const llm_ledger_node_t *node, const llm_amount_t *need,
+    const llm_now_t *now, llm_refusal_t *rf);
 static int llm_quota_pays(const llm_ledger_t *lg, const llm_ledger_node_t *n,
     const llm_amount_t *need);
 static int llm_quota_limited(const llm_rates_t *rt, const llm_amount_t *need);
@@ -52,7 +53,7 @@ llm_ledger_quota_draw(llm_ledger_t *lg, const uint32_t *node,
             continue;
         }
 
-        if (llm_quota_denied(n, need, now, &rf)) {
+        if (llm_quota_denied(lg, n, need, now, &rf)) {
 
             if (!refused || (rd->refusal.wait_ms != -1
                              && (rf.wait_ms == -1
@@ -472,11 +473,12 @@ llm_quota_starved(llm_ledger_t *lg, uint32_t node)
  */
 
 static int
-llm_quota_denied(const llm_ledger_node_t *node, const llm_amount_t *need,
-    const llm_now_t *now, llm_refusal_t *rf)
+llm_quota_denied(const llm_ledger_t *lg, const llm_ledger_node_t *node,
+    const llm_amount_t *need, const llm_now_t *now, llm_refusal_t *rf)
 {
     int64_t             n;
     uint64_t            rate;
+    llm_meter_t         view;
     const llm_quota_t  *q;
 
     static const llm_meter_t  unused;
@@ -484,6 +486,13 @@ llm_quota_denied(const llm_ledger_node_t *node, const llm_amount_t *need,
     llm_meter_check(&unused, &node->rates, need, now, rf);
 
     if (rf->why != LLM_WHY_NONE) {
+
+        /* that it never will is the worst that can be said; how much was
+           used is still to be told */
+
+        llm_ledger_quota_view(lg, node, now, &view);
+        llm_meter_check(&view, &node->rates, need, now, rf);
+
         return 1;
     }
 
