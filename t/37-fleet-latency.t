@@ -62,7 +62,8 @@ is said(qr/keeps to one part/), 0, 'healthy: it is not alone';
 for my $case (
     ['stopped',       sub { $redis->pause },     sub { $redis->resume }],
     ['killed',        sub { $redis->stop('KILL') }, sub { $redis->start }],
-    ['500 ms slower', sub { fault('down latency 500') }, sub { fault('pass') }],
+    ['500 ms slower', sub { fault('down latency 500') },
+        sub { fault('pass') }],
 ) {
     my ($name, $break, $mend) = @$case;
 

@@ -25,23 +25,111 @@ typedef struct {
 } llm_bucket_t;
 
 
+/* far above any burst, and far enough from the end of int64_t to add to */
+
+#define LLM_BUCKET_MAX  ((int64_t) 1 << 61)
+
+
+static inline int64_t
+llm_bucket_parts(uint64_t n)
+{
+    if (n > LLM_BUCKET_MAX / LLM_BUCKET_UNIT) {
+        return LLM_BUCKET_MAX;
+    }
+
+    return (int64_t) (n * LLM_BUCKET_UNIT);
+}
+
+
 /*
  * "rate" is in units per minute and also the speed of the leak, "burst" in
- * units the capacity.  A clock that steps back stands still instead.
+ * units the capacity.  The clocks of two processes may differ a little: a
+ * clock that steps back stands still, for going back with it would let the
+ * same milliseconds leak twice.
  */
 
-void    llm_bucket_leak(llm_bucket_t *b, uint64_t rate, uint64_t now);
+static inline void
+llm_bucket_leak(llm_bucket_t *b, uint64_t rate, uint64_t now)
+{
+    int64_t   parts;
+    uint64_t  elapsed;
+
+    if (now <= b->time) {
+        return;
+    }
+
+    elapsed = now - b->time;
+    b->time = now;
+
+    if (__builtin_mul_overflow(rate, elapsed, &parts) || parts >= b->level) {
+        b->level = 0;
+        return;
+    }
+
+    b->level -= parts;
+}
+
+
+/* do "n" units fit now? */
+
+static inline int
+llm_bucket_fits(const llm_bucket_t *b, uint64_t burst, uint64_t n)
+{
+    return n <= burst
+           && b->level + llm_bucket_parts(n) <= llm_bucket_parts(burst);
+}
+
 
 /* ms until "n" units fit (0: now, -1: never, n is above the burst) */
 int64_t llm_bucket_wait(const llm_bucket_t *b, uint64_t rate,
     uint64_t burst, uint64_t n);
 
-void    llm_bucket_take(llm_bucket_t *b, int64_t n);     /* n < 0: give back */
 
-uint64_t llm_bucket_remaining(const llm_bucket_t *b, uint64_t burst);
+/* n < 0: gives back */
+
+static inline void
+llm_bucket_take(llm_bucket_t *b, int64_t n)
+{
+    int64_t        level;
+    const int64_t  most = LLM_BUCKET_MAX / LLM_BUCKET_UNIT + 1;
+
+    n = n < most ? n : most;
+    n = n > -most ? n : -most;
+
+    level = b->level + n * LLM_BUCKET_UNIT;
+
+    level = level < LLM_BUCKET_MAX ? level : LLM_BUCKET_MAX;
+    b->level = level > 0 ? level : 0;
+}
+
+
+static inline uint64_t
+llm_bucket_remaining(const llm_bucket_t *b, uint64_t burst)
+{
+    int64_t  left;
+
+    left = llm_bucket_parts(burst) - b->level;
+
+    return left > 0 ? (uint64_t) left / LLM_BUCKET_UNIT : 0;
+}
+
 
 /* the same with a sign: below 0 in debt */
-int64_t llm_bucket_left(const llm_bucket_t *b, uint64_t burst);
+
+static inline int64_t
+llm_bucket_left(const llm_bucket_t *b, uint64_t burst)
+{
+    int64_t  left;
+
+    left = llm_bucket_parts(burst) - b->level;
+
+    if (left >= 0) {
+        return (int64_t) ((uint64_t) left / LLM_BUCKET_UNIT);
+    }
+
+    return -((-left - 1) / LLM_BUCKET_UNIT + 1);
+}
+
 
 /* units taken and not leaked yet, a part of one counts as one */
 uint64_t llm_bucket_used(const llm_bucket_t *b);

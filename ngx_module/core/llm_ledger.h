@@ -172,6 +172,10 @@ void llm_ledger_settle(llm_ledger_t *lg, llm_ticket_t t,
 void llm_ledger_leave(llm_ledger_t *lg, llm_ticket_t t, int undo,
     const llm_now_t *now, llm_owners_t *wake);
 
+/* both for a request that ends: settles and, without "undo", leaves */
+void llm_ledger_close(llm_ledger_t *lg, llm_ticket_t t,
+    const llm_amount_t *used, const llm_now_t *now, llm_owners_t *wake);
+
 
 /* limits changed: takes them over and grants what has become possible */
 void llm_ledger_update(llm_ledger_t *lg, const llm_limit_t *limit,

@@ -11,9 +11,12 @@
 #include <string.h>
 
 
-static int llm_ledger_weigh(llm_ledger_t *lg, const uint32_t *node,
-    unsigned k, const llm_amount_t *need, llm_ledger_turn_t *turn,
-    const llm_rates_t *rt, const llm_now_t *now, llm_refusal_t *rf);
+static inline void llm_ledger_copy_quota(llm_quota_t *to,
+    const llm_quota_t *from);
+static int llm_ledger_weigh(llm_ledger_t *lg, uint32_t node,
+    const llm_amount_t *need, llm_ledger_turn_t *turn,
+    const llm_rates_t *rt, const llm_now_t *now, llm_period_t p,
+    llm_refusal_t *rf);
 static int llm_ledger_queued(llm_ledger_t *lg, uint32_t node,
     const llm_amount_t *need, const llm_ledger_turn_t *turn,
     const llm_now_t *now, llm_refusal_t *rf);
@@ -48,7 +51,7 @@ llm_ledger_begin(llm_ledger_t *lg, const uint32_t *node, uint32_t ticket)
         u->row[n].meter = row->meter;
 
         if (u->shared) {
-            u->row[n].quota = row->quota;
+            llm_ledger_copy_quota(&u->row[n].quota, &row->quota);
         }
 
         n++;
@@ -65,6 +68,19 @@ llm_ledger_begin(llm_ledger_t *lg, const uint32_t *node, uint32_t ticket)
     }
 
     llm_ledger_store(&u->n, n + 1);
+}
+
+
+/* in two parts: of so much at once the compiler makes a slow "rep movs" */
+
+static inline void
+llm_ledger_copy_quota(llm_quota_t *to, const llm_quota_t *from)
+{
+    const size_t  half = offsetof(llm_quota_t, fleet_day);
+
+    memcpy(to, from, half);
+    memcpy((unsigned char *) to + half, (const unsigned char *) from + half,
+           sizeof(llm_quota_t) - half);
 }
 
 
@@ -94,7 +110,7 @@ llm_ledger_rollback(llm_ledger_t *lg)
         n->meter = u->row[k].meter;
 
         if (u->shared) {
-            n->quota = u->row[k].quota;
+            llm_ledger_copy_quota(&n->quota, &u->row[k].quota);
         }
     }
 
@@ -122,6 +138,7 @@ llm_ledger_draw(llm_ledger_t *lg, const uint32_t *node,
     int                 rc, refused;
     unsigned            k;
     llm_rates_t         part;
+    llm_period_t        p;
     llm_refusal_t       rf;
     const llm_rates_t  *rt;
 
@@ -130,6 +147,7 @@ llm_ledger_draw(llm_ledger_t *lg, const uint32_t *node,
     }
 
     refused = 0;
+    p = llm_meter_period(now->wall);
 
     for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
 
@@ -137,10 +155,11 @@ llm_ledger_draw(llm_ledger_t *lg, const uint32_t *node,
             continue;
         }
 
-        rt = llm_ledger_roll(lg, llm_ledger_node(lg, node[k]), now, &part);
+        rt = llm_ledger_roll(lg, llm_ledger_node(lg, node[k]), now, p,
+                             &part);
 
         if (how != LLM_DRAW_FORCE
-            && llm_ledger_weigh(lg, node, k, need, turn, rt, now, &rf))
+            && llm_ledger_weigh(lg, node[k], need, turn, rt, now, p, &rf))
         {
             llm_ledger_worse(rd, &rf, k);
             refused = 1;
@@ -176,8 +195,7 @@ llm_ledger_draw(llm_ledger_t *lg, const uint32_t *node,
     for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
 
         if (node[k] != LLM_LEDGER_NONE) {
-            llm_meter_add(&llm_ledger_node(lg, node[k])->meter, need,
-                          now->wall);
+            llm_meter_charge(&llm_ledger_node(lg, node[k])->meter, need, p);
         }
     }
 
@@ -191,8 +209,12 @@ llm_ledger_refund(llm_ledger_t *lg, const uint32_t *node,
 {
     unsigned            k;
     llm_rates_t         part;
+    llm_period_t        p, then;
     llm_amount_t        minus;
     llm_ledger_node_t  *n;
+
+    p = llm_meter_period(now->wall);
+    then = wall == now->wall ? p : llm_meter_period(wall);
 
     minus.requests = -back->requests;
     minus.tokens = -back->tokens;
@@ -206,9 +228,9 @@ llm_ledger_refund(llm_ledger_t *lg, const uint32_t *node,
 
         n = llm_ledger_node(lg, node[k]);
 
-        (void) llm_ledger_roll(lg, n, now, &part);
+        (void) llm_ledger_roll(lg, n, now, p, &part);
 
-        llm_meter_add(&n->meter, &minus, wall);
+        llm_meter_charge(&n->meter, &minus, then);
 
         if (lg->conf.mode != LLM_QUOTA_LOCAL) {
             llm_ledger_quota_refund(lg, node[k], back, wall, now);
@@ -217,43 +239,24 @@ llm_ledger_refund(llm_ledger_t *lg, const uint32_t *node,
 }
 
 
-const llm_rates_t *
-llm_ledger_roll(llm_ledger_t *lg, llm_ledger_node_t *n, const llm_now_t *now,
-    llm_rates_t *part)
-{
-    const llm_rates_t  *rt;
-
-    rt = &n->rates;
-
-    if (lg->conf.mode != LLM_QUOTA_LOCAL) {
-        llm_ledger_quota_part(lg, n, part);
-        rt = part;
-    }
-
-    llm_meter_roll(&n->meter, rt, now);
-
-    return rt;
-}
-
-
 /* does this node refuse? */
 
 static int
-llm_ledger_weigh(llm_ledger_t *lg, const uint32_t *node, unsigned k,
-    const llm_amount_t *need, llm_ledger_turn_t *turn, const llm_rates_t *rt,
-    const llm_now_t *now, llm_refusal_t *rf)
+llm_ledger_weigh(llm_ledger_t *lg, uint32_t node, const llm_amount_t *need,
+    llm_ledger_turn_t *turn, const llm_rates_t *rt, const llm_now_t *now,
+    llm_period_t p, llm_refusal_t *rf)
 {
     llm_meter_t         copy;
     llm_amount_t        ahead;
     const llm_meter_t  *m;
     llm_ledger_node_t  *n;
 
-    n = llm_ledger_node(lg, node[k]);
+    n = llm_ledger_node(lg, node);
 
     if (lg->conf.mode == LLM_QUOTA_EXACT || lg->conf.mode == LLM_QUOTA_LEASED)
     {
         return turn != NULL
-               && llm_ledger_queued(lg, node[k], need, turn, now, rf);
+               && llm_ledger_queued(lg, node, need, turn, now, rf);
     }
 
     m = &n->meter;
@@ -263,19 +266,23 @@ llm_ledger_weigh(llm_ledger_t *lg, const uint32_t *node, unsigned k,
         m = &copy;
     }
 
-    if (turn != NULL && llm_ledger_ahead(lg, node[k], turn, &ahead)) {
+    if (turn != NULL && llm_ledger_ahead(lg, node, turn, &ahead)) {
 
         if (m != &copy) {
             copy = *m;
             m = &copy;
         }
 
-        llm_meter_add(&copy, &ahead, now->wall);
+        llm_meter_charge(&copy, &ahead, p);
+    }
+
+    if (llm_meter_fits(m, rt, need, p)) {
+        return 0;
     }
 
     llm_meter_check(m, rt, need, now, rf);
 
-    return rf->why != LLM_WHY_NONE;
+    return 1;
 }
 
 

@@ -9,9 +9,10 @@
 #include "core/llm_ledger_private.h"
 
 
-static void llm_ledger_read(llm_reading_t *rd, const llm_meter_t *m,
-    const llm_rates_t *rt, const llm_now_t *now);
-static int llm_ledger_tighter(const llm_gauge_t *a, const llm_gauge_t *b);
+static inline void llm_ledger_read(llm_reading_t *rd, const llm_meter_t *m,
+    const llm_rates_t *rt, llm_period_t p);
+static inline int64_t llm_ledger_tightest(llm_gauge_t *g,
+    const llm_bucket_t *b, uint64_t rate, uint64_t burst);
 
 
 void
@@ -21,9 +22,12 @@ llm_ledger_gauge(llm_ledger_t *lg, const uint32_t *node, const llm_now_t *now,
     unsigned            k;
     llm_meter_t         copy;
     llm_rates_t         part;
+    llm_period_t        p;
     const llm_meter_t  *m;
     const llm_rates_t  *rt;
     llm_ledger_node_t  *n;
+
+    p = llm_meter_period(now->wall);
 
     for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
 
@@ -40,19 +44,18 @@ llm_ledger_gauge(llm_ledger_t *lg, const uint32_t *node, const llm_now_t *now,
         }
 
         if (lg->conf.mode != LLM_QUOTA_LOCAL) {
-            llm_ledger_quota_part(lg, n, &part);
+            rt = llm_ledger_rates(lg, n, &part);
             llm_ledger_quota_view(lg, n, now, &copy);
-            llm_meter_roll(&copy, &part, now);
-            rt = &part;
+            llm_meter_pass(&copy, rt, now->ms, p);
             m = &copy;
 
         } else if (m->requests.time < now->ms) {
             copy = *m;
-            llm_meter_roll(&copy, rt, now);
+            llm_meter_pass(&copy, rt, now->ms, p);
             m = &copy;
         }
 
-        llm_ledger_read(rd, m, rt, now);
+        llm_ledger_read(rd, m, rt, p);
     }
 }
 
@@ -77,7 +80,8 @@ llm_ledger_peek(llm_ledger_t *lg, const llm_limits_t *ls,
 
         } else if (k < ls->n) {
             llm_meter_init(&fresh, now);
-            llm_ledger_read(rd, &fresh, &ls->limit[k]->rates, now);
+            llm_ledger_read(rd, &fresh, &ls->limit[k]->rates,
+                            llm_meter_period(now->wall));
         }
     }
 
@@ -87,41 +91,46 @@ llm_ledger_peek(llm_ledger_t *lg, const llm_limits_t *ls,
 
 /* of several limits the tightest counts */
 
-static void
+static inline void
 llm_ledger_read(llm_reading_t *rd, const llm_meter_t *m,
-    const llm_rates_t *rt, const llm_now_t *now)
+    const llm_rates_t *rt, llm_period_t p)
 {
-    int64_t      left;
-    llm_gauge_t  g;
+    int64_t  left;
 
-    llm_meter_gauge_requests(m, rt, &g);
+    (void) llm_ledger_tightest(&rd->requests, &m->requests, rt->rpm,
+                               rt->burst);
+    left = llm_ledger_tightest(&rd->tokens, &m->tokens, rt->tpm,
+                               rt->burst_tokens);
 
-    if (llm_ledger_tighter(&g, &rd->requests)) {
-        rd->requests = g;
-    }
+    left = left < rd->tokens_left ? left : rd->tokens_left;
 
-    llm_meter_gauge_tokens(m, rt, &g);
-
-    if (llm_ledger_tighter(&g, &rd->tokens)) {
-        rd->tokens = g;
-    }
-
-    left = llm_meter_tokens_left(m, rt, now);
-
-    if (left < rd->tokens_left) {
-        rd->tokens_left = left;
-    }
-
-    left = llm_meter_money_left(m, rt, now);
-
-    if (left < rd->money_left) {
-        rd->money_left = left;
-    }
+    rd->tokens_left = llm_meter_least_day(left, m, rt, p);
+    rd->money_left = llm_meter_least_money(rd->money_left, m, rt, p);
 }
 
 
-static int
-llm_ledger_tighter(const llm_gauge_t *a, const llm_gauge_t *b)
+/* what is left in a bucket */
+
+static inline int64_t
+llm_ledger_tightest(llm_gauge_t *g, const llm_bucket_t *b, uint64_t rate,
+    uint64_t burst)
 {
-    return a->limit != 0 && (b->limit == 0 || a->remaining < b->remaining);
+    int64_t   left;
+    uint64_t  remaining;
+
+    if (rate == LLM_UNLIMITED) {
+        return INT64_MAX;
+    }
+
+    left = llm_bucket_left(b, burst);
+    remaining = left > 0 ? (uint64_t) left : 0;
+
+    if (burst != 0 && (g->limit == 0 || remaining < g->remaining)) {
+        g->limit = burst;
+        g->rate = rate;
+        g->remaining = remaining;
+        g->reset_ms = llm_bucket_reset(b, rate);
+    }
+
+    return left;
 }

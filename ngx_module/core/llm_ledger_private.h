@@ -26,6 +26,7 @@
 
 
 #include "core/llm_ledger.h"
+#include "core/llm_meter_inline.h"
 #include "core/llm_quota.h"
 
 
@@ -271,7 +272,8 @@ static inline int
 llm_ledger_room(const llm_ledger_t *lg, const llm_ledger_node_t *n)
 {
     return n->concurrency == LLM_UNLIMITED
-           || n->held < llm_ledger_slots(lg, n);
+           || n->held < (lg->conf.mode == LLM_QUOTA_LOCAL
+                         ? n->concurrency : llm_ledger_slots(lg, n));
 }
 
 
@@ -440,9 +442,6 @@ int llm_ledger_draw(llm_ledger_t *lg, const uint32_t *node,
     const llm_now_t *now, llm_reading_t *rd);
 void llm_ledger_refund(llm_ledger_t *lg, const uint32_t *node,
     const llm_amount_t *back, int64_t wall, const llm_now_t *now);
-/* rolls a node's meter by the rates that count here, which are returned */
-const llm_rates_t *llm_ledger_roll(llm_ledger_t *lg, llm_ledger_node_t *n,
-    const llm_now_t *now, llm_rates_t *part);
 /* a reading that refuses nothing and knows no limit */
 void llm_ledger_blank(llm_reading_t *rd);
 /* what is left of a request's nodes; changes nothing */
@@ -500,6 +499,37 @@ int llm_ledger_quota_idle(const llm_ledger_t *lg,
     const llm_ledger_node_t *n);
 /* 1: an ASKING ticket is in the open batch, so not in lg->asking */
 int llm_ledger_quota_asked(const llm_ledger_t *lg, llm_ticket_t id);
+
+
+/* the rates that count here, in "part" if they are not the node's own */
+
+static inline const llm_rates_t *
+llm_ledger_rates(const llm_ledger_t *lg, const llm_ledger_node_t *n,
+    llm_rates_t *part)
+{
+    if (lg->conf.mode != LLM_QUOTA_ALONE) {
+        return &n->rates;
+    }
+
+    llm_ledger_quota_part(lg, n, part);
+
+    return part;
+}
+
+
+/* rolls a node's meter by them; "p" is the period of now->wall */
+
+static inline const llm_rates_t *
+llm_ledger_roll(llm_ledger_t *lg, llm_ledger_node_t *n, const llm_now_t *now,
+    llm_period_t p, llm_rates_t *part)
+{
+    const llm_rates_t  *rt;
+
+    rt = llm_ledger_rates(lg, n, part);
+    llm_meter_pass(&n->meter, rt, now->ms, p);
+
+    return rt;
+}
 
 
 #endif /* _LLM_LEDGER_PRIVATE_H_INCLUDED_ */

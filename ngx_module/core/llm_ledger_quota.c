@@ -152,6 +152,7 @@ llm_ledger_quota_view(const llm_ledger_t *lg, const llm_ledger_node_t *n,
     const llm_now_t *now, llm_meter_t *m)
 {
     uint32_t            day, month, gateways;
+    llm_period_t        p;
     llm_amount_t        owed;
     const llm_quota_t  *q;
 
@@ -162,8 +163,9 @@ llm_ledger_quota_view(const llm_ledger_t *lg, const llm_ledger_node_t *n,
     }
 
     q = &n->quota;
-    day = llm_meter_day(now->wall);
-    month = llm_meter_month(now->wall);
+    p = llm_meter_period(now->wall);
+    day = p.day;
+    month = p.month;
 
     owed.requests = 0;
     owed.tokens = 0;
@@ -481,11 +483,10 @@ llm_quota_denied(const llm_ledger_t *lg, const llm_ledger_node_t *node,
     llm_meter_t         view;
     const llm_quota_t  *q;
 
-    static const llm_meter_t  unused;
+    static const llm_meter_t   unused;
+    static const llm_period_t  any;
 
-    llm_meter_check(&unused, &node->rates, need, now, rf);
-
-    if (rf->why != LLM_WHY_NONE) {
+    if (!llm_meter_fits(&unused, &node->rates, need, any)) {
 
         /* that it never will is the worst that can be said; how much was
            used is still to be told */

@@ -270,6 +270,38 @@ llm_ledger_settle(llm_ledger_t *lg, llm_ticket_t id,
 }
 
 
+/* what was not used goes back with the end itself, under one undo */
+
+void
+llm_ledger_close(llm_ledger_t *lg, llm_ticket_t id, const llm_amount_t *used,
+    const llm_now_t *now, llm_owners_t *wake)
+{
+    uint32_t              i;
+    llm_amount_t          back;
+    llm_ledger_ticket_t  *t;
+
+    i = llm_ledger_ticket_find(lg, id);
+    if (i == LLM_LEDGER_NONE) {
+        return;
+    }
+
+    t = llm_ledger_ticket(lg, i);
+
+    if (llm_ledger_reserved(t)) {
+        back.requests = t->need.requests - llm_ledger_bound(used->requests);
+        back.tokens = t->need.tokens - llm_ledger_bound(used->tokens);
+        back.money = t->need.money - llm_ledger_bound(used->money);
+
+        llm_ledger_end(lg, i, &back, now);
+
+    } else {
+        llm_ledger_end(lg, i, NULL, now);
+    }
+
+    llm_ledger_run(lg, now, wake);
+}
+
+
 void
 llm_ledger_leave(llm_ledger_t *lg, llm_ticket_t id, int undo,
     const llm_now_t *now, llm_owners_t *wake)

@@ -70,6 +70,7 @@ llm_ledger_ticket_find(llm_ledger_t *lg, llm_ticket_t id)
 void
 llm_ledger_shift(llm_ledger_t *lg, uint32_t i, uint32_t from)
 {
+    int                   slots;
     unsigned              k;
     uint32_t              held, waiting, tickets;
     llm_ledger_node_t    *n;
@@ -89,6 +90,8 @@ llm_ledger_shift(llm_ledger_t *lg, uint32_t i, uint32_t from)
     lg->held += held;
     lg->waiting += waiting;
     lg->tickets_used += tickets;
+
+    slots = lg->conf.mode != LLM_QUOTA_LOCAL && (held | waiting) != 0;
 
     for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
 
@@ -113,9 +116,7 @@ llm_ledger_shift(llm_ledger_t *lg, uint32_t i, uint32_t from)
                                    t->node[k]);
         }
 
-        if (lg->conf.mode != LLM_QUOTA_LOCAL
-            && n->concurrency != LLM_UNLIMITED && (held || waiting))
-        {
+        if (slots && n->concurrency != LLM_UNLIMITED) {
             llm_ledger_quota_slots(lg, t->node[k]);
         }
     }
@@ -240,19 +241,21 @@ llm_ledger_answer(llm_ledger_t *lg, uint32_t i, int verdict, unsigned index,
 {
     unsigned              k;
     llm_rates_t           part;
+    llm_period_t          p;
     llm_ledger_node_t    *n;
     llm_ledger_ticket_t  *t;
 
     t = llm_ledger_ticket(lg, i);
 
     if (verdict == LLM_OK) {
+        p = llm_meter_period(now->wall);
 
         for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
 
             if (t->node[k] != LLM_LEDGER_NONE) {
                 n = llm_ledger_node(lg, t->node[k]);
-                (void) llm_ledger_roll(lg, n, now, &part);
-                llm_meter_add(&n->meter, &t->need, now->wall);
+                (void) llm_ledger_roll(lg, n, now, p, &part);
+                llm_meter_charge(&n->meter, &t->need, p);
             }
         }
 

@@ -38,7 +38,7 @@ llm_ledger_meter(llm_ledger_t *lg, const llm_limit_t *limit,
     n = llm_ledger_node(lg, node[0]);
 
     llm_ledger_begin(lg, node, LLM_LEDGER_NONE);
-    (void) llm_ledger_roll(lg, n, now, &part);
+    (void) llm_ledger_roll(lg, n, now, llm_meter_period(now->wall), &part);
     llm_ledger_commit(lg);
 
     return &n->meter;

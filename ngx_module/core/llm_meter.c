@@ -4,13 +4,10 @@
  */
 
 
-#include "core/llm_meter.h"
-
-#include <string.h>
+#include "core/llm_meter_inline.h"
 
 
 #define LLM_METER_DAY    86400
-#define LLM_METER_MAX    ((int64_t) 1 << 61)
 
 /*
  * A clock that goes back by at most so many periods may come again; by more,
@@ -20,20 +17,14 @@
 #define LLM_METER_BACK   8
 
 
-static uint32_t llm_meter_date(int64_t wall, unsigned *day, unsigned *length);
-static void llm_meter_begin(llm_tally_t *two, uint32_t period);
-static const llm_tally_t *llm_meter_tally(const llm_tally_t *two,
-    uint32_t period);
-static void llm_meter_count(llm_tally_t *two, uint32_t period,
-    const llm_amount_t *amount);
-static inline int64_t llm_meter_sum(int64_t a, int64_t b);
+static uint32_t llm_meter_date(uint32_t number, unsigned *day,
+    unsigned *length);
 static void llm_meter_check_rate(const llm_bucket_t *b, uint64_t rate,
     uint64_t burst, int64_t need, llm_why_e why, llm_refusal_t *rf);
 static void llm_meter_check_tally(int64_t used, uint64_t limit, int64_t need,
     int64_t left_ms, llm_why_e why, llm_refusal_t *rf);
 static void llm_meter_refuse(llm_refusal_t *rf, llm_why_e why, int64_t wait,
     uint64_t limit, uint64_t used, int64_t need);
-static int64_t llm_meter_least(int64_t least, uint64_t limit, int64_t used);
 static void llm_meter_gauge(const llm_bucket_t *b, uint64_t rate,
     uint64_t burst, llm_gauge_t *g);
 
@@ -41,36 +32,43 @@ static void llm_meter_gauge(const llm_bucket_t *b, uint64_t rate,
 uint32_t
 llm_meter_day(int64_t wall)
 {
-    uint64_t  day;
+    return llm_meter_period(wall).day;
+}
 
-    day = wall > 0 ? (uint64_t) wall / LLM_METER_DAY : 0;
 
-    return day < UINT32_MAX ? (uint32_t) day + 1 : UINT32_MAX;
+uint32_t
+llm_meter_month(int64_t wall)
+{
+    return llm_meter_period(wall).month;
 }
 
 
 /* asked for again and again, so the last answer is kept: day and month */
 
-uint32_t
-llm_meter_month(int64_t wall)
+llm_period_t
+llm_meter_period(int64_t wall)
 {
-    uint32_t         day, month;
-    uint64_t         last;
+    uint64_t         day, last;
     unsigned         nth, length;
+    llm_period_t     p;
     static uint64_t  kept;
 
-    day = llm_meter_day(wall);
+    day = wall > 0 ? (uint64_t) wall / LLM_METER_DAY : 0;
+    p.day = day < UINT32_MAX ? (uint32_t) day + 1 : UINT32_MAX;
+
     last = __atomic_load_n(&kept, __ATOMIC_RELAXED);
 
-    if (last >> 32 == day) {
-        return (uint32_t) last;
+    if (last >> 32 == p.day) {
+        p.month = (uint32_t) last;
+        return p;
     }
 
-    month = llm_meter_date(wall, &nth, &length);
+    p.month = llm_meter_date(p.day, &nth, &length);
 
-    __atomic_store_n(&kept, (uint64_t) day << 32 | month, __ATOMIC_RELAXED);
+    __atomic_store_n(&kept, (uint64_t) p.day << 32 | p.month,
+                     __ATOMIC_RELAXED);
 
-    return month;
+    return p;
 }
 
 
@@ -90,7 +88,7 @@ llm_meter_month_left(const llm_now_t *now)
 {
     unsigned  day, length;
 
-    (void) llm_meter_date(now->wall, &day, &length);
+    (void) llm_meter_date(llm_meter_day(now->wall), &day, &length);
 
     return llm_meter_day_left(now)
            + (int64_t) (length - 1 - day) * LLM_METER_DAY * 1000;
@@ -98,16 +96,17 @@ llm_meter_month_left(const llm_now_t *now)
 
 
 /*
- * The month's number, the day in it from 0, and its length.  Years begin in
- * March here, so that the leap day is the last; 400 of them are 146097 days.
+ * Of a day's number: the month's, the day in it from 0, and its length.
+ * Years begin in March here, so that the leap day is the last; 400 of them
+ * are 146097 days.
  */
 
 static uint32_t
-llm_meter_date(int64_t wall, unsigned *day, unsigned *length)
+llm_meter_date(uint32_t number, unsigned *day, unsigned *length)
 {
     uint32_t  days, era, year, doy, month;
 
-    days = llm_meter_day(wall) - 1;
+    days = number - 1;
 
     if (days > UINT32_MAX - 719468) {
         days = UINT32_MAX - 719468;
@@ -155,24 +154,7 @@ llm_meter_init(llm_meter_t *m, const llm_now_t *now)
 void
 llm_meter_roll(llm_meter_t *m, const llm_rates_t *rt, const llm_now_t *now)
 {
-    /* until now the rates were the old; what is unlimited keeps nothing */
-
-    llm_bucket_leak(&m->requests, m->rpm, now->ms);
-    llm_bucket_leak(&m->tokens, m->tpm, now->ms);
-
-    if (m->rpm == LLM_UNLIMITED || rt->rpm == LLM_UNLIMITED) {
-        m->requests.level = 0;
-    }
-
-    if (m->tpm == LLM_UNLIMITED || rt->tpm == LLM_UNLIMITED) {
-        m->tokens.level = 0;
-    }
-
-    m->rpm = rt->rpm;
-    m->tpm = rt->tpm;
-
-    llm_meter_begin(m->day, llm_meter_day(now->wall));
-    llm_meter_begin(m->month, llm_meter_month(now->wall));
+    llm_meter_pass(m, rt, now->ms, llm_meter_period(now->wall));
 }
 
 
@@ -215,11 +197,7 @@ llm_meter_check(const llm_meter_t *m, const llm_rates_t *rt,
 void
 llm_meter_add(llm_meter_t *m, const llm_amount_t *amount, int64_t wall)
 {
-    llm_bucket_take(&m->requests, amount->requests);
-    llm_bucket_take(&m->tokens, amount->tokens);
-
-    llm_meter_count(m->day, llm_meter_day(wall), amount);
-    llm_meter_count(m->month, llm_meter_month(wall), amount);
+    llm_meter_charge(m, amount, llm_meter_period(wall));
 }
 
 
@@ -227,21 +205,12 @@ int64_t
 llm_meter_tokens_left(const llm_meter_t *m, const llm_rates_t *rt,
     const llm_now_t *now)
 {
-    int64_t             left;
-    const llm_tally_t  *t;
+    int64_t  left;
 
-    left = INT64_MAX;
+    left = rt->tpm == LLM_UNLIMITED
+           ? INT64_MAX : llm_bucket_left(&m->tokens, rt->burst_tokens);
 
-    if (rt->tpm != LLM_UNLIMITED) {
-        left = llm_bucket_left(&m->tokens, rt->burst_tokens);
-    }
-
-    if (rt->tpd != LLM_UNLIMITED) {
-        t = llm_meter_tally(m->day, llm_meter_day(now->wall));
-        left = llm_meter_least(left, rt->tpd, t->tokens);
-    }
-
-    return left;
+    return llm_meter_least_day(left, m, rt, llm_meter_period(now->wall));
 }
 
 
@@ -249,16 +218,8 @@ int64_t
 llm_meter_money_left(const llm_meter_t *m, const llm_rates_t *rt,
     const llm_now_t *now)
 {
-    const llm_tally_t  *t;
-
-    if (rt->budget == LLM_UNLIMITED) {
-        return INT64_MAX;
-    }
-
-    t = rt->month ? llm_meter_tally(m->month, llm_meter_month(now->wall))
-                  : llm_meter_tally(m->day, llm_meter_day(now->wall));
-
-    return llm_meter_least(INT64_MAX, rt->budget, t->money);
+    return llm_meter_least_money(INT64_MAX, m, rt,
+                                 llm_meter_period(now->wall));
 }
 
 
@@ -313,7 +274,7 @@ llm_meter_idle(const llm_meter_t *m, const llm_rates_t *rt,
  * on as the earlier one's.
  */
 
-static void
+void
 llm_meter_begin(llm_tally_t *two, uint32_t period)
 {
     llm_tally_t  *t, *other;
@@ -337,52 +298,6 @@ llm_meter_begin(llm_tally_t *two, uint32_t period)
     {
         t->period = period;
     }
-}
-
-
-/* the period's, or, of a clock that went back behind both, the latest */
-
-static const llm_tally_t *
-llm_meter_tally(const llm_tally_t *two, uint32_t period)
-{
-    const llm_tally_t  *t;
-
-    t = &two[period & 1];
-
-    if (t->period == period) {
-        return t;
-    }
-
-    return two[0].period > two[1].period ? &two[0] : &two[1];
-}
-
-
-static void
-llm_meter_count(llm_tally_t *two, uint32_t period, const llm_amount_t *amount)
-{
-    llm_tally_t  *t;
-
-    t = &two[period & 1];
-
-    if (t->period != period) {
-        return;
-    }
-
-    t->requests = llm_meter_sum(t->requests, amount->requests);
-    t->tokens = llm_meter_sum(t->tokens, amount->tokens);
-    t->money = llm_meter_sum(t->money, amount->money);
-}
-
-
-static inline int64_t
-llm_meter_sum(int64_t a, int64_t b)
-{
-    /* "a" is from 0 to the largest, so neither end can be passed */
-
-    a += b < LLM_METER_MAX ? b : LLM_METER_MAX;
-    a = a < LLM_METER_MAX ? a : LLM_METER_MAX;
-
-    return a > 0 ? a : 0;
 }
 
 
@@ -440,17 +355,6 @@ llm_meter_refuse(llm_refusal_t *rf, llm_why_e why, int64_t wait,
     rf->limit = limit;
     rf->used = used;
     rf->need = (uint64_t) need;
-}
-
-
-static int64_t
-llm_meter_least(int64_t least, uint64_t limit, int64_t used)
-{
-    int64_t  left;
-
-    left = (limit < INT64_MAX ? (int64_t) limit : INT64_MAX) - used;
-
-    return left < least ? left : least;
 }
 
 

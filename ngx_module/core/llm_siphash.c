@@ -64,6 +64,18 @@ llm_siphash_final(llm_siphash_t *s)
 }
 
 
+/* one load, wherever the compiler knows that it is the same */
+
+static inline uint64_t
+llm_siphash_load8(const unsigned char *p)
+{
+    return (uint64_t) p[0] | (uint64_t) p[1] << 8 | (uint64_t) p[2] << 16
+           | (uint64_t) p[3] << 24 | (uint64_t) p[4] << 32
+           | (uint64_t) p[5] << 40 | (uint64_t) p[6] << 48
+           | (uint64_t) p[7] << 56;
+}
+
+
 static inline uint64_t
 llm_siphash_load(const unsigned char *p, size_t len)
 {
@@ -85,6 +97,7 @@ llm_siphash(const uint64_t key[2], const unsigned char *p, size_t len,
     uint64_t out[2])
 {
     size_t         left;
+    uint64_t       word;
     llm_siphash_t  s;
 
     s.a = key[0] ^ 0x736f6d6570736575;
@@ -93,11 +106,19 @@ llm_siphash(const uint64_t key[2], const unsigned char *p, size_t len,
     s.d = key[1] ^ 0x7465646279746573;
 
     for (left = len; left >= 8; left -= 8) {
-        llm_siphash_word(&s, llm_siphash_load(p, 8));
+        llm_siphash_word(&s, llm_siphash_load8(p));
         p += 8;
     }
 
-    llm_siphash_word(&s, llm_siphash_load(p, left) | (uint64_t) len << 56);
+    if (len < 8) {
+        word = llm_siphash_load(p, left);
+
+    } else {
+        /* with what is before them, which goes out again */
+        word = left ? llm_siphash_load8(p + left - 8) >> (64 - 8 * left) : 0;
+    }
+
+    llm_siphash_word(&s, word | (uint64_t) len << 56);
 
     s.c ^= 0xee;
     out[0] = llm_siphash_final(&s);

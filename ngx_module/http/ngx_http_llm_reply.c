@@ -29,6 +29,8 @@ static ngx_int_t ngx_http_llm_reply_send(ngx_http_request_t *r,
     ngx_str_t *body);
 static ngx_int_t ngx_http_llm_reply_header(ngx_http_request_t *r,
     const char *name, size_t len, u_char *value, size_t vlen);
+static u_char *ngx_http_llm_reply_number(u_char *p, uint64_t n,
+    ngx_uint_t width);
 static ngx_uint_t ngx_http_llm_reply_hidden(ngx_table_elt_t *h);
 
 
@@ -39,7 +41,8 @@ static ngx_uint_t ngx_http_llm_reply_hidden(ngx_table_elt_t *h);
 static ngx_str_t  ngx_http_llm_reply_json = ngx_string("application/json");
 
 
-/* a provider's headers that say nothing to our client, or a wrong thing */
+/* a provider's headers that say nothing to our client, or a wrong thing; in
+   order of their first letters */
 
 typedef struct {
     ngx_str_t   name;
@@ -308,8 +311,16 @@ ngx_http_llm_reply_hidden(ngx_table_elt_t *h)
 
     for (hide = ngx_http_llm_reply_hide; hide->name.len; hide++) {
 
-        if (hide->name.data[0] != c
-            || h->key.len < hide->name.len
+        if (hide->name.data[0] != c) {
+
+            if (hide->name.data[0] > c) {
+                break;
+            }
+
+            continue;
+        }
+
+        if (h->key.len < hide->name.len
             || (!hide->prefix && h->key.len != hide->name.len))
         {
             continue;
@@ -392,8 +403,9 @@ ngx_http_llm_reply_headers(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     if (ctx->charged && ctx->mcf->prices) {
         v = p;
-        p = ngx_sprintf(p, "%L.%06L", ctx->cost / 1000000,
-                        ctx->cost % 1000000);
+        p = ngx_http_llm_reply_number(p, (uint64_t) ctx->cost / 1000000, 1);
+        *p++ = '.';
+        p = ngx_http_llm_reply_number(p, (uint64_t) ctx->cost % 1000000, 6);
 
         if (ngx_http_llm_header(r, "x-llm-cost-usd", v, p - v) != NGX_OK) {
             return NGX_ERROR;
@@ -401,14 +413,14 @@ ngx_http_llm_reply_headers(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     }
 
     v = p;
-    p = ngx_sprintf(p, "%ui", ctx->attempts);
+    p = ngx_http_llm_reply_number(p, ctx->attempts, 1);
 
     if (ngx_http_llm_header(r, "x-llm-attempts", v, p - v) != NGX_OK) {
         return NGX_ERROR;
     }
 
     v = p;
-    p = ngx_sprintf(p, "%M", ctx->queued);
+    p = ngx_http_llm_reply_number(p, ctx->queued, 1);
 
     return ngx_http_llm_header(r, "x-llm-queue-ms", v, p - v);
 }
@@ -454,8 +466,8 @@ ngx_http_llm_reply_gauge(ngx_http_request_t *r, llm_gauge_t *g,
     u_char  *limit, *remaining, *reset;
 
     limit = p;
-    remaining = ngx_sprintf(limit, "%uL", g->limit);
-    reset = ngx_sprintf(remaining, "%uL", g->remaining);
+    remaining = ngx_http_llm_reply_number(limit, g->limit, 1);
+    reset = ngx_http_llm_reply_number(remaining, g->remaining, 1);
     p = reset + llm_duration_format(reset, g->reset_ms);
 
     if (ngx_http_llm_reply_header(r, (char *) name[0].data, name[0].len,
@@ -569,11 +581,20 @@ static ngx_int_t
 ngx_http_llm_reply_header(ngx_http_request_t *r, const char *name, size_t len,
     u_char *value, size_t vlen)
 {
+    ngx_list_t       *list;
     ngx_table_elt_t  *h;
 
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
+    list = &r->headers_out.headers;
+
+    if (list->last->nelts < list->nalloc) {
+        h = list->last->elts;
+        h += list->last->nelts++;
+
+    } else {
+        h = ngx_list_push(list);
+        if (h == NULL) {
+            return NGX_ERROR;
+        }
     }
 
     h->hash = 1;
@@ -585,4 +606,27 @@ ngx_http_llm_reply_header(ngx_http_request_t *r, const char *name, size_t len,
     ngx_http_llm_header_unlink(h);
 
     return NGX_OK;
+}
+
+
+/* a dozen for each answer, so not by ngx_sprintf(); "width": least digits */
+
+static u_char *
+ngx_http_llm_reply_number(u_char *p, uint64_t n, ngx_uint_t width)
+{
+    u_char  *v, *end, text[NGX_INT64_LEN];
+
+    end = text + sizeof(text);
+    v = end;
+
+    do {
+        *--v = (u_char) ('0' + n % 10);
+        n /= 10;
+    } while (n);
+
+    while ((ngx_uint_t) (end - v) < width) {
+        *--v = '0';
+    }
+
+    return ngx_cpymem(p, v, end - v);
 }

@@ -33,8 +33,11 @@ static void ngx_http_llm_charge_used(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_zone_t *zone, uint64_t model, const llm_usage_t *usage,
     size_t text_bytes);
 static void ngx_http_llm_charge_count(ngx_http_llm_ctx_t *ctx);
-static uint64_t ngx_http_llm_charge_model(ngx_http_llm_ctx_t *ctx,
+static void ngx_http_llm_charge_name(ngx_http_llm_ctx_t *ctx,
+    llm_str_t *model);
+static void ngx_http_llm_charge_price(ngx_http_llm_ctx_t *ctx,
     llm_price_t *price);
+static uint64_t ngx_http_llm_charge_model(ngx_http_llm_ctx_t *ctx);
 
 
 void
@@ -44,7 +47,9 @@ ngx_http_llm_charge_estimate(ngx_http_llm_ctx_t *ctx,
     int64_t   prompt, output;
     uint64_t  model;
 
-    model = ngx_http_llm_charge_model(ctx, &ctx->price);
+    ngx_http_llm_charge_price(ctx, &ctx->price);
+
+    model = ngx_http_llm_charge_model(ctx);
 
     prompt = llm_estimate_prompt(zone->sh->estimates, model,
                                  ctx->rq.prompt_bytes, ctx->rq.media);
@@ -217,7 +222,7 @@ ngx_http_llm_charge_streamed(ngx_http_llm_ctx_t *ctx, size_t text_bytes)
     }
 
     zone = ctx->mcf->zone;
-    model = ngx_http_llm_charge_model(ctx, NULL);
+    model = ngx_http_llm_charge_model(ctx);
 
     ngx_http_llm_now(&now);
 
@@ -270,9 +275,10 @@ ngx_http_llm_charge_settle(ngx_http_llm_ctx_t *ctx, const llm_usage_t *usage,
 {
     uint64_t              model;
     llm_now_t             now;
-    llm_price_t           price;
+    llm_price_t           other;
     llm_owners_t          wake;
     llm_amount_t          used;
+    const llm_price_t    *price;
     ngx_http_llm_zone_t  *zone;
 
     ngx_http_llm_limit_gate_leave(ctx);
@@ -282,11 +288,23 @@ ngx_http_llm_charge_settle(ngx_http_llm_ctx_t *ctx, const llm_usage_t *usage,
     }
 
     zone = ctx->mcf->zone;
-    model = ngx_http_llm_charge_model(ctx, &price);
+    model = 0;
 
-    ngx_memzero(&used, sizeof(llm_amount_t));
+    /* that of the first target is known from the estimate */
+    price = &ctx->price;
+
+    if (asked) {
+        model = ngx_http_llm_charge_model(ctx);
+
+        if (ctx->target != 0) {
+            ngx_http_llm_charge_price(ctx, &other);
+            price = &other;
+        }
+    }
 
     used.requests = ctx->need.requests;
+    used.tokens = 0;
+    used.money = 0;
 
     ngx_http_llm_now(&now);
 
@@ -297,15 +315,14 @@ ngx_http_llm_charge_settle(ngx_http_llm_ctx_t *ctx, const llm_usage_t *usage,
 
         used.tokens = ctx->usage.prompt_tokens
                       + ctx->usage.completion_tokens;
-        used.money = llm_price_cost(&price, ctx->usage.prompt_tokens,
+        used.money = llm_price_cost(price, ctx->usage.prompt_tokens,
                                     ctx->usage.cached_tokens,
                                     ctx->usage.completion_tokens);
         ctx->cost = used.money;
         ctx->charged = 1;
     }
 
-    llm_ledger_settle(zone->sh->ledger, ctx->ticket, &used, &now);
-    llm_ledger_leave(zone->sh->ledger, ctx->ticket, 0, &now, &wake);
+    llm_ledger_close(zone->sh->ledger, ctx->ticket, &used, &now, &wake);
 
     ngx_http_llm_zone_unlock(zone, &wake);
 
@@ -331,8 +348,12 @@ ngx_http_llm_charge_count(ngx_http_llm_ctx_t *ctx)
 
     (void) ngx_atomic_fetch_add(&count->tokens_prompt,
                                 ctx->usage.prompt_tokens);
-    (void) ngx_atomic_fetch_add(&count->tokens_cached,
-                                ctx->usage.cached_tokens);
+
+    if (ctx->usage.cached_tokens) {
+        (void) ngx_atomic_fetch_add(&count->tokens_cached,
+                                    ctx->usage.cached_tokens);
+    }
+
     (void) ngx_atomic_fetch_add(&count->tokens_completion,
                                 ctx->usage.completion_tokens);
     (void) ngx_atomic_fetch_add(&count->money, ctx->cost);
@@ -391,36 +412,57 @@ ngx_http_llm_charge_used(ngx_http_llm_ctx_t *ctx, ngx_http_llm_zone_t *zone,
 }
 
 
-/* by the name that the present target knows; what nobody prices is free */
+/* by the name that the present target knows */
+
+static void
+ngx_http_llm_charge_name(ngx_http_llm_ctx_t *ctx, llm_str_t *model)
+{
+    ngx_str_t              *name;
+    ngx_http_llm_target_t  *target;
+
+    target = (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
+    name = target->model.len ? &target->model : &ctx->model;
+
+    model->data = name->data;
+    model->len = name->len;
+}
+
+
+/* what nobody prices is free */
+
+static void
+ngx_http_llm_charge_price(ngx_http_llm_ctx_t *ctx, llm_price_t *price)
+{
+    llm_str_t           model;
+    const llm_price_t  *p;
+
+    p = NULL;
+
+    if (ctx->mcf->prices) {
+        ngx_http_llm_charge_name(ctx, &model);
+
+        p = llm_prices_find(ngx_http_llm_prices(ctx->mcf->prices), &model);
+        ctx->unpriced = p == NULL;
+    }
+
+    if (p) {
+        *price = *p;
+
+    } else {
+        ngx_memzero(price, sizeof(llm_price_t));
+    }
+}
+
 
 static uint64_t
-ngx_http_llm_charge_model(ngx_http_llm_ctx_t *ctx, llm_price_t *price)
+ngx_http_llm_charge_model(ngx_http_llm_ctx_t *ctx)
 {
-    llm_str_t               model;
-    uint64_t                hash[2];
-    const llm_price_t      *p;
-    ngx_http_llm_target_t  *target;
+    llm_str_t  model;
+    uint64_t   hash[2];
 
     static const uint64_t  key[2] = { 0, 0 };
 
-    target = (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
-
-    model.data = target->model.len ? target->model.data : ctx->model.data;
-    model.len = target->model.len ? target->model.len : ctx->model.len;
-
-    if (price) {
-        ngx_memzero(price, sizeof(llm_price_t));
-
-        p = ctx->mcf->prices
-            ? llm_prices_find(ngx_http_llm_prices(ctx->mcf->prices), &model)
-            : NULL;
-
-        if (p) {
-            *price = *p;
-        }
-
-        ctx->unpriced = ctx->mcf->prices && p == NULL;
-    }
+    ngx_http_llm_charge_name(ctx, &model);
 
     llm_siphash(key, model.data, model.len, hash);
 

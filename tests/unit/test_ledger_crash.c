@@ -32,7 +32,7 @@
 #define WALL    1767225600
 #define DAY     86400
 
-#define OPS     200
+#define OPS     300
 #define KILLS   300
 
 
@@ -40,6 +40,7 @@ typedef enum {
     OP_ENTER = 0,
     OP_LEAVE,
     OP_SETTLE,
+    OP_CLOSE,
     OP_CHARGE,
     OP_RETRY,
     OP_GRANTED,
@@ -75,13 +76,8 @@ typedef struct {
         int64_t        wall;
         int64_t        score;
         uint64_t       until;
-        uint32_t       state;
-        uint32_t       settled;
-        uint32_t       blocked;
-        uint32_t       notice;
-        uint32_t       owner;
-        uint32_t       key;
-        uint32_t       team;
+        uint32_t       state, settled, blocked, notice;
+        uint32_t       owner, key, team;
     }               ticket[ROWS];
 } sum_t;
 
@@ -157,8 +153,8 @@ choose(llm_ledger_t *lg)
     /* reaping, rebuilding and the like are rare */
 
     i = any(40);
-    op.what = i < 14 ? OP_ENTER : i < 19 ? OP_LEAVE : i < 23 ? OP_SETTLE
-              : i < 26 ? OP_CHARGE : i < 30 ? OP_RETRY
+    op.what = i < 14 ? OP_ENTER : i < 17 ? OP_LEAVE : i < 20 ? OP_SETTLE
+              : i < 23 ? OP_CLOSE : i < 26 ? OP_CHARGE : i < 30 ? OP_RETRY
               : i < 34 ? OP_GRANTED : (op_e) (i - 34 + OP_UNTAKE);
 
     if (op.what > OP_REBUILD) {
@@ -240,6 +236,10 @@ apply(llm_ledger_t *lg, const op_t *o)
 
     case OP_SETTLE:
         llm_ledger_settle(lg, o->id, &o->amount, &o->now);
+        break;
+
+    case OP_CLOSE:
+        llm_ledger_close(lg, o->id, &o->amount, &o->now, &wake);
         break;
 
     case OP_CHARGE:

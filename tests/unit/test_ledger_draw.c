@@ -242,6 +242,60 @@ test_settle(void **state)
 }
 
 
+/* settled and left at once, if there is anything left to settle */
+
+static void
+test_close(void **state)
+{
+    llm_ask_t     a;
+    llm_now_t     now = at(NOW);
+    llm_limit_t   k = limit("k:a", 1, 60, 10);
+    llm_limit_t   m = limit("t:a", 0, 0, 0);
+    llm_limits_t  ls = limits(&k, &m);
+    llm_amount_t  less = amount(1, 300, 70), more = amount(1, 900, 200);
+    llm_ticket_t  t, u;
+
+    (void) state;
+
+    a = ask(&ls, 0);
+    a.need = amount(1, 500, 100);
+
+    t = try(&a, NOW, LLM_OK);
+    a.owner = 1;
+    u = try(&a, NOW, LLM_AGAIN);
+
+    memset(&wake, 0, sizeof(llm_owners_t));
+    llm_ledger_close(lg, t, &less, &now, &wake);
+    assert_int_equal(wake.bits[0], 2);
+    check();
+
+    /* its slot went on: both have been counted */
+    assert_true(granted(1) == u);
+    used(&k, 2, 800, 170);
+    used(&m, 2, 800, 170);
+
+    /* a second time it is a no-op */
+    llm_ledger_close(lg, t, &more, &now, &wake);
+    used(&k, 2, 800, 170);
+    counts(&k, 1, 0);
+
+    /* more than was reserved, and then nothing of what was settled */
+    llm_ledger_close(lg, u, &more, &now, &wake);
+    used(&k, 2, 1200, 270);
+    used(&m, 2, 1200, 270);
+    counts(&k, 0, 0);
+
+    t = try(&a, NOW, LLM_OK);
+    u = try(&a, NOW, LLM_AGAIN);
+    settle(t, 1, 10, 0);
+    llm_ledger_close(lg, u, &more, &now, &wake);
+    llm_ledger_close(lg, t, &more, &now, &wake);
+    used(&k, 3, 1210, 270);
+    counts(&k, 0, 0);
+    check();
+}
+
+
 /* what was reserved before midnight is settled on that day */
 
 static void
@@ -538,6 +592,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_requests, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rates, setup, teardown),
         cmocka_unit_test_setup_teardown(test_settle, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_close, setup, teardown),
         cmocka_unit_test_setup_teardown(test_midnight, setup, teardown),
         cmocka_unit_test_setup_teardown(test_charge, setup, teardown),
         cmocka_unit_test_setup_teardown(test_all_or_nothing, setup,

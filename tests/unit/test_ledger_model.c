@@ -184,22 +184,35 @@ step_enter(void)
 static void
 step_leave(llm_owners_t *wake)
 {
-    int                  undo;
-    model_ticket_t      *t;
-    const llm_amount_t   nothing = { 0, 0, 0 };
+    int              how;
+    llm_ticket_t     id;
+    llm_amount_t     used;
+    model_ticket_t  *t;
 
-    undo = (int) any(2);
+    /* 0: leaves, 1: with undo, 2: settles, too */
+    how = (int) any(3);
+    memset(&used, 0, sizeof(llm_amount_t));
+
+    if (how == 2) {
+        used = some();
+    }
+
     t = pick();
+    id = t == NULL || any(10) == 0 ? last[any(64)] : t->id;
 
-    if (t == NULL || any(10) == 0) {
-        llm_ledger_leave(lg, last[any(64)], undo, &now, wake);
+    if (how == 2) {
+        llm_ledger_close(lg, id, &used, &now, wake);
+
+    } else {
+        llm_ledger_leave(lg, id, how, &now, wake);
+    }
+
+    if (t == NULL || t->id != id) {
         return;
     }
 
-    llm_ledger_leave(lg, t->id, undo, &now, wake);
-
-    if (undo) {
-        model_back(t, &nothing);
+    if (how != 0) {
+        model_back(t, &used);
     }
 
     last[any(64)] = t->id;
