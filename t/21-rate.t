@@ -200,8 +200,9 @@ for my $case (['full', 'queue_full', 2], ['late', 'queue_timeout', 1]) {
 
     $mock->script({ hang => \1 });
 
-    @r = map { $t->start_chat('Hello', key => $key) } 1 .. $held;
+    @r = $t->start_chat('Hello', key => $key);
     $mock->wait(in_flight => 1);
+    push @r, map { $t->start_chat('Hello', key => $key) } 2 .. $held;
     $t->until(sub { metric('llm_slots_waiting') == $held - 1 });
 
     for (1 .. 4) {

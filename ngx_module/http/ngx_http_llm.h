@@ -178,6 +178,8 @@ struct ngx_http_llm_ctx_s {
     int64_t                     clamp;           /* of the caps, -1: none */
     size_t                      charge_at;       /* bytes of text */
     llm_price_t                 price;           /* of the first target */
+    uint64_t                    model_hash;      /* for estimates … */
+    ngx_uint_t                  model_of;        /* … of target + 1 */
     llm_usage_t                 usage;           /* what was charged */
     int64_t                     cost;            /* micro-dollars */
 

@@ -462,9 +462,15 @@ ngx_http_llm_charge_model(ngx_http_llm_ctx_t *ctx)
 
     static const uint64_t  key[2] = { 0, 0 };
 
-    ngx_http_llm_charge_name(ctx, &model);
+    if (ctx->model_of != ctx->target + 1) {
 
-    llm_siphash(key, model.data, model.len, hash);
+        ngx_http_llm_charge_name(ctx, &model);
 
-    return hash[0];
+        llm_siphash(key, model.data, model.len, hash);
+
+        ctx->model_hash = hash[0];
+        ctx->model_of = ctx->target + 1;
+    }
+
+    return ctx->model_hash;
 }
