@@ -52,47 +52,11 @@ my @workers = $t->workers;
 my ($r, @r);
 
 
-sub metric {
-    my ($name) = @_;
-
-    my $page = $t->get('/metrics', port => $t->port('PORT_ADMIN'))->body;
-
-    return $page =~ /^\Q$name\E (\d+)$/m ? $1 : undef;
-}
-
-
-sub becomes {
-    my ($name, $value, $what) = @_;
-
-    $t->until(sub { metric($name) == $value }, 5);
-    is metric($name), $value, $what;
-}
-
-
-sub waiting { becomes('llm_slots_waiting', $_[0], $_[1] // "$_[0] in line") }
-sub in_use  { becomes('llm_slots_in_use', $_[0], $_[1] // "$_[0] slots") }
-
-
-sub all_back {
-    my ($what) = @_;
-
-    in_use(0, "$what: the slots are back");
-    is metric('llm_slots_waiting'), 0, "$what: nobody in line";
-    is metric('llm_ledger_tickets_used'), 0, "$what: no ticket is left";
-}
-
-
 # a chat request on worker 0 or 1
 
 sub on {
     my ($worker, $key, $text, %spec) = @_;
     return $t->on($workers[$worker], $text, key => $key, %spec);
-}
-
-
-sub texts {
-    return join ' ', map { $_->{body} =~ /"content":"(.*?)"/ }
-        sort { $a->{arrival_ms} <=> $b->{arrival_ms} } $mock->journal;
 }
 
 
@@ -134,7 +98,7 @@ sub six {
             "$what: x-llm-queue-ms $queued[$i]";
     }
 
-    all_back($what);
+    $t->all_back($what);
 
     return @six;
 }
@@ -156,17 +120,17 @@ $mock->wait(in_flight => 1);
 
 for my $i (1 .. 7) {
     push @r, on($i % 3 == 1 ? 1 : 0, 'one', $i);
-    $t->until(sub { metric('llm_slots_waiting') == $i });
+    $t->until(sub { $t->metric('llm_slots_waiting') == $i });
 }
 
-waiting(7);
-in_use(1);
+$t->waiting(7);
+$t->in_use(1);
 is $mock->stats->{requests}, 1, 'who waits has not reached the provider';
 (shift @r)->abort;
 $_->wait for @r;
-is texts(), '0 1 2 3 4 5 6 7', 'first come, first served';
+is join(' ', $mock->texts), '0 1 2 3 4 5 6 7', 'first come, first served';
 is $mock->stats->{max_in_flight}, 1, 'one by one';
-all_back('a line');
+$t->all_back('a line');
 
 
 # priorities
@@ -178,13 +142,13 @@ $mock->wait(in_flight => 1);
 
 for my $i (1 .. 4) {
     push @r, on($i % 2, $i > 2 ? 'urgent' : 'usual', $i);
-    $t->until(sub { metric('llm_slots_waiting') == $i });
+    $t->until(sub { $t->metric('llm_slots_waiting') == $i });
 }
 
 (shift @r)->abort;
 $_->wait for @r;
-is texts(), '0 3 4 1 2', 'the smaller priority goes first';
-all_back('priorities');
+is join(' ', $mock->texts), '0 3 4 1 2', 'the smaller priority goes first';
+$t->all_back('priorities');
 
 
 # a full line
@@ -194,7 +158,7 @@ $mock->script({ match => { body => '"0"' }, hang => \1 });
 @r = on(0, 'short', '0');
 $mock->wait(in_flight => 1);
 push @r, on(0, 'short', '1'), on(1, 'short', '2');
-waiting(2);
+$t->waiting(2);
 
 for my $worker (0, 1) {
     $r = on($worker, 'short', '3');
@@ -204,11 +168,11 @@ for my $worker (0, 1) {
 }
 
 is $t->chat('4', key => 'loose')->status, 200, 'another key is served';
-waiting(2, 'who was in line is still there');
+$t->waiting(2, 'who was in line is still there');
 (shift @r)->abort;
 $_->wait for @r;
 is_deeply [map { $_->status } @r], [200, 200], 'and is served in the end';
-all_back('a full line');
+$t->all_back('a full line');
 
 
 $mock->script({ match => { body => '"0"' }, hang => \1 });
@@ -219,7 +183,7 @@ $r = on(1, 'never', '1');
 $r->wait;
 refused($r, 'queue_full');
 $r[0]->abort;
-all_back('a key without a line');
+$t->all_back('a key without a line');
 
 
 # a line has an end
@@ -246,9 +210,9 @@ like $r->status, qr/^(?:429|504)$/, 'the client\'s own deadline';
 ok $r->end > 0.09 && $r->end < 0.39, 'ends the wait, too';
 
 is $mock->stats->{requests}, 1, 'none of them reached the provider';
-waiting(0);
+$t->waiting(0);
 $r[0]->abort;
-all_back('an end of waiting');
+$t->all_back('an end of waiting');
 
 
 # a waiter whose client leaves
@@ -260,18 +224,18 @@ $mock->wait(in_flight => 1);
 
 for my $i (1 .. 4) {
     push @r, on($i % 2, 'leave', $i, stream => $i < 3);
-    waiting($i);
+    $t->waiting($i);
 }
 
 $r[1]->abort;
-waiting(3, 'a client that resets the connection is gone from the line');
+$t->waiting(3, 'a client that resets the connection is gone from the line');
 $r[2]->close;
-waiting(2, 'one that closes it as well');
+$t->waiting(2, 'one that closes it as well');
 $r[0]->abort;
 $_->wait for @r[3, 4];
 is_deeply [map { $_->status } @r[3, 4]], [200, 200], 'the others are served';
-is texts(), '0 3 4', 'who left never reached the provider';
-all_back('leaving');
+is join(' ', $mock->texts), '0 3 4', 'who left never reached the provider';
+$t->all_back('leaving');
 
 ok $t->until(sub { 3 <= (() = $t->access_log =~ / 499 /g) }),
     'the access log says 499';
@@ -295,25 +259,25 @@ $mock->script({ match => { body => '"t2"' } }, { match => { body => '"l3"' } },
 my $tight = on(0, 'tight', 't1');
 $mock->wait(in_flight => 1);
 my $blocked = on(1, 'tight', 't2');
-waiting(1);
+$t->waiting(1);
 
 my $loose = on(1, 'loose', 'l1');
 ok $mock->wait(in_flight => 2), 'passes who waits for its own key';
 my $second = on(0, 'loose', 'l2');
-waiting(2);
+$t->waiting(2);
 my $third = on(1, 'loose', 'l3');
-waiting(3);
+$t->waiting(3);
 
 $loose->abort;
 ok $mock->wait(requests => 3), 'the slot goes to the next of the team';
-is texts(), 't1 l1 l2', 'that its own key does not block';
-waiting(2);
+is join(' ', $mock->texts), 't1 l1 l2', 'that its own key does not block';
+$t->waiting(2);
 
 $tight->abort;
 $_->wait for $blocked, $third;
-is texts(), 't1 l1 l2 t2 l3', 'then to who was first';
+is join(' ', $mock->texts), 't1 l1 l2 t2 l3', 'then to who was first';
 $second->abort;
-all_back('a team');
+$t->all_back('a team');
 
 
 # every slot comes back
@@ -327,13 +291,13 @@ sub gives_back {
     my $r = $path ? $t->start_post($path, { model => 'gpt-4o', input => 'x' },
         key => 'back', %spec) : on(0, 'back', $what, %spec);
     $check->($r);
-    all_back($what);
+    $t->all_back($what);
 
     $mock->script();
     $r = on(1, 'back', 'next');
     $r->wait;
     is $r->header('x-llm-queue-ms'), 0, "$what: the next need not wait";
-    in_use(0);
+    $t->in_use(0);
 }
 
 
@@ -354,7 +318,7 @@ sub aborted {
     return sub {
         my ($r) = @_;
         $until->($r);
-        is metric('llm_slots_in_use'), 1, 'a slot is held';
+        is $t->metric('llm_slots_in_use'), 1, 'a slot is held';
         $r->abort;
         ok $mock->wait(in_flight => 0), 'the provider is called no more';
     };
@@ -406,7 +370,7 @@ while (my @left = grep { !defined $_->end } @r) {
 }
 
 cmp_ok $n, '<', 2000, 'a wild crowd';
-all_back('a wild crowd');
+$t->all_back('a wild crowd');
 is $mock->stats->{max_in_flight}, 2, 'that never was more than two at once';
 
 
@@ -415,26 +379,27 @@ is $mock->stats->{max_in_flight}, 2, 'that never was more than two at once';
 $mock->script({ hang => \1 });
 
 @r = map { on($_ % 2, 'grow', $_) } 0 .. 4;
-waiting(4);
+$t->waiting(4);
 $t->key('grow', concurrency => 3);
 ok $mock->wait(in_flight => 3, timeout_ms => 2000),
     'more slots start who waits';
-waiting(2);
+$t->waiting(2);
 
 $t->key('grow', concurrency => 2);
 ok $t->until(sub {
     my $r = $t->start_chat('x', key => 'grow', timeout => 0.1);
     $r->wait;
     $r->abort;
-    return metric('llm_slots_in_use') == 3 && metric('llm_slots_waiting') == 2;
+    return $t->metric('llm_slots_in_use') == 3
+        && $t->metric('llm_slots_waiting') == 2;
 }), 'fewer slots take none away';
 Test::LLM::HTTP->idle(0.6);
 $r[0]->abort;
-in_use(2);
-waiting(2, 'who waits now waits for one more');
+$t->in_use(2);
+$t->waiting(2, 'who waits now waits for one more');
 
 $_->abort for @r;
-all_back('other limits');
+$t->all_back('other limits');
 
 
 # how long it takes until the next one starts, on the other worker
@@ -454,6 +419,6 @@ note sprintf 'from the end of one to the start of the next: median %.2f ms, '
     . 'worst %.2f ms', $gaps[@gaps / 2], $gaps[-1];
 cmp_ok $gaps[@gaps / 2], '<', 15, 'the next one starts within milliseconds';
 
-all_back('all');
+$t->all_back('all');
 
 done_testing;

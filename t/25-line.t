@@ -31,40 +31,7 @@ my $mock = $t->gateway(redis => 0, mock => ['--journal', 4096],
 
 my @workers = $t->workers;
 my $sanitized = $t->sanitized;
-my ($page, @r);
-
-
-sub metric {
-    my ($name) = @_;
-
-    # one connection for the hundreds of looks
-    my %spec = (path => '/metrics', port => $t->port('PORT_ADMIN'));
-    $page = $page && $page->complete ? $page->again(%spec)
-        : $t->start_get('/metrics', %spec);
-    $page->wait;
-
-    return $page->body =~ /^\Q$name\E (\d+)$/m ? $1 : -1;
-}
-
-
-sub becomes {
-    my ($name, $value, $what) = @_;
-
-    $t->until(sub { metric($name) == $value }, 10);
-    is metric($name), $value, $what;
-}
-
-
-sub waiting { becomes('llm_slots_waiting', $_[0], $_[1] // "$_[0] in line") }
-
-
-sub all_back {
-    my ($what) = @_;
-
-    becomes('llm_slots_in_use', 0, "$what: the slots are back");
-    is metric('llm_slots_waiting'), 0, "$what: nobody in line";
-    is metric('llm_ledger_tickets_used'), 0, "$what: no ticket is left";
-}
+my @r;
 
 
 # a chat request on worker 0 or 1
@@ -85,20 +52,17 @@ sub journal {
 }
 
 
-sub texts { map { $_->{body} =~ /"content":"<(.*?)>"/ } journal() }
-
-
 # n requests on both workers, each in line before the next one comes
 
 sub line_up {
     my ($n, $key, $from) = @_;
 
     my @line;
-    my $before = metric('llm_slots_waiting');
+    my $before = $t->metric('llm_slots_waiting');
 
     for my $i (1 .. $n) {
         push @line, on($i % 2, $key, $from + $i - 1);
-        $t->until(sub { metric('llm_slots_waiting') == $before + $i }, 10)
+        $t->until(sub { $t->metric('llm_slots_waiting') == $before + $i }, 10)
             or last;
     }
 
@@ -115,7 +79,7 @@ ok $mock->wait(in_flight => 1), 'the slot is taken';
 
 @r = line_up(500, 'one', 1);
 is @r, 500, 'five hundred asked';
-waiting(500);
+$t->waiting(500);
 is $mock->stats->{requests}, 1, 'none of them has reached the provider';
 
 my %left;
@@ -125,7 +89,7 @@ for my $i (map { 20 * $_ - 1 } 1 .. 25) {
     $left{$i + 1} = 1;
 }
 
-waiting(475, 'who leaves is gone from the line at once');
+$t->waiting(475, 'who leaves is gone from the line at once');
 
 $holder->abort;
 ok $mock->wait(requests => 80, timeout_ms => 20_000), 'the line moves';
@@ -145,12 +109,12 @@ cmp_ok scalar(keys %left), '>', 40, keys(%left) . ' left';
 is +(grep { ($_->status // 0) == 200 && $_->complete } @stay), scalar @stay,
     'all who stayed are served';
 
-my @texts = texts();
+my @texts = $mock->texts;
 is shift(@texts), 0, 'behind the one that held the slot';
 is_deeply \@texts, [grep { !$left{$_} } 1 .. 500],
     'in the order in which they came, each once, and nobody who had left';
 is $mock->stats->{max_in_flight}, 1, 'one by one';
-all_back('five hundred');
+$t->all_back('five hundred');
 
 
 # x-llm-queue-ms is the time from the request to its turn
@@ -190,14 +154,14 @@ is +(grep { ($_->json // {})->{error}{code} eq 'queue_timeout' } @late),
     scalar @late, 'which is said';
 is $mock->stats->{requests}, scalar @served,
     'the provider has seen who was served, and nobody else';
-is keys %{{ map { $_ => 1 } texts() }}, scalar @served, 'each once';
+is keys %{{ map { $_ => 1 } $mock->texts }}, scalar @served, 'each once';
 ok !(grep { $_->end < 0.99 } @late), 'nobody is refused too early';
 ok !(grep { $_->header('x-llm-queue-ms') < 1000
     || $_->header('x-llm-queue-ms') > ($sanitized ? 4000 : 2000) } @late),
     'nor late';
 ok !(grep { $_->header('x-llm-queue-ms') > ($sanitized ? 4000 : 2000) }
     @served), 'nobody is served too late';
-all_back('patience');
+$t->all_back('patience');
 
 
 # a flood of urgent ones keeps a usual one waiting for ten seconds, a step of
@@ -210,10 +174,10 @@ $holder = on(0, 'step-0', 'hold');
 $mock->wait(in_flight => 1);
 my $slow = on(1, 'step-2', 'slow');
 my $usual = on(1, 'step-1', 'usual');
-waiting(2);
+$t->waiting(2);
 
 my @urgent = map { on($_ % 2, 'step-0', 'urgent') } 1 .. 3;
-waiting(5);
+$t->waiting(5);
 my $began = time;
 $holder->abort;
 
@@ -229,7 +193,7 @@ cmp_ok $queued, '>', 9900, "not before those of its ten seconds: $queued ms";
 cmp_ok $queued, '<', $sanitized ? 13_000 : 11_500, 'and no later';
 ok !defined $slow->end, 'one of two steps still waits';
 
-my @order = texts();
+my @order = $mock->texts;
 cmp_ok scalar(grep { $_ eq 'urgent' } @order), '>', 50, 'many urgent ones';
 
 # the slot was never without work
@@ -242,7 +206,7 @@ cmp_ok $gaps[@gaps / 2], '<', 20, 'and a busy slot';
 $_->wait for @urgent;
 $slow->wait;
 is $slow->status, 200, 'who has the line for itself is served, too';
-all_back('aging');
+$t->all_back('aging');
 
 
 # how long from one to the next, on the other worker
@@ -270,6 +234,6 @@ for my $round (1 .. 5) {
 cmp_ok $median, '<', $sanitized ? 15 : 1,
     'the next one reaches the provider within a millisecond';
 
-all_back('all');
+$t->all_back('all');
 
 done_testing;

@@ -49,39 +49,7 @@ my $mock = $t->gateway(redis => 0, mock => ['--journal', 4096],
             llm_timeout first_byte=200ms;');
 
 my @workers = $t->workers;
-my ($page, $r, @r);
-
-
-sub metric {
-    my ($name) = @_;
-
-    my %spec = (path => '/metrics', port => $t->port('PORT_ADMIN'));
-    $page = $page && $page->complete ? $page->again(%spec)
-        : $t->start_get('/metrics', %spec);
-    $page->wait;
-
-    return ($page->body // '') =~ /^\Q$name\E (\d+)$/m ? $1 : -1;
-}
-
-
-sub becomes {
-    my ($name, $value, $what) = @_;
-
-    $t->until(sub { metric($name) == $value }, 10);
-    is metric($name), $value, $what;
-}
-
-
-sub waiting { becomes('llm_slots_waiting', $_[0], $_[1] // "$_[0] in line") }
-
-
-sub all_back {
-    my ($what) = @_;
-
-    becomes('llm_slots_in_use', 0, "$what: the slots are back");
-    is metric('llm_slots_waiting'), 0, "$what: nobody in line";
-    is metric('llm_ledger_tickets_used'), 0, "$what: no ticket is left";
-}
+my ($r, @r);
 
 
 # a chat request on worker 0 or 1
@@ -90,12 +58,6 @@ sub on {
     my ($worker, $key, $model, $text, %spec) = @_;
     return $t->on($workers[$worker], "<$text>", key => $key, model => $model,
         timeout => 60, %spec);
-}
-
-
-sub texts {
-    return map { $_->{body} =~ /"content":"<(.*?)>"/ }
-        sort { $a->{arrival_ms} <=> $b->{arrival_ms} } $mock->journal;
 }
 
 
@@ -111,17 +73,17 @@ $_->wait for @r;
 
 is +(grep { $_->status == 200 } @r), 60, 'sixty are served';
 is $mock->stats->{max_in_flight}, 3, 'never more than three at once';
-is_deeply [sort { $a <=> $b } texts()], [1 .. 60], 'each once';
+is_deeply [sort { $a <=> $b } $mock->texts], [1 .. 60], 'each once';
 cmp_ok +(grep { $_->header('x-llm-queue-ms') > 0 } @r), '>=', 55,
     'the others tell that they waited';
-all_back('three');
+$t->all_back('three');
 
 $mock->script({ delay_ms => 100 });
 @r = ((map { on($_ % 2, 'user', 'three', 'x') } 1 .. 9),
     map { on($_ % 2, 'user', 'gpt-4o', 'y') } 1 .. 9);
 $_->wait for @r;
 is $mock->stats->{max_in_flight}, 12, 'other providers are free';
-all_back('two providers');
+$t->all_back('two providers');
 
 
 # the slots of the key count besides
@@ -137,7 +99,7 @@ is $mock->stats->{max_in_flight}, 2, 'never has more than two';
 $_->wait for @r;
 is +(grep { $_->status == 200 } @r), 20, 'two keys';
 is $mock->stats->{max_in_flight}, 3, 'have three';
-all_back('a key of two');
+$t->all_back('a key of two');
 
 
 # Teams share by weight.  The line is made while the only slot is held, so
@@ -158,7 +120,7 @@ sub shares {
         my ($n, $key) = @$ask;
         push @line, map { on($_ % 2, "$key-" . (1 + $_ % 2), 'one', $key) }
             1 .. $n;
-        waiting(scalar @line, "$what: $n of $key");
+        $t->waiting(scalar @line, "$what: $n of $key");
     }
 
     $holder->abort;
@@ -166,9 +128,9 @@ sub shares {
 
     is +(grep { $_->status == 200 } @line), @line, "$what: all are served";
     is $mock->stats->{max_in_flight}, 1, "$what: one at a time";
-    all_back($what);
+    $t->all_back($what);
 
-    my (undef, @order) = texts();
+    my (undef, @order) = $mock->texts;
     return @order;
 }
 
@@ -212,13 +174,13 @@ $mock->wait(in_flight => 1);
 
 for my $i (1 .. 20) {
     push @r, on($i % 2, 'light-' . (1 + $i % 2), 'one', $i);
-    $t->until(sub { metric('llm_slots_waiting') == $i });
+    $t->until(sub { $t->metric('llm_slots_waiting') == $i });
 }
 
 $holder->abort;
 $_->wait for @r;
-is join(' ', texts()), join(' ', 'held', 1 .. 20), 'a team\'s own order';
-all_back('order');
+is join(' ', $mock->texts), join(' ', 'held', 1 .. 20), 'a team\'s own order';
+$t->all_back('order');
 
 
 # given back, whatever happens
@@ -235,7 +197,7 @@ sub gives_back {
             key => 'pair', %spec)
         : on($_ % 2, 'user', 'three', $_, %spec) } 1 .. 3;
     $check->($_) for @three;
-    all_back($what);
+    $t->all_back($what);
 
     # three at once, without waiting, is only possible with all slots free
     $mock->script({ delay_ms => 30 });
@@ -243,7 +205,7 @@ sub gives_back {
     $_->wait for @three;
     is join(' ', map { $_->header('x-llm-queue-ms') } @three), '0 0 0',
         "$what: three need not wait";
-    all_back("$what, and three more");
+    $t->all_back("$what, and three more");
 }
 
 
@@ -302,8 +264,8 @@ is $r->status, 200, 'a request in its pause before a retry';
 ok !defined $sick->end, 'does not hold the slot';
 $sick->wait;
 is $sick->status, 200, 'and gets it again';
-is join(' ', texts()), 'sick well sick', 'afterwards';
-all_back('a pause');
+is join(' ', $mock->texts), 'sick well sick', 'afterwards';
+$t->all_back('a pause');
 
 
 # in line for the provider: the line ends, is full, is left
@@ -334,14 +296,14 @@ sub left {
 
 is left(), '100 100000', 'what a key has';
 $r = on(0, 'metered', 'one', 'x', body => { max_tokens => 500 });
-waiting(1);
+$t->waiting(1);
 $r->wait;
 is code($r), 'queue_timeout', 'no slot in time';
 is left(), '100 100000', 'costs nothing';
 $r = on(1, 'metered', 'one', 'x');
-waiting(1);
+$t->waiting(1);
 $r->abort;
-waiting(0);
+$t->waiting(0);
 is left(), '100 100000', 'who leaves the line has paid nothing';
 
 $r = on(1, 'user', 'one', 2, headers => { 'x-request-timeout-ms' => 200 });
@@ -350,21 +312,21 @@ like $r->status, qr/^(?:429|504)$/, 'the client\'s own deadline';
 cmp_ok $r->end, '<', $t->sanitized ? 4 : 2, 'ends the wait, too';
 
 @r = map { on($_ % 2, 'short', 'one', $_) } 3, 4;
-waiting(2);
+$t->waiting(2);
 $r = on(1, 'short', 'one', 5);
 $r->wait;
 is code($r), 'queue_full', 'a full line';
 push @r, on(1, 'another', 'one', 6);
-waiting(3);
+$t->waiting(3);
 $r[0]->abort;
-waiting(2, 'who leaves the line is gone');
+$t->waiting(2, 'who leaves the line is gone');
 $r[1]->close;
-waiting(1, 'by FIN as well');
+$t->waiting(1, 'by FIN as well');
 $holder->abort;
 $r[2]->wait;
 is $r[2]->status, 200, 'who stayed is served';
-is join(' ', texts()), 'held 6', 'the others never reached the provider';
-all_back('a line');
+is join(' ', $mock->texts), 'held 6', 'the others never reached the provider';
+$t->all_back('a line');
 
 
 # a reload: who waits is served by the old workers, new ones share the slots
@@ -376,16 +338,15 @@ $mock->wait(in_flight => 3);
 
 for my $i (1 .. 4) {
     push @r, on($i % 2, 'user', 'three', "old $i");
-    waiting($i);
+    $t->waiting($i);
 }
 
 $t->reload;
-undef $page;
 @workers = $t->workers;
 
 for my $i (1 .. 4) {
     push @r, on($i % 2, 'user', 'three', "new $i");
-    waiting(4 + $i);
+    $t->waiting(4 + $i);
 }
 
 is $mock->stats->{in_flight}, 3, 'a reload makes no slots';
@@ -396,10 +357,10 @@ is +(grep { ($_->status // 0) == 200 } @r[3 .. 10]), 8, 'all are served';
 # three at a time may overtake each other on their way
 my @text = ((map { "old $_" } 1 .. 4), map { "new $_" } 1 .. 4);
 my %turn = map { $text[$_] => $_ } 0 .. 7;
-@text = (texts())[3 .. 10];
+@text = ($mock->texts)[3 .. 10];
 ok !(grep { abs($turn{$text[$_]} - $_) > 2 } 0 .. 7), "in their order: @text";
 is $mock->stats->{max_in_flight}, 3, 'never more than three at once';
-all_back('a reload');
+$t->all_back('a reload');
 
 
 # a worker dies with slots, and with waiters
@@ -409,18 +370,17 @@ my ($dead, $alive) = @workers;
 @r = map { on(0, 'user', 'three', 'held') } 1 .. 3;
 $mock->wait(in_flight => 3);
 push @r, map { on($_ % 2, 'user', 'three', $_) } 1 .. 4;
-waiting(4);
+$t->waiting(4);
 
 my $killed = time;
 $t->kill_worker('KILL', $dead);
-undef $page;
 @workers = $t->workers;
 $_->wait for @r;
 
 is +(grep { ($_->status // 0) == 200 } @r[3 .. 6]), 2,
     'those of the other worker get the slots';
 cmp_ok time - $killed, '<', $t->sanitized ? 6 : 3, 'soon';
-all_back('a dead worker');
+$t->all_back('a dead worker');
 
 $mock->script({ delay_ms => 50 });
 @r = map { on($_ % 2, 'user', 'three', $_) } 1 .. 3;
@@ -446,7 +406,7 @@ while (my @left = grep { !defined $_->end } @r) {
 }
 
 cmp_ok $n, '<', 6000, 'a wild crowd';
-all_back('a wild crowd');
+$t->all_back('a wild crowd');
 cmp_ok $mock->stats->{max_in_flight}, '<=', 4,
     'that never was more than three at once';
 

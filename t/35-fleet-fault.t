@@ -10,10 +10,10 @@ use strict;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use IO::Socket::INET;
 use Time::HiRes qw(time);
 
 use Test::LLM;
+use Test::LLM::Proxy;
 
 
 # long enough to be told from the noise of a busy machine
@@ -29,19 +29,20 @@ $x->key('slots', concurrency => 2);
 
 my $redis = $x->redis(appendonly => 'yes', appendfsync => 'always');
 my $mock = $x->mock;
-my ($url, $control) = proxy();
+my $proxy = Test::LLM::Proxy->new($x, $redis);
 
 for my $t (@both) {
     $t->{tenants} = $x->{tenants};
     $t->write('tenants.json', $x->{tenants});
-    $t->token(REDIS => "$url timeout=400ms limits=exact gateways=2");
+    $t->token(REDIS => $proxy->url
+        . ' timeout=400ms limits=exact gateways=2');
     $t->token(MOCK => $x->token('MOCK'));
     $t->gateway(location => 'llm_retry tries=1;');
 }
 
 my %made = (day => 0);
 
-ok both(sub { alive() == 2 }), 'two gateways';
+ok both(sub { $redis->gateways == 2 }), 'two gateways';
 serve('at first');
 
 
@@ -105,12 +106,12 @@ ok told(), 'a full Redis: all was served and told';
 # slow: within the deadline, and beyond
 
 $gone = gone();
-fault('latency 20');
+$proxy->fault('latency 20');
 request($both[$_ % 2], "slow $_") for 1 .. 6;
 ok told(), 'a slow Redis is waited for';
 is gone(), $gone, 'and not given up';
 
-fault('latency 1000');
+$proxy->fault('latency 1000');
 serve('too slow');
 ok alone($_), 'too slow: a gateway knows that it is alone' for @both;
 my $before = calls();
@@ -119,16 +120,16 @@ serve('still too slow');
 Test::LLM::HTTP->idle(1);
 cmp_ok calls() - $before, '<=', 8 * (time - $start) + 8,
     'too slow: few commands';
-back(sub { fault('pass') });
+back(sub { $proxy->fault('pass') });
 ok told(), 'what was used meanwhile was told';
 
 
 # a connection that breaks, in the middle of replies too
 
 for my $n (1 .. 5) {
-    fault($n % 2 ? 'drop' : 'down rst-after 20');
+    $proxy->fault($n % 2 ? 'drop' : 'down rst-after 20');
     request($both[$n % 2], "broken $n");
-    fault('pass');
+    $proxy->fault('pass');
 }
 ok told(), 'broken connections: nothing was lost or doubled';
 
@@ -210,14 +211,14 @@ sub slots {
 sub back {
     my ($action) = @_;
 
-    my @said = map { said($_, qr/shared again/) } @both;
-    my @gone = map { said($_, qr/keeps to one part/) } @both;
+    my @said = map { $_->said(qr/shared again/) } @both;
+    my @gone = map { $_->said(qr/keeps to one part/) } @both;
     my $start = time;
 
     $action->();
 
-    ok $x->until(sub { !grep { said($_, qr/shared again/)
-        != said($_, qr/keeps to one part/) } @both }, 10), 'they are back';
+    ok $x->until(sub { !grep { $_->said(qr/shared again/)
+        != $_->said(qr/keeps to one part/) } @both }, 10), 'they are back';
     my $took = time - $start;
     cmp_ok $took, '<', 2.5, "soon: $took s";
 
@@ -235,30 +236,19 @@ sub back {
 sub alone {
     my ($t) = @_;
 
-    return $t->until(sub { said($t, qr/keeps to one part/)
-        > said($t, qr/shared again/) }, 5);
+    return $t->until(sub { $t->said(qr/keeps to one part/)
+        > $t->said(qr/shared again/) }, 5);
 }
 
 
 sub gone {
-    return join ' ', map { said($_, qr/keeps to one part/) } @both;
-}
-
-
-sub said {
-    my ($t, $pattern) = @_;
-    return scalar(() = $t->log =~ /$pattern/g);
+    return join ' ', map { $_->said(qr/keeps to one part/) } @both;
 }
 
 
 sub both {
     my ($condition) = @_;
     return $x->until($condition, 5);
-}
-
-
-sub alive {
-    return @{$redis->command(ZRANGE => '{llm}:g', 0, -1)};
 }
 
 
@@ -295,31 +285,4 @@ sub day {
 sub calls {
     my $info = $redis->command(INFO => 'commandstats');
     return $info =~ /cmdstat_evalsha:calls=(\d+)/ ? $1 : 0;
-}
-
-
-# in front of Redis, for both
-
-sub proxy {
-    my $path = $x->path('proxy.sock');
-
-    $x->spawn('proxy', "$x->{build}/faultproxy", '--listen', "unix:$path",
-        '--to', 'unix:' . $redis->path);
-    $x->until(sub { $x->read('proxy.out') =~ /control \S+:(\d+)/ })
-        or die $x->read('proxy.out');
-    my ($port) = $x->read('proxy.out') =~ /control \S+:(\d+)/;
-    chmod 0777, $path;
-
-    return ("unix:$path", IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port")
-        // die "control: $!");
-}
-
-
-sub fault {
-    my ($command) = @_;
-
-    print $control "$command\n";
-    $control->flush;
-    my $answer = <$control>;
-    die "$command: $answer" if $answer !~ /^ok/;
 }

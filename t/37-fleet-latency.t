@@ -11,11 +11,11 @@ use strict;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use IO::Socket::INET;
 use JSON::PP;
 use Time::HiRes qw(time);
 
 use Test::LLM;
+use Test::LLM::Proxy;
 
 
 my $seconds = 5;
@@ -33,17 +33,18 @@ $hub->key('user', requests_per_minute => 1_000_000,
 
 my $redis = $hub->redis(appendonly => 'yes');
 my $mock = $hub->mock;
-my ($url, $control) = proxy();
+my $proxy = Test::LLM::Proxy->new($hub, $redis);
 
 for my $t ($x, $y) {
     $t->{tenants} = $hub->{tenants};
     $t->write('tenants.json', $hub->{tenants});
     $t->token(MOCK => $hub->token('MOCK'));
-    $t->token(REDIS => $t == $x ? "$url timeout=100ms limits=exact" : 'off');
+    $t->token(REDIS => $t == $x ? $proxy->url
+        . ' timeout=100ms limits=exact' : 'off');
     $t->gateway(location => 'llm_retry tries=1;', server => '%%BOTH%%');
 }
 
-ok $x->until(sub { @{$redis->command(ZRANGE => '{llm}:g', 0, -1)} == 1 }),
+ok $x->until(sub { $redis->gateways == 1 }),
     'the gateway has its Redis';
 
 
@@ -62,8 +63,8 @@ is said(qr/keeps to one part/), 0, 'healthy: it is not alone';
 for my $case (
     ['stopped',       sub { $redis->pause },     sub { $redis->resume }],
     ['killed',        sub { $redis->stop('KILL') }, sub { $redis->start }],
-    ['500 ms slower', sub { fault('down latency 500') },
-        sub { fault('pass') }],
+    ['500 ms slower', sub { $proxy->fault('down latency 500') },
+        sub { $proxy->fault('pass') }],
 ) {
     my ($name, $break, $mend) = @$case;
 
@@ -80,8 +81,8 @@ for my $case (
 my $gone = said(qr/keeps to one part/);
 is $gone, 3, 'each time it went on alone, once';
 
-($r, $control_run) = phase('20 ms slower', sub { fault('down latency 20') },
-    sub { fault('pass') });
+($r, $control_run) = phase('20 ms slower',
+    sub { $proxy->fault('down latency 20') }, sub { $proxy->fault('pass') });
 cmp_ok $r->{latency}{p50}, '>', 15_000, '20 ms slower: it is waited for';
 cmp_ok over($r, 1e6 * $deadline), '<=', over($control_run, 1e6 * $deadline)
     + 0.02 * $rate * $seconds, '20 ms slower: but not for a deadline';
@@ -187,29 +188,4 @@ sub said {
     my ($pattern) = @_;
     return scalar grep { /llm: .*(?:redis "|limits are)/ && $_ =~ $pattern }
         split /^/, $x->log;
-}
-
-
-sub proxy {
-    my $path = $hub->path('proxy.sock');
-
-    $hub->spawn('proxy', "$hub->{build}/faultproxy", '--listen',
-        "unix:$path", '--to', 'unix:' . $redis->path);
-    $hub->until(sub { $hub->read('proxy.out') =~ /control \S+:(\d+)/ })
-        or die $hub->read('proxy.out');
-    my ($port) = $hub->read('proxy.out') =~ /control \S+:(\d+)/;
-    chmod 0777, $path;
-
-    return ("unix:$path", IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port")
-        // die "control: $!");
-}
-
-
-sub fault {
-    my ($command) = @_;
-
-    print $control "$command\n";
-    $control->flush;
-    my $answer = <$control>;
-    die "$command: $answer" if $answer !~ /^ok/;
 }

@@ -15,11 +15,12 @@ use lib "$FindBin::Bin/lib";
 use Time::HiRes qw(time);
 
 use Test::LLM;
+use Test::LLM::Crowd;
 
 
 my $seconds = $ENV{TEST_LLM_CHAOS} // 20;
 my $seed = $ENV{TEST_LLM_SEED} // int rand 1 << 30;
-my $clients = 200;
+my $slots = 24;
 
 srand $seed;
 note "TEST_LLM_SEED=$seed, $seconds seconds";
@@ -29,40 +30,16 @@ note "TEST_LLM_SEED=$seed, $seconds seconds";
 my ($x, $y, $hub) = map { Test::LLM->new(workers => 2) } 1 .. 3;
 my @both = ($x, $y);
 
-# Each kind of client has a team of its own, so that its day can be checked.
-# All numbers of slots are even: each gateway's part is a half.  The provider
-# has fewer than all teams together.
+# the provider has fewer slots than all teams together
 
-my %team = (
-    whole => { concurrency => 12 },
-    slow  => { concurrency => 8 },
-    leave => { concurrency => 8 },
-    fault => { concurrency => 6 },
-    rated => { concurrency => 4 },
-);
+my $crowd = Test::LLM::Crowd->new(gateways => \@both);
 
-my $slots = 24;
-my %day = (requests_per_day => 1_000_000_000,
-    tokens_per_day => 1_000_000_000_000,
-    budget => { usd => 1_000_000, period => 'day' });
-my %queue = (size => 400, timeout_ms => 30_000);
-
-for my $name (keys %team) {
-    $hub->team($name, %{$team{$name}}, %day);
-    $hub->key("$name-$_", team => $name, concurrency => 6,
-        queue => \%queue) for 1, 2, 3;
-}
-
-# these wait for their rate, too
-
-$hub->key("rated-$_", team => 'rated', requests_per_minute => 600,
-    burst_requests => 5, queue => { %queue, rates => \1 }) for 1, 2, 3;
+$crowd->tenants($hub);
 
 my $redis = $hub->redis(appendonly => 'yes', appendfsync => 'always');
 my $mock = $hub->mock('--journal', 100_000);
 
-# an answer is 10 * 2 + 20 * 4 = 100 millionths of a dollar; the long ones of
-# the slow clients have 60000 tokens in 240000 bytes
+# of an answer, in millionths of a dollar
 
 my %cost = (whole => 100, rated => 100, slow => 240_020);
 
@@ -76,70 +53,41 @@ for my $t (@both) {
         http => 'llm_prices %%DIR%%/prices.json;',
         routes => "llm_provider gate uri=/llm/mock/ concurrency=$slots;
         llm_route * gate;",
-        server => 'listen 127.0.0.1:%%PORT_BOTH%% reuseport sndbuf=16k;');
+        server => 'listen 127.0.0.1:%%PORT_BOTH%% reuseport sndbuf=16k;
+            add_header X-Pid $pid always;');
 
     # a lock that died with its worker is found by the next one
     $t->allow(qr/\[alert\].*ledger, it is derived anew/);
 }
 
-ok $x->until(sub { alive() == 2 }), 'two gateways';
+ok $x->until(sub { $redis->gateways == 2 }), 'two gateways';
 
-my @ids = alive();
+my @ids = $redis->gateways;
 
-my %is = (
-    whole => [[json => {}], [stream => { stream => 1 }]],
-    slow  => [[slow => { stream => 1, rcvbuf => 4096 }]],
-    rated => [[json => {}], [stream => { stream => 1 }]],
-    leave => [[leaves => { stream => 1 }], [leaves => {}],
-        [line => { stream => 1 }], [line => {}]],
-    fault => [[json => {}], [stream => { stream => 1 }]],
-);
+$crowd->provider($mock);
 
-my @kinds = (('whole') x 20, ('slow') x 6, ('leave') x 8, ('fault') x 6,
-    ('rated') x 2);
-
-$mock->script(
-    { match => { model => 'slow' }, chunks => 60, chunk_bytes => 4000,
-      prompt_tokens => 10, completion_tokens => 60_000 },
-    { match => { model => 'fault' }, every => 7, status => 503 },
-    { match => { model => 'fault' }, every => 5, cut => 'rst' },
-    { match => { model => 'fault' }, every => 4, status => 500,
-      delay_ms => 20 },
-    { match => { model => 'fault', stream => \1 }, every => 3,
-      cut => 'close', cut_events => 4 },
-    { match => { model => 'leave', stream => \1 }, delay_ms => 20,
-      chunks => 20, pace_ms => 10 },
-    { match => { stream => \1 }, delay_ms => 10, pace_ms => 4 },
-    { delay_ms => 40 },
-);
-
-my (@live, @kills, %bad, %outcome, %extra);
-my ($sent, $open, $killed, $at_kill, $reloads, $restarts) = (0) x 6;
-my ($completed, $broken, $left) = map { { map { $_ => 0 } keys %team } }
-    1 .. 3;
+my %extra;
+my ($reloads, $restarts) = (0) x 2;
 
 
 # At first nobody is killed but Redis: then all is exact.
 
 chaos(0.35 * $seconds, 0);
 restart() if !$restarts;
-drain('calm');
-is_deeply \%bad, {}, 'calm: each has an outcome that he may have';
+$crowd->drain('calm');
 freed('calm');
 money('calm', 0);
 
 chaos(0.65 * $seconds, 0.5);
-drain('chaos');
-note "$sent clients, $killed kills with at most $at_kill requests in flight, "
-    . "$reloads reloads, $restarts restarts of Redis; "
-    . join ', ', map { "$_: $completed->{$_} whole, $broken->{$_} broken, "
-    . "$left->{$_} left" } sort keys %team;
+$crowd->drain('chaos');
 
-is eval { my $n = 0; $n += $_ for values %outcome; $n }, $sent,
-    'each has one outcome';
-is_deeply \%bad, {}, 'and none that it must not have';
+my ($sent, $killed, $at_kill) = @$crowd{qw(sent killed at_kill)};
+
+note "$sent clients, $killed kills with at most $at_kill requests in flight, "
+    . "$reloads reloads, $restarts restarts of Redis; " . $crowd->tale;
+
 cmp_ok $killed, '>', 0, 'workers were killed';
-cmp_ok $completed->{whole}, '>', $sent * 0.2, 'and yet most was done';
+cmp_ok $crowd->{completed}{whole}, '>', $sent * 0.2, 'and yet most was done';
 
 freed('chaos');
 money('chaos', 0);
@@ -147,24 +95,22 @@ money('chaos', 0);
 
 # Redis comes back empty
 
-$open = 1;
-run_for(1);
+$crowd->run_for(1);
 
-my $billed = billed();
+my $billed = $crowd->billed;
 $redis->stop('KILL');
 unlink glob $hub->path('redis/*/*');
-run_for(0.3);
+$crowd->run_for(0.3);
 $redis->start;
 
-ok run(sub { !grep { said($_, qr/shared again/)
-    != said($_, qr/keeps to one part/) } @both }, 10),
+ok $crowd->run(sub { !grep { $_->said(qr/shared again/)
+    != $_->said(qr/keeps to one part/) } @both }, 10),
     'both gateways are back with an empty Redis';
-run_for(1.5);
+$crowd->run_for(1.5);
 
-my $loss = billed() - $billed;
+my $loss = $crowd->billed - $billed;
 
-drain('emptied');
-is_deeply \%bad, {}, 'emptied: nobody has an outcome that he must not have';
+$crowd->drain('emptied');
 freed('emptied');
 money('emptied', $loss);
 
@@ -175,8 +121,8 @@ $mock->script({ hang => \1 });
 
 my @all;
 
-for my $team (sort keys %team) {
-    push @all, hang($team) for 1 .. $team{$team}{concurrency};
+for my $team ($crowd->teams) {
+    push @all, hang($team) for 1 .. $crowd->slots($team);
 }
 
 ok $mock->wait(in_flight => $slots, timeout_ms => 20_000),
@@ -188,7 +134,7 @@ freed('all');
 
 # the gateways are who they were, and have complained of nothing
 
-is join(' ', sort(alive())), join(' ', sort @ids),
+is join(' ', sort($redis->gateways)), join(' ', sort @ids),
     'the gateways are those of the start';
 
 my $anew = 0;
@@ -205,14 +151,13 @@ sub chaos {
 
     my $end = time + $duration;
 
-    $open = 1;
-    run_for(0.5);
+    $crowd->run_for(0.5);
 
     while (time < $end) {
         my $what = rand;
 
-        if ($what < $kills || ($kills && !$killed)) {
-            kill_one($both[rand 2]);
+        if ($what < $kills || ($kills && !$crowd->{killed})) {
+            $crowd->kill_one($both[rand 2]);
 
         } elsif ($what < $kills + 0.4 * (1 - $kills)) {
             $both[rand 2]->reload;
@@ -222,161 +167,17 @@ sub chaos {
             restart();
         }
 
-        run_for(0.3 + rand 1.2);
+        $crowd->run_for(0.3 + rand 1.2);
     }
 }
 
 
 sub restart {
     $redis->stop('KILL');
-    run_for(rand 0.8);
+    $crowd->run_for(rand 0.8);
     $redis->start;
-    run_for(0.2);
+    $crowd->run_for(0.2);
     $restarts++;
-}
-
-
-# a new client; the slow ones are where the socket's buffer is no help
-
-sub client {
-    my $team = $kinds[rand @kinds];
-    my ($kind, $spec) = @{$is{$team}[rand @{$is{$team}}]};
-    my %spec = %$spec;
-    my $t = $both[rand 2];
-
-    $spec{port} = $t->port('PORT_BOTH') if $kind eq 'slow' || rand() < 0.5;
-    $spec{headers} = { Connection => 'close' } if rand() < 0.3;
-
-    my $r = $t->start_chat('<' . ++$sent . '>', key => "$team-"
-        . (1 + int rand 3), model => $team, timeout => 60,
-        body => { max_tokens => 20 }, %spec);
-
-    return { r => $r, t => $t, team => $team, kind => $kind, began => time,
-        until => time + 0.005 + rand($kind eq 'line' ? 0.05 : 0.6),
-        rst => rand() < 0.5 };
-}
-
-
-# what a client does meanwhile
-
-sub live {
-    my ($c) = @_;
-
-    my $r = $c->{r};
-
-    if ($c->{kind} eq 'leaves' || $c->{kind} eq 'line') {
-        return if time < $c->{until};
-        $c->{left} = 1;
-        $c->{rst} ? $r->abort : $r->close;
-
-    } elsif ($c->{kind} eq 'slow') {
-        # reads a little at a time
-        (time * 20) % 5 ? $r->pause : $r->resume;
-        $r->resume if time > $c->{began} + 5;
-    }
-}
-
-
-# the one outcome of a client that has ended
-
-sub ended {
-    my ($c) = @_;
-
-    my ($r, $team) = @$c{qw(r team)};
-    my $status = $r->status // 0;
-
-    $outcome{$team}++;
-
-    if ($c->{left}) {
-        $left->{$team}++;
-
-    } elsif (!defined $r->error && $r->complete && $status == 200) {
-        my $whole = $r->header('content-type') =~ /event-stream/
-            ? ($r->data)[-1] eq '[DONE]' : defined $r->json->{usage};
-
-        $whole ? $completed->{$team}++ : $broken->{$team}++;
-        $bad{'an answer that is not whole'}++ if !$whole && $team ne 'fault';
-
-    } elsif (!defined $r->error && $r->complete) {
-        # the mock's errors get through to "fault" alone
-        $bad{"$team: status $status " . $r->body}++ if $team ne 'fault';
-        $broken->{$team}++;
-
-    } elsif (($r->error // '') eq 'timeout') {
-        $bad{"$team: no outcome"}++;
-
-    } else {
-        # cut: by the mock, or with its worker
-        $broken->{$team}++;
-        $bad{sprintf '%s: cut without a kill: %s, status %s, after %.2f s',
-            $team, $r->error // 'no error', $status, $r->end}++
-            if $team ne 'fault' && !died($c);
-    }
-}
-
-
-# whether a worker was killed at the client's gateway just before its end; who
-# pauses hears of it later
-
-sub died {
-    my ($c) = @_;
-
-    my $end = $c->{began} + $c->{r}->end;
-
-    return scalar grep { $_->{t} == $c->{t} && $_->{at} < $end
-        && $_->{at} > $end - 3 } @kills;
-}
-
-
-sub run {
-    my ($done, $patience) = @_;
-
-    return $hub->until(sub {
-        live($_) for grep { !defined $_->{r}->end } @live;
-        ended($_) for grep { defined $_->{r}->end } @live;
-        @live = grep { !defined $_->{r}->end } @live;
-
-        return 1 if $done->();
-        push @live, client() while $open && @live < $clients;
-        return 0;
-    }, $patience);
-}
-
-
-sub run_for {
-    my ($duration) = @_;
-
-    my $until = time + $duration;
-
-    run(sub { time > $until }, $duration + 1);
-}
-
-
-sub drain {
-    my ($when) = @_;
-
-    $open = 0;
-    ok run(sub { !@live }, 90), "$when: everybody comes to an end";
-}
-
-
-# any worker, also one that is shutting down; that one is not replaced
-
-sub kill_one {
-    my ($t) = @_;
-
-    my @workers = $t->workers(1);
-    my $pid = $workers[rand @workers];
-
-    $at_kill += $mock->stats->{in_flight};
-    $killed++;
-    push @kills, { t => $t, at => time - 0.1 };
-
-    return $t->kill_worker('KILL', $pid) if grep { $_ == $pid } $t->workers;
-
-    $t->allow(qr/\[alert\] .*process $pid exited on signal 9/,
-        qr/\[alert\] .*locked by $pid/);
-    kill 'KILL', $pid;
 }
 
 
@@ -390,8 +191,7 @@ sub freed {
 
     for my $t (@both) {
         for my $name (@names) {
-            ok $x->until(sub { metric($t, $name) == 0 }, 10),
-                "$when: $name is 0" or diag(metric($t, $name));
+            $t->becomes($name, 0, "$when: $name is 0");
         }
     }
 
@@ -413,7 +213,7 @@ sub freed {
 # slots that are kept in Redis, and for whom that is no gateway
 
 sub shares {
-    my %alive = map { $_ => 1 } alive();
+    my %alive = map { $_ => 1 } $redis->gateways;
     my ($held, %foreign) = (0);
 
     for my $key (@{$redis->command(KEYS => '{llm}:s:*')}) {
@@ -439,7 +239,7 @@ sub tallies {
     my $still = $x->until(sub {
         my $now = '';
 
-        for my $team (keys %team) {
+        for my $team ($crowd->teams) {
             ($requests{$team}, $money{$team}) = tally($team);
             $now .= "$requests{$team} $money{$team} ";
         }
@@ -463,33 +263,6 @@ sub tally {
 }
 
 
-# The mock's records: which request of which team got there, and what ended
-# well.  They are too many for a JSON parser in Perl.
-
-sub records {
-    my ($r) = Test::LLM::HTTP->all({ port => $mock->port, timeout => 60,
-        path => '/__mock/journal' });
-    my (%reached, %done);
-
-    for my $record (split /\{"index":/, $r->body) {
-        my ($text) = $record =~ /"content\\":\\"<(\w+)>/ or next;
-        my ($team) = $record =~ /"model\\":\\"(\w+)\\"/ or next;
-
-        $reached{$team}{$text}++;
-        $done{$team}++ if $record =~ /"ended":\s*"done"/
-            && $record =~ /"status":\s*200\b/;
-    }
-
-    return (\%reached, \%done);
-}
-
-
-sub billed {
-    my ($in, $out) = $mock->billed;
-    return 2 * $in + 4 * $out;
-}
-
-
 # What Redis has is what the provider billed.  Of whom the end is unknown, for
 # his worker died, may have paid anything up to an answer.  "loss" may be
 # missing where Redis has forgotten.
@@ -498,11 +271,13 @@ sub money {
     my ($when, $loss) = @_;
 
     my ($requests, $money) = tallies();
-    my ($reached, $done) = records();
-    my $bill = billed();
+    my ($reached) = $crowd->records;
+    my $bill = $crowd->billed;
+    my ($killed, $at_kill) = @$crowd{qw(killed at_kill)};
+    my ($completed, $broken, $left) = @$crowd{qw(completed broken left)};
     my ($paid, $unknown, $dead) = (0, 0, 0);
 
-    for my $team (sort keys %team) {
+    for my $team ($crowd->teams) {
         my $there = keys %{$reached->{$team}};
 
         $paid += $money->{$team};
@@ -520,7 +295,7 @@ sub money {
 
         my $hasty = $team eq 'leave' ? 1 + int $there / 50 : 0;
 
-        cmp_ok $more, '<=', $killed * $team{$team}{concurrency} + $hasty,
+        cmp_ok $more, '<=', $killed * $crowd->slots($team) + $hasty,
             "$when: $team: and no more than died with their workers: $more";
     }
 
@@ -529,7 +304,7 @@ sub money {
         my $least = $cost{$team} * $completed->{$team}
             + 100 * ($extra{$team} // 0);
         my $most = $least + $cost{$team} * $gone * 1.05
-            + 50 * $killed * $team{$team}{concurrency};
+            + 50 * $killed * $crowd->slots($team);
 
         $dead += $gone;
         $unknown += $most - $least;
@@ -572,8 +347,8 @@ sub told {
         my ($usd) = @_;
 
         for my $team (@teams) {
-            $hub->team($team, %{$team{$team}}, %day, budget => { usd => $usd,
-                period => 'day' });
+            $hub->team($team, $crowd->team($team),
+                budget => { usd => $usd, period => 'day' });
         }
 
         $_->write('tenants.json', $hub->{tenants}) for @both;
@@ -601,14 +376,26 @@ sub told {
 
     $limits->(1_000_000);
 
+    # Each worker follows the file by itself: some may still have the old
+    # limits when others have the new ones.
+
     for my $t (@both) {
+        my %old = map { my $pid = $_; map { ("$_ $pid" => 1) } @teams }
+            $t->workers;
+
         ok $x->until(sub {
-            my @served = grep { $t->chat('<told>', key => "$_-1",
-                model => 'told', body => { max_tokens => 1 })->status == 200 }
-                @teams;
-            $extra{$_}++ for @served;
-            return @served == @teams;
-        }, 10), "$when: and the budget is as it was";
+            for my $team (@teams) {
+                my $r = $t->chat('<told>', key => "$team-1", model => 'told',
+                    port => $t->port('PORT_BOTH'), body => { max_tokens => 1 });
+
+                next if $r->status != 200;
+                $extra{$team}++;
+                delete $old{"$team " . $r->header('x-pid')};
+            }
+
+            return !%old;
+        }, 10), "$when: and the budget is as it was, for all workers"
+            or diag(join ', ', sort keys %old);
     }
 }
 
@@ -616,7 +403,7 @@ sub told {
 sub hang {
     my ($team) = @_;
 
-    my $n = ++$sent;
+    my $n = ++$crowd->{sent};
 
     return $both[$n % 2]->start_chat("<all-$n>", key => "$team-"
         . (1 + $n % 3), model => $team, timeout => 60);
@@ -629,7 +416,7 @@ sub standing {
     my $text = 'in flight: ' . $mock->stats->{in_flight} . "\n";
 
     for my $t (@both) {
-        $text .= join(', ', map { "$_ " . metric($t, $_) } qw(llm_slots_in_use
+        $text .= join(', ', map { "$_ " . $t->metric($_) } qw(llm_slots_in_use
             llm_slots_waiting llm_ledger_tickets_used)) . "\n";
     }
 
@@ -640,25 +427,4 @@ sub standing {
     }
 
     return $text;
-}
-
-
-sub metric {
-    my ($t, $name) = @_;
-
-    my $page = $t->get('/metrics', port => $t->port('PORT_ADMIN'))->body
-        // '';
-
-    return $page =~ /^\Q$name\E (\d+)$/m ? $1 : -1;
-}
-
-
-sub alive {
-    return @{$redis->command(ZRANGE => '{llm}:g', 0, -1)};
-}
-
-
-sub said {
-    my ($t, $pattern) = @_;
-    return scalar(() = $t->log =~ /$pattern/g);
 }

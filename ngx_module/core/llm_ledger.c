@@ -166,9 +166,7 @@ llm_ledger_untake(llm_ledger_t *lg, const llm_limits_t *ls,
                             : LLM_LEDGER_NONE;
     }
 
-    back.requests = llm_ledger_bound(amount->requests);
-    back.tokens = llm_ledger_bound(amount->tokens);
-    back.money = llm_ledger_bound(amount->money);
+    back = llm_ledger_bounded(amount);
 
     llm_ledger_begin(lg, node, LLM_LEDGER_NONE);
     llm_ledger_refund(lg, node, &back, now->wall, now);
@@ -280,19 +278,14 @@ llm_ledger_fill(llm_ledger_ticket_t *t, uint32_t i, const llm_ask_t *ask,
 {
     t->id = (t->id & ~LLM_LEDGER_INDEX_MASK) + LLM_LEDGER_INDEX_MASK + 1 + i;
     t->data = ask->data;
-    t->need.requests = llm_ledger_bound(ask->need.requests);
-    t->need.tokens = llm_ledger_bound(ask->need.tokens);
-    t->need.money = llm_ledger_bound(ask->need.money);
-    t->floor.requests = llm_ledger_bound(ask->floor.requests);
-    t->floor.tokens = llm_ledger_bound(ask->floor.tokens);
-    t->floor.money = llm_ledger_bound(ask->floor.money);
+    t->need = llm_ledger_bounded(&ask->need);
+    t->floor = llm_ledger_bounded(&ask->floor);
     t->node[0] = node[0];
     t->node[1] = node[1];
     t->owner = ask->owner;
     t->slot = ask->slot;
     t->park = ask->park;
     t->notice = 0;
-    t->settled = 0;
     t->blocked = 0;
 }
 
@@ -366,9 +359,7 @@ llm_ledger_admit(llm_ledger_t *lg, uint32_t i, const llm_ask_t *ask,
     turn.seq = lg->seq++;
     turn.blocked = 0;
 
-    need.requests = llm_ledger_bound(ask->need.requests);
-    need.tokens = llm_ledger_bound(ask->need.tokens);
-    need.money = llm_ledger_bound(ask->need.money);
+    need = llm_ledger_bounded(&ask->need);
 
     way = !ask->slot
           || (i != LLM_LEDGER_NONE && llm_ledger_free_way(lg, node));

@@ -110,7 +110,7 @@ void llm_ledger_peek(llm_ledger_t *lg, const llm_limits_t *ls,
  * Takes the need and a slot, or a place in line.
  *
  * LLM_OK: taken; "*t" holds the slot and what was reserved (without "slot",
- * "*t" is 0 and nothing is to be settled or left).
+ * "*t" is 0 and nothing is to be closed or left).
  * LLM_AGAIN: "*t" waits, the owner will find it by llm_ledger_granted() or,
  * if rd->refusal.wait_ms is above 0, is to call llm_ledger_retry() then.
  * LLM_DECLINED: nothing was taken anywhere, rd->refusal says why: a limit
@@ -156,23 +156,16 @@ int llm_ledger_charge(llm_ledger_t *lg, llm_ticket_t t,
     const llm_amount_t *used, int force, const llm_now_t *now);
 
 /*
- * Settles: what was reserved becomes what was used, in the days in which it
- * was reserved.  A second time, and of a ticket that has ended or waits, it
- * is a no-op, so that the ticket is its idempotency key.
- */
-void llm_ledger_settle(llm_ledger_t *lg, llm_ticket_t t,
-    const llm_amount_t *used, const llm_now_t *now);
-
-/*
- * Ends a ticket, holding or waiting; a ticket that has ended is a no-op.
- * What it reserved and did not settle stays taken, unless "undo".  Slots that
- * got free are handed to waiters whose turn it is; the owners to be woken are
- * set as bits in "wake".
+ * Ends a ticket, holding or waiting; of one that has ended it is a no-op, so
+ * that the ticket is its idempotency key.  Slots that got free are handed to
+ * waiters whose turn it is; the owners to be woken are set as bits in "wake".
+ *
+ * leave: what it reserved stays taken or, with "undo", goes back.
+ * close: what it reserved becomes what was used, in the days in which it was
+ * reserved.
  */
 void llm_ledger_leave(llm_ledger_t *lg, llm_ticket_t t, int undo,
     const llm_now_t *now, llm_owners_t *wake);
-
-/* both for a request that ends: settles and, without "undo", leaves */
 void llm_ledger_close(llm_ledger_t *lg, llm_ticket_t t,
     const llm_amount_t *used, const llm_now_t *now, llm_owners_t *wake);
 

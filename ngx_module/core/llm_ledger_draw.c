@@ -20,8 +20,6 @@ static int llm_ledger_weigh(llm_ledger_t *lg, uint32_t node,
 static int llm_ledger_queued(llm_ledger_t *lg, uint32_t node,
     const llm_amount_t *need, const llm_ledger_turn_t *turn,
     const llm_now_t *now, llm_refusal_t *rf);
-static void llm_ledger_worse(llm_reading_t *rd, const llm_refusal_t *rf,
-    unsigned k);
 
 
 void
@@ -61,7 +59,6 @@ llm_ledger_begin(llm_ledger_t *lg, const uint32_t *node, uint32_t ticket)
         t = llm_ledger_ticket(lg, ticket);
 
         u->state = t->state;
-        u->settled = t->settled;
         u->need = t->need;
         u->floor = t->floor;
         u->wall = t->wall;
@@ -119,7 +116,6 @@ llm_ledger_rollback(llm_ledger_t *lg)
     if (u->ticket != LLM_LEDGER_NONE) {
         t = llm_ledger_ticket(lg, u->ticket);
 
-        t->settled = u->settled;
         t->need = u->need;
         t->floor = u->floor;
         t->wall = u->wall;
@@ -200,6 +196,34 @@ llm_ledger_draw(llm_ledger_t *lg, const uint32_t *node,
     }
 
     return LLM_OK;
+}
+
+
+int
+llm_ledger_turn(llm_ledger_t *lg, uint32_t i, llm_ledger_draw_e how,
+    const llm_now_t *now)
+{
+    int                   rc;
+    llm_reading_t         rd;
+    llm_ledger_turn_t     turn;
+    llm_ledger_ticket_t  *t;
+
+    t = llm_ledger_ticket(lg, i);
+
+    turn.score = t->score;
+    turn.seq = t->seq;
+    turn.blocked = 0;
+
+    llm_ledger_blank(&rd);
+    llm_ledger_begin(lg, t->node, i);
+
+    rc = llm_ledger_draw(lg, t->node, &t->need, how, &turn, now, &rd);
+
+    if (rc == LLM_DECLINED) {
+        llm_ledger_refuse(t, &rd.refusal, rd.index, turn.blocked, now);
+    }
+
+    return rc;
 }
 
 
@@ -307,9 +331,7 @@ llm_ledger_queued(llm_ledger_t *lg, uint32_t node, const llm_amount_t *need,
 }
 
 
-/* the longest wait is told, "never" is the longest */
-
-static void
+void
 llm_ledger_worse(llm_reading_t *rd, const llm_refusal_t *rf, unsigned k)
 {
     if (rd->refusal.why != LLM_WHY_NONE

@@ -108,26 +108,13 @@ llm_ledger_grant(llm_ledger_t *lg, uint32_t i, const llm_now_t *now,
     llm_owners_t *wake)
 {
     int                   rc;
-    llm_reading_t         rd;
-    llm_ledger_turn_t     turn;
     llm_ledger_ticket_t  *t;
 
     t = llm_ledger_ticket(lg, i);
 
-    turn.score = t->score;
-    turn.seq = t->seq;
-    turn.blocked = 0;
+    rc = llm_ledger_turn(lg, i, LLM_DRAW_TAKE, now);
 
-    llm_ledger_blank(&rd);
-    llm_ledger_begin(lg, t->node, i);
-
-    rc = llm_ledger_draw(lg, t->node, &t->need, LLM_DRAW_TAKE, &turn, now,
-                         &rd);
-
-    if (rc == LLM_DECLINED) {
-        llm_ledger_refuse(t, &rd.refusal, rd.index, turn.blocked, now);
-
-    } else {
+    if (rc != LLM_DECLINED) {
         t->wall = now->wall;
         llm_ledger_store(&t->state, rc == LLM_OK ? LLM_TICKET_GRANTED
                                                  : LLM_TICKET_ASKING);
@@ -143,20 +130,34 @@ llm_ledger_grant(llm_ledger_t *lg, uint32_t i, const llm_now_t *now,
 
     llm_ledger_unline(lg, i);
     llm_ledger_shift(lg, i, LLM_TICKET_WAITING);
-
-    if (rc == LLM_AGAIN) {
-        llm_ledger_list_append(lg, LLM_LEDGER_LINE, &lg->asking, i);
-
-    } else {
-
-        if (t->state == LLM_TICKET_PARKED) {
-            llm_ledger_park(lg, i);
-        }
-
-        llm_ledger_hand(lg, i, wake);
-    }
+    llm_ledger_place(lg, i, wake);
 
     llm_ledger_front(lg, t->node[0]);
+}
+
+
+void
+llm_ledger_place(llm_ledger_t *lg, uint32_t i, llm_owners_t *wake)
+{
+    switch (llm_ledger_ticket(lg, i)->state) {
+
+    case LLM_TICKET_WAITING:
+        llm_ledger_line(lg, i);
+        return;
+
+    case LLM_TICKET_ASKING:
+        llm_ledger_list_append(lg, LLM_LEDGER_LINE, &lg->asking, i);
+        return;
+
+    case LLM_TICKET_PARKED:
+        llm_ledger_park(lg, i);
+        break;
+
+    default:
+        break;
+    }
+
+    llm_ledger_hand(lg, i, wake);
 }
 
 

@@ -12,6 +12,7 @@
 #include "core/llm_ledger_private.h"
 
 
+static void llm_ledger_park_move(llm_ledger_t *lg, uint32_t i, int sign);
 static void llm_ledger_park_add(llm_amount_t *sum, const llm_amount_t *need,
     int sign);
 static int llm_ledger_park_before(const llm_ledger_ticket_t *t,
@@ -21,26 +22,21 @@ static int llm_ledger_park_before(const llm_ledger_ticket_t *t,
 void
 llm_ledger_park(llm_ledger_t *lg, uint32_t i)
 {
-    unsigned              k;
-    llm_ledger_node_t    *n;
-    llm_ledger_ticket_t  *t;
-
-    t = llm_ledger_ticket(lg, i);
-
-    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
-
-        if (t->blocked & ((uint32_t) 1 << k)) {
-            n = llm_ledger_node(lg, t->node[k]);
-
-            llm_ledger_list_insert(lg, LLM_LEDGER_AHEAD + k, &n->ahead[k], i);
-            llm_ledger_park_add(&n->parked, &t->need, 1);
-        }
-    }
+    llm_ledger_park_move(lg, i, 1);
 }
 
 
 void
 llm_ledger_unpark(llm_ledger_t *lg, uint32_t i)
+{
+    llm_ledger_park_move(lg, i, -1);
+}
+
+
+/* into the lists of all limits that refuse it, or out of them */
+
+static void
+llm_ledger_park_move(llm_ledger_t *lg, uint32_t i, int sign)
 {
     unsigned              k;
     llm_ledger_node_t    *n;
@@ -50,12 +46,20 @@ llm_ledger_unpark(llm_ledger_t *lg, uint32_t i)
 
     for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
 
-        if (t->blocked & ((uint32_t) 1 << k)) {
-            n = llm_ledger_node(lg, t->node[k]);
-
-            llm_ledger_list_remove(lg, LLM_LEDGER_AHEAD + k, &n->ahead[k], i);
-            llm_ledger_park_add(&n->parked, &t->need, -1);
+        if (!(t->blocked & ((uint32_t) 1 << k))) {
+            continue;
         }
+
+        n = llm_ledger_node(lg, t->node[k]);
+
+        if (sign > 0) {
+            llm_ledger_list_insert(lg, LLM_LEDGER_AHEAD + k, &n->ahead[k], i);
+
+        } else {
+            llm_ledger_list_remove(lg, LLM_LEDGER_AHEAD + k, &n->ahead[k], i);
+        }
+
+        llm_ledger_park_add(&n->parked, &t->need, sign);
     }
 }
 

@@ -107,7 +107,6 @@ typedef struct {
     uint32_t              refused_by;      /* index into node */
     uint32_t              blocked;         /* PARKED: bits, by which limits */
     uint32_t              notice;          /* PARKED: to be fetched, too */
-    uint32_t              settled;
     uint32_t              slot;            /* wants or holds one */
     uint32_t              park;
     uint32_t              node[LLM_LEDGER_LIMITS];
@@ -173,7 +172,6 @@ typedef struct {
     uint32_t              shared;          /* the quotas are saved, too */
     uint32_t              ticket;          /* or LLM_LEDGER_NONE */
     uint32_t              state;
-    uint32_t              settled;
     llm_amount_t          need;
     llm_amount_t          floor;
     int64_t               wall;
@@ -318,13 +316,12 @@ llm_ledger_waits(uint32_t state)
 }
 
 
-/* has it reserved something that is not settled yet? */
+/* has it reserved something? */
 
 static inline int
 llm_ledger_reserved(const llm_ledger_ticket_t *t)
 {
-    return !t->settled && (t->state == LLM_TICKET_HOLDING
-                           || t->state == LLM_TICKET_GRANTED);
+    return t->state == LLM_TICKET_HOLDING || t->state == LLM_TICKET_GRANTED;
 }
 
 
@@ -332,6 +329,19 @@ static inline int64_t
 llm_ledger_bound(int64_t n)
 {
     return n <= 0 ? 0 : n < LLM_LEDGER_MOST ? n : LLM_LEDGER_MOST;
+}
+
+
+static inline llm_amount_t
+llm_ledger_bounded(const llm_amount_t *amount)
+{
+    llm_amount_t  a;
+
+    a.requests = llm_ledger_bound(amount->requests);
+    a.tokens = llm_ledger_bound(amount->tokens);
+    a.money = llm_ledger_bound(amount->money);
+
+    return a;
 }
 
 
@@ -364,6 +374,8 @@ void llm_ledger_unline(llm_ledger_t *lg, uint32_t i);
 void llm_ledger_regate(llm_ledger_t *lg, uint32_t gate);
 /* a ticket of a fair gate got its slot: its flow's next starts later */
 void llm_ledger_serve(llm_ledger_t *lg, const llm_ledger_ticket_t *t);
+/* puts a ticket that waited where its new state belongs */
+void llm_ledger_place(llm_ledger_t *lg, uint32_t i, llm_owners_t *wake);
 /* hands a ticket that is to be fetched to its owner */
 void llm_ledger_hand(llm_ledger_t *lg, uint32_t i, llm_owners_t *wake);
 void llm_ledger_wake(llm_owners_t *wake, unsigned owner);
@@ -442,6 +454,12 @@ int llm_ledger_draw(llm_ledger_t *lg, const uint32_t *node,
     const llm_now_t *now, llm_reading_t *rd);
 void llm_ledger_refund(llm_ledger_t *lg, const uint32_t *node,
     const llm_amount_t *back, int64_t wall, const llm_now_t *now);
+/* begin and draw for a ticket that waited: LLM_DECLINED has been written into
+   it by llm_ledger_refuse(), commit is to follow */
+int llm_ledger_turn(llm_ledger_t *lg, uint32_t ticket, llm_ledger_draw_e how,
+    const llm_now_t *now);
+/* of several refusals the longest wait is told, "never" is the longest */
+void llm_ledger_worse(llm_reading_t *rd, const llm_refusal_t *rf, unsigned k);
 /* a reading that refuses nothing and knows no limit */
 void llm_ledger_blank(llm_reading_t *rd);
 /* what is left of a request's nodes; changes nothing */

@@ -55,14 +55,7 @@ llm_ledger_quota_draw(llm_ledger_t *lg, const uint32_t *node,
 
         if (llm_quota_denied(lg, n, need, now, &rf)) {
 
-            if (!refused || (rd->refusal.wait_ms != -1
-                             && (rf.wait_ms == -1
-                                 || rf.wait_ms > rd->refusal.wait_ms)))
-            {
-                rd->refusal = rf;
-                rd->index = k;
-            }
-
+            llm_ledger_worse(rd, &rf, k);
             refused = 1;
 
         } else if (!llm_quota_pays(lg, n, need)) {

@@ -119,32 +119,19 @@ llm_ledger_resume(llm_ledger_t *lg, uint32_t i, const llm_now_t *now,
     llm_owners_t *wake)
 {
     int                   rc;
-    llm_reading_t         rd;
-    llm_ledger_turn_t     turn;
     llm_ledger_ticket_t  *t;
 
     t = llm_ledger_ticket(lg, i);
 
-    turn.score = t->score;
-    turn.seq = t->seq;
-    turn.blocked = 0;
-
-    llm_ledger_blank(&rd);
-    llm_ledger_begin(lg, t->node, i);
-
-    rc = llm_ledger_draw(lg, t->node, &t->need,
-                         t->slot ? LLM_DRAW_CHECK : LLM_DRAW_TAKE, &turn, now,
-                         &rd);
-
     llm_ledger_unpark(lg, i);
 
-    if (rc == LLM_DECLINED) {
-        llm_ledger_refuse(t, &rd.refusal, rd.index, turn.blocked, now);
+    rc = llm_ledger_turn(lg, i, t->slot ? LLM_DRAW_CHECK : LLM_DRAW_TAKE,
+                         now);
 
-    } else if (rc == LLM_AGAIN) {
+    if (rc == LLM_AGAIN) {
         llm_ledger_store(&t->state, LLM_TICKET_ASKING);
 
-    } else {
+    } else if (rc == LLM_OK) {
         t->wall = now->wall;
         llm_ledger_store(&t->state, t->slot ? LLM_TICKET_WAITING
                                             : LLM_TICKET_GRANTED);
@@ -153,26 +140,7 @@ llm_ledger_resume(llm_ledger_t *lg, uint32_t i, const llm_now_t *now,
     llm_ledger_commit(lg);
 
     llm_ledger_shift(lg, i, LLM_TICKET_PARKED);
-
-    switch (t->state) {
-
-    case LLM_TICKET_WAITING:
-        llm_ledger_line(lg, i);
-        return;
-
-    case LLM_TICKET_ASKING:
-        llm_ledger_list_append(lg, LLM_LEDGER_LINE, &lg->asking, i);
-        return;
-
-    case LLM_TICKET_PARKED:
-        llm_ledger_park(lg, i);
-        break;
-
-    default:
-        break;
-    }
-
-    llm_ledger_hand(lg, i, wake);
+    llm_ledger_place(lg, i, wake);
 }
 
 
@@ -197,9 +165,7 @@ llm_ledger_charge(llm_ledger_t *lg, llm_ticket_t id,
         return LLM_OK;
     }
 
-    most.requests = llm_ledger_bound(used->requests);
-    most.tokens = llm_ledger_bound(used->tokens);
-    most.money = llm_ledger_bound(used->money);
+    most = llm_ledger_bounded(used);
 
     more.requests = llm_ledger_bound(most.requests - t->need.requests);
     more.tokens = llm_ledger_bound(most.tokens - t->need.tokens);
@@ -232,9 +198,11 @@ llm_ledger_charge(llm_ledger_t *lg, llm_ticket_t id,
 }
 
 
+/* what was not used goes back with the end itself, under one undo */
+
 void
-llm_ledger_settle(llm_ledger_t *lg, llm_ticket_t id,
-    const llm_amount_t *used, const llm_now_t *now)
+llm_ledger_close(llm_ledger_t *lg, llm_ticket_t id, const llm_amount_t *used,
+    const llm_now_t *now, llm_owners_t *wake)
 {
     uint32_t              i;
     llm_amount_t          all, back;
@@ -247,50 +215,12 @@ llm_ledger_settle(llm_ledger_t *lg, llm_ticket_t id,
 
     t = llm_ledger_ticket(lg, i);
 
-    if (!llm_ledger_reserved(t)) {
-        return;
-    }
-
-    all.requests = llm_ledger_bound(used->requests);
-    all.tokens = llm_ledger_bound(used->tokens);
-    all.money = llm_ledger_bound(used->money);
-
-    back.requests = t->need.requests - all.requests;
-    back.tokens = t->need.tokens - all.tokens;
-    back.money = t->need.money - all.money;
-
-    llm_ledger_begin(lg, t->node, i);
-
-    llm_ledger_refund(lg, t->node, &back, t->wall, now);
-
-    t->need = all;
-    t->settled = 1;
-
-    llm_ledger_commit(lg);
-}
-
-
-/* what was not used goes back with the end itself, under one undo */
-
-void
-llm_ledger_close(llm_ledger_t *lg, llm_ticket_t id, const llm_amount_t *used,
-    const llm_now_t *now, llm_owners_t *wake)
-{
-    uint32_t              i;
-    llm_amount_t          back;
-    llm_ledger_ticket_t  *t;
-
-    i = llm_ledger_ticket_find(lg, id);
-    if (i == LLM_LEDGER_NONE) {
-        return;
-    }
-
-    t = llm_ledger_ticket(lg, i);
-
     if (llm_ledger_reserved(t)) {
-        back.requests = t->need.requests - llm_ledger_bound(used->requests);
-        back.tokens = t->need.tokens - llm_ledger_bound(used->tokens);
-        back.money = t->need.money - llm_ledger_bound(used->money);
+        all = llm_ledger_bounded(used);
+
+        back.requests = t->need.requests - all.requests;
+        back.tokens = t->need.tokens - all.tokens;
+        back.money = t->need.money - all.money;
 
         llm_ledger_end(lg, i, &back, now);
 

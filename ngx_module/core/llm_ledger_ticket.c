@@ -274,12 +274,7 @@ llm_ledger_answer(llm_ledger_t *lg, uint32_t i, int verdict, unsigned index,
     lg->now = *now;
 
     llm_ledger_shift(lg, i, LLM_TICKET_ASKING);
-
-    if (t->state == LLM_TICKET_PARKED) {
-        llm_ledger_park(lg, i);
-    }
-
-    llm_ledger_hand(lg, i, wake);
+    llm_ledger_place(lg, i, wake);
 
     /* the refused one's slot is free */
 

@@ -23,6 +23,7 @@ static ngx_int_t ngx_http_llm_limit_resume(ngx_http_llm_ctx_t *ctx,
     llm_ticket_t *ticket);
 static ngx_int_t ngx_http_llm_limit_retry(ngx_http_llm_ctx_t *ctx,
     llm_ticket_t *ticket);
+static void ngx_http_llm_limit_park(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_limit_wait(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_limit_leave(ngx_http_llm_ctx_t *ctx,
     llm_ticket_t *ticket, ngx_uint_t undo);
@@ -227,12 +228,7 @@ ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits,
 
         ngx_queue_insert_tail(&ngx_http_llm_limit_line, &ctx->line);
 
-        if (ctx->reading.refusal.wait_ms > 0) {
-            ctx->parked = 1;
-            ctx->park_until = ngx_current_msec
-                              + (ngx_msec_t) ctx->reading.refusal.wait_ms;
-        }
-
+        ngx_http_llm_limit_park(ctx);
         ngx_http_llm_limit_wait(ctx);
 
         return NGX_AGAIN;
@@ -354,19 +350,29 @@ ngx_http_llm_limit_retry(ngx_http_llm_ctx_t *ctx, llm_ticket_t *ticket)
                    ctx->reading.refusal.wait_ms);
 
     if (rc == NGX_AGAIN) {
-
-        if (ctx->reading.refusal.wait_ms > 0) {
-            ctx->parked = 1;
-            ctx->park_until = ngx_current_msec
-                              + (ngx_msec_t) ctx->reading.refusal.wait_ms;
-        }
-
+        ngx_http_llm_limit_park(ctx);
         return NGX_AGAIN;
     }
 
     ctx->refused = rc == NGX_DECLINED;
 
     return NGX_OK;
+}
+
+
+/* whoever waits for rates is told for how long */
+
+static void
+ngx_http_llm_limit_park(ngx_http_llm_ctx_t *ctx)
+{
+    int64_t  wait;
+
+    wait = ctx->reading.refusal.wait_ms;
+
+    if (wait > 0) {
+        ctx->parked = 1;
+        ctx->park_until = ngx_current_msec + (ngx_msec_t) wait;
+    }
 }
 
 
@@ -424,9 +430,7 @@ ngx_http_llm_limit_granted(void)
         ngx_http_llm_limit_read(ctx, ticket == ctx->gate, &rd);
 
         if (rd.verdict == NGX_AGAIN) {
-            ctx->parked = 1;
-            ctx->park_until = ngx_current_msec
-                              + (ngx_msec_t) rd.refusal.wait_ms;
+            ngx_http_llm_limit_park(ctx);
 
         } else {
             ctx->waiting = 0;

@@ -27,6 +27,7 @@ static void ngx_http_llm_quota_tick(ngx_event_t *ev);
 static void ngx_http_llm_quota_sweep(ngx_uint_t rows);
 static void ngx_http_llm_quota_elect(void);
 static ngx_uint_t ngx_http_llm_quota_other(llm_owners_t *but);
+static ngx_uint_t ngx_http_llm_quota_lives(ngx_pid_t pid);
 static void ngx_http_llm_quota_resign(void);
 static void ngx_http_llm_quota_others(llm_owners_t *wake);
 static void ngx_http_llm_quota_goodbye(void);
@@ -288,7 +289,6 @@ ngx_http_llm_quota_sweep(ngx_uint_t rows)
 static void
 ngx_http_llm_quota_elect(void)
 {
-    ngx_pid_t                    pid;
     ngx_uint_t                   self, old;
     llm_owners_t                 wake;
     ngx_http_llm_zone_t         *zone;
@@ -302,12 +302,8 @@ ngx_http_llm_quota_elect(void)
 
     old = zone->sh->agent;
 
-    if (old) {
-        pid = zone->sh->owner[old - 1];
-
-        if (pid && (kill(pid, 0) != -1 || ngx_errno != NGX_ESRCH)) {
-            return;
-        }
+    if (old && ngx_http_llm_quota_lives(zone->sh->owner[old - 1])) {
+        return;
     }
 
     ngx_http_llm_zone_lock(zone, &wake);
@@ -348,7 +344,6 @@ ngx_http_llm_quota_elect(void)
 static ngx_uint_t
 ngx_http_llm_quota_other(llm_owners_t *but)
 {
-    ngx_pid_t             pid;
     ngx_uint_t            i, self;
     ngx_http_llm_zone_t  *zone;
 
@@ -357,16 +352,23 @@ ngx_http_llm_quota_other(llm_owners_t *but)
 
     for (i = 0; i < LLM_LEDGER_OWNERS; i++) {
 
-        pid = zone->sh->owner[i];
-
-        if (pid && i != self && !ngx_http_llm_quota_bit(but, i)
-            && (kill(pid, 0) != -1 || ngx_errno != NGX_ESRCH))
+        if (i != self && !ngx_http_llm_quota_bit(but, i)
+            && ngx_http_llm_quota_lives(zone->sh->owner[i]))
         {
             return 1;
         }
     }
 
     return 0;
+}
+
+
+/* pid 0: nobody's place */
+
+static ngx_uint_t
+ngx_http_llm_quota_lives(ngx_pid_t pid)
+{
+    return pid && (kill(pid, 0) != -1 || ngx_errno != NGX_ESRCH);
 }
 
 

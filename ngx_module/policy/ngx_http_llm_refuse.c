@@ -23,12 +23,14 @@ typedef struct {
 
 static void ngx_http_llm_refuse_count(ngx_http_llm_ctx_t *ctx,
     ngx_uint_t counter);
-static ngx_int_t ngx_http_llm_refuse_rate(ngx_http_llm_ctx_t *ctx,
+static u_char *ngx_http_llm_refuse_begin(ngx_http_llm_ctx_t *ctx,
     const llm_limit_t *limit, ngx_http_llm_refuse_t *rf);
-static ngx_int_t ngx_http_llm_refuse_large(ngx_http_llm_ctx_t *ctx,
+static u_char *ngx_http_llm_refuse_rate(ngx_http_llm_ctx_t *ctx, u_char *p,
     const llm_limit_t *limit, ngx_http_llm_refuse_t *rf);
-static ngx_int_t ngx_http_llm_refuse_budget(ngx_http_llm_ctx_t *ctx,
+static u_char *ngx_http_llm_refuse_large(ngx_http_llm_ctx_t *ctx, u_char *p,
     const llm_limit_t *limit, ngx_http_llm_refuse_t *rf);
+static u_char *ngx_http_llm_refuse_budget(ngx_http_llm_ctx_t *ctx, u_char *p,
+    const llm_limit_t *limit);
 static u_char *ngx_http_llm_refuse_name(u_char *p, const llm_limit_t *limit);
 static u_char *ngx_http_llm_refuse_usd(u_char *p, uint64_t micro);
 
@@ -61,9 +63,19 @@ static ngx_http_llm_refuse_t  ngx_http_llm_refuse_table[] = {
 };
 
 
+/* it will never fit: not a matter of when */
+
+static ngx_http_llm_refuse_t  ngx_http_llm_refuse_too_large = {
+    NGX_HTTP_LLM_REFUSED_TOO_LARGE, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+    "invalid_request_error", "request_too_large", NULL
+};
+
+
 ngx_int_t
 ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits)
 {
+    u_char                 *p;
+    ngx_uint_t              budget, large;
     llm_refusal_t          *why;
     const llm_limit_t      *limit;
     ngx_http_llm_refuse_t  *rf;
@@ -73,10 +85,6 @@ ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits)
     limit = limits->limit[ctx->reading.index];
 
     ngx_http_llm_limit_undo(ctx);
-
-    if (why->why == LLM_WHY_BUDGET) {
-        return ngx_http_llm_refuse_budget(ctx, limit, rf);
-    }
 
     if (why->why == LLM_WHY_QUEUE_FULL || why->why == LLM_WHY_MEMORY) {
         ngx_http_llm_refuse_count(ctx, rf->counter);
@@ -90,11 +98,26 @@ ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits)
         return ctx->error.status;
     }
 
-    if (why->wait_ms < 0) {
-        return ngx_http_llm_refuse_large(ctx, limit, rf);
+    budget = why->why == LLM_WHY_BUDGET;
+    large = !budget && why->wait_ms < 0;
+
+    p = ngx_http_llm_refuse_begin(ctx, limit,
+                                  large ? &ngx_http_llm_refuse_too_large
+                                        : rf);
+    if (p == NULL) {
+        return NGX_ERROR;
     }
 
-    return ngx_http_llm_refuse_rate(ctx, limit, rf);
+    ctx->error.no_retry = budget || large;
+    ctx->error.wait = why->wait_ms < 0 ? -1 : (ngx_int_t) why->wait_ms;
+
+    p = budget ? ngx_http_llm_refuse_budget(ctx, p, limit)
+        : large ? ngx_http_llm_refuse_large(ctx, p, limit, rf)
+        : ngx_http_llm_refuse_rate(ctx, p, limit, rf);
+
+    ctx->error.message.len = p - ctx->error.message.data;
+
+    return ctx->error.status;
 }
 
 
@@ -124,28 +147,37 @@ ngx_http_llm_refuse_timeout(ngx_http_llm_ctx_t *ctx, ngx_uint_t gate)
 }
 
 
-static ngx_int_t
-ngx_http_llm_refuse_rate(ngx_http_llm_ctx_t *ctx, const llm_limit_t *limit,
+/* counts it, and gives room for its message */
+
+static u_char *
+ngx_http_llm_refuse_begin(ngx_http_llm_ctx_t *ctx, const llm_limit_t *limit,
     ngx_http_llm_refuse_t *rf)
 {
-    u_char         *p;
-    ngx_msec_t      wait;
-    llm_refusal_t  *why;
-
-    why = &ctx->reading.refusal;
+    u_char  *p;
 
     ngx_http_llm_refuse_count(ctx, rf->counter);
 
     (void) ngx_http_llm_error(ctx, rf->status, rf->type, rf->code, "");
 
     p = ngx_pnalloc(ctx->request->pool,
-                    256 + ctx->model.len + limit->name.len);
-    if (p == NULL) {
-        return NGX_ERROR;
+                    320 + ctx->model.len + limit->name.len);
+
+    if (p != NULL) {
+        ctx->error.message.data = p;
     }
 
-    ctx->error.message.data = p;
-    ctx->error.wait = (ngx_int_t) why->wait_ms;
+    return p;
+}
+
+
+static u_char *
+ngx_http_llm_refuse_rate(ngx_http_llm_ctx_t *ctx, u_char *p,
+    const llm_limit_t *limit, ngx_http_llm_refuse_t *rf)
+{
+    ngx_msec_t      wait;
+    llm_refusal_t  *why;
+
+    why = &ctx->reading.refusal;
 
     /* clients read "try again in 3.2s" and "174ms" out of this text */
 
@@ -157,46 +189,23 @@ ngx_http_llm_refuse_rate(ngx_http_llm_ctx_t *ctx, const llm_limit_t *limit,
     wait = (ngx_msec_t) why->wait_ms;
 
     if (wait < 1000) {
-        p = ngx_sprintf(p, " Please try again in %Mms.", ngx_max(wait, 1));
-
-    } else {
-        wait = (wait + 99) / 100;
-        p = ngx_sprintf(p, " Please try again in %M.%Ms.", wait / 10,
-                        wait % 10);
+        return ngx_sprintf(p, " Please try again in %Mms.", ngx_max(wait, 1));
     }
 
-    ctx->error.message.len = p - ctx->error.message.data;
+    wait = (wait + 99) / 100;
 
-    return ctx->error.status;
+    return ngx_sprintf(p, " Please try again in %M.%Ms.", wait / 10,
+                       wait % 10);
 }
 
 
-/* it will never fit: not a matter of when */
-
-static ngx_int_t
-ngx_http_llm_refuse_large(ngx_http_llm_ctx_t *ctx, const llm_limit_t *limit,
-    ngx_http_llm_refuse_t *rf)
+static u_char *
+ngx_http_llm_refuse_large(ngx_http_llm_ctx_t *ctx, u_char *p,
+    const llm_limit_t *limit, ngx_http_llm_refuse_t *rf)
 {
-    u_char         *p;
     llm_refusal_t  *why;
 
     why = &ctx->reading.refusal;
-
-    ngx_http_llm_refuse_count(ctx, NGX_HTTP_LLM_REFUSED_TOO_LARGE);
-
-    (void) ngx_http_llm_error(ctx, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
-                              "invalid_request_error", "request_too_large",
-                              "");
-
-    ctx->error.no_retry = 1;
-
-    p = ngx_pnalloc(ctx->request->pool,
-                    320 + ctx->model.len + limit->name.len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ctx->error.message.data = p;
 
     p = ngx_sprintf(p, "Request too large for %V in ", &ctx->model);
     p = ngx_http_llm_refuse_name(p, limit);
@@ -211,34 +220,17 @@ ngx_http_llm_refuse_large(ngx_http_llm_ctx_t *ctx, const llm_limit_t *limit,
 
     *p++ = '.';
 
-    ctx->error.message.len = p - ctx->error.message.data;
-
-    return ctx->error.status;
+    return p;
 }
 
 
-static ngx_int_t
-ngx_http_llm_refuse_budget(ngx_http_llm_ctx_t *ctx, const llm_limit_t *limit,
-    ngx_http_llm_refuse_t *rf)
+static u_char *
+ngx_http_llm_refuse_budget(ngx_http_llm_ctx_t *ctx, u_char *p,
+    const llm_limit_t *limit)
 {
-    u_char         *p;
     llm_refusal_t  *why;
 
     why = &ctx->reading.refusal;
-
-    ngx_http_llm_refuse_count(ctx, rf->counter);
-
-    (void) ngx_http_llm_error(ctx, rf->status, rf->type, rf->code, "");
-
-    ctx->error.no_retry = 1;
-    ctx->error.wait = why->wait_ms < 0 ? -1 : (ngx_int_t) why->wait_ms;
-
-    p = ngx_pnalloc(ctx->request->pool, 320 + limit->name.len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ctx->error.message.data = p;
 
     p = ngx_cpymem(p, "The budget of ", 14);
     p = ngx_http_llm_refuse_name(p, limit);
@@ -251,9 +243,7 @@ ngx_http_llm_refuse_budget(ngx_http_llm_ctx_t *ctx, const llm_limit_t *limit,
     p = ngx_http_llm_refuse_usd(p, why->need);
     *p++ = '.';
 
-    ctx->error.message.len = p - ctx->error.message.data;
-
-    return ctx->error.status;
+    return p;
 }
 
 

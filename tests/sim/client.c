@@ -280,7 +280,7 @@ sim_finish(unsigned r)
     used.tokens = (int64_t) ((double) req[r].need.tokens * sim_uniform());
     used.money = used.tokens * 3;
 
-    llm_ledger_settle(gw[g].lg, req[r].ticket, &used, &t);
+    llm_ledger_close(gw[g].lg, req[r].ticket, &used, &t, &wake);
 
     name[0] = (int) req[r].name;
     name[1] = sc->name[req[r].name].team;
@@ -299,7 +299,6 @@ sim_finish(unsigned r)
         point((unsigned) name[i], now, 0, used.tokens - req[r].need.tokens);
     }
 
-    sim_leave(r, 0);
     sim_forget(r);
 
     sim_granted(g, now);

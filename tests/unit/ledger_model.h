@@ -30,7 +30,6 @@ typedef struct {
     unsigned       owner;
     unsigned       slot;
     unsigned       park;
-    unsigned       settled;
     unsigned       notice;
     unsigned       blocked;
     int64_t        score;
@@ -311,14 +310,12 @@ model_told(void)
 }
 
 
-/* gives back what was reserved and not settled, less "keep" */
+/* gives back what was reserved, less "keep" */
 
 static void
 model_back(model_ticket_t *t, const llm_amount_t *keep)
 {
-    if (t->settled || (t->state != LLM_TICKET_HOLDING
-                       && t->state != LLM_TICKET_GRANTED))
-    {
+    if (t->state != LLM_TICKET_HOLDING && t->state != LLM_TICKET_GRANTED) {
         return;
     }
 

@@ -174,8 +174,7 @@ settle(int g, llm_ticket_t t, int64_t tokens, int64_t money)
     used.tokens = tokens;
     used.money = money;
 
-    llm_ledger_settle(gw[g].lg, t, &used, &now);
-    llm_ledger_leave(gw[g].lg, t, 0, &now, &wake);
+    llm_ledger_close(gw[g].lg, t, &used, &now, &wake);
 }
 
 

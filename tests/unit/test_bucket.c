@@ -12,20 +12,7 @@
 #include <cmocka.h>
 
 #include "core/llm_bucket.h"
-
-
-static uint64_t  seed;
-
-
-static uint64_t
-any(uint64_t n)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-
-    return (seed >> 3) % n;
-}
+#include "unit_random.h"
 
 
 static void

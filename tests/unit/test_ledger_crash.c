@@ -39,7 +39,6 @@
 typedef enum {
     OP_ENTER = 0,
     OP_LEAVE,
-    OP_SETTLE,
     OP_CLOSE,
     OP_CHARGE,
     OP_RETRY,
@@ -76,7 +75,7 @@ typedef struct {
         int64_t        wall;
         int64_t        score;
         uint64_t       until;
-        uint32_t       state, settled, blocked, notice;
+        uint32_t       state, blocked, notice;
         uint32_t       owner, key, team;
     }               ticket[ROWS];
 } sum_t;
@@ -153,8 +152,8 @@ choose(llm_ledger_t *lg)
     /* reaping, rebuilding and the like are rare */
 
     i = any(40);
-    op.what = i < 14 ? OP_ENTER : i < 17 ? OP_LEAVE : i < 20 ? OP_SETTLE
-              : i < 23 ? OP_CLOSE : i < 26 ? OP_CHARGE : i < 30 ? OP_RETRY
+    op.what = i < 14 ? OP_ENTER : i < 17 ? OP_LEAVE : i < 23 ? OP_CLOSE
+              : i < 26 ? OP_CHARGE : i < 30 ? OP_RETRY
               : i < 34 ? OP_GRANTED : (op_e) (i - 34 + OP_UNTAKE);
 
     if (op.what > OP_REBUILD) {
@@ -234,10 +233,6 @@ apply(llm_ledger_t *lg, const op_t *o)
         llm_ledger_leave(lg, o->id, o->flag, &o->now, &wake);
         break;
 
-    case OP_SETTLE:
-        llm_ledger_settle(lg, o->id, &o->amount, &o->now);
-        break;
-
     case OP_CLOSE:
         llm_ledger_close(lg, o->id, &o->amount, &o->now, &wake);
         break;
@@ -284,7 +279,7 @@ apply(llm_ledger_t *lg, const op_t *o)
 static void
 sum_up(llm_ledger_t *lg, sum_t *s)
 {
-    uint32_t              i;
+    uint32_t              i, state, retried;
     llm_meter_t          *m;
     llm_ledger_node_t    *n;
     llm_ledger_ticket_t  *t;
@@ -314,22 +309,27 @@ sum_up(llm_ledger_t *lg, sum_t *s)
     for (i = 0; i < lg->tickets; i++) {
         t = llm_ledger_ticket(lg, i);
 
-        if (t->state != LLM_TICKET_FREE) {
+        /* in several steps, and its owner dies with it: what it took counts */
+        retried = op.what == OP_RETRY && t->id == op.id;
+        state = retried && t->state == LLM_TICKET_GRANTED ? LLM_TICKET_HOLDING
+                : retried && t->state == LLM_TICKET_REFUSED ? LLM_TICKET_FREE
+                : t->state;
+
+        if (state != LLM_TICKET_FREE) {
             s->ticket[i].id = t->id;
             s->ticket[i].need = t->need;
             s->ticket[i].floor = t->floor;
             s->ticket[i].score = t->score;
-            s->ticket[i].state = t->state;
-            s->ticket[i].settled = t->settled;
+            s->ticket[i].state = state;
             s->ticket[i].owner = t->owner;
             s->ticket[i].key = t->node[0];
             s->ticket[i].team = t->node[1];
 
-            if (t->state >= LLM_TICKET_GRANTED) {
+            if (state >= LLM_TICKET_GRANTED) {
                 s->ticket[i].wall = t->wall;
             }
 
-            if (t->state == LLM_TICKET_PARKED) {
+            if (state == LLM_TICKET_PARKED && !retried) {
                 s->ticket[i].until = t->until;
                 s->ticket[i].blocked = t->blocked;
                 s->ticket[i].notice = t->notice;

@@ -45,12 +45,13 @@ used(const llm_limit_t *l, int64_t requests, int64_t tokens, int64_t money)
 
 
 static void
-settle(llm_ticket_t t, int64_t requests, int64_t tokens, int64_t money)
+end(llm_ticket_t t, int64_t requests, int64_t tokens, int64_t money)
 {
     llm_now_t     now = at(NOW);
     llm_amount_t  a = amount(requests, tokens, money);
 
-    llm_ledger_settle(lg, t, &a, &now);
+    memset(&wake, 0, sizeof(llm_owners_t));
+    llm_ledger_close(lg, t, &a, &now, &wake);
 }
 
 
@@ -196,28 +197,25 @@ test_settle(void **state)
     used(&m, 1, 800, 3000);
 
     /* less than reserved, once */
-    settle(t, 1, 300, 1000);
-    settle(t, 1, 0, 0);
+    end(t, 1, 300, 1000);
     used(&k, 1, 300, 1000);
+    end(t, 1, 0, 0);
     leave_at(t, 1, NOW);
     used(&k, 1, 300, 1000);
-    settle(t, 1, 0, 0);
-    leave_at(t, 1, NOW);
     used(&m, 1, 300, 1000);
     counts(&m, 0, 0);
 
     /* more than reserved: debt */
     a.need.tokens = 700;
     t = try(&a, NOW, LLM_OK);
-    settle(t, 1, 2300, 4000);
-    leave(t);
+    end(t, 1, 2300, 4000);
     used(&k, 2, 2600, 5000);
     a.need.tokens = 1;
     (void) try(&a, NOW, LLM_DECLINED);
     assert_int_equal(rd.refusal.wait_ms, 16010);
     assert_int_equal(rd.tokens_left, -1600);
 
-    /* not settled: stays, or is given back */
+    /* left: stays, or is given back */
     a.need = amount(1, 0, 700);
     t = try(&a, NOW, LLM_OK);
     u = try(&a, NOW, LLM_OK);
@@ -233,16 +231,19 @@ test_settle(void **state)
     t = try(&a, NOW, LLM_OK);
     u = try(&a, NOW, LLM_AGAIN);
     used(&k, 4, 2600, 5705);
-    settle(u, 1, 900, 900);
     assert_int_equal(charge(u, 1, 900, 1), LLM_OK);
     leave_at(u, 1, NOW);
     used(&k, 4, 2600, 5705);
+    u = try(&a, NOW, LLM_AGAIN);
+    end(u, 1, 900, 900);
+    used(&k, 4, 2600, 5705);
+    counts(&k, 1, 0);
     leave(t);
     check();
 }
 
 
-/* settled and left at once, if there is anything left to settle */
+/* what was used is settled and the slot goes on, in one visit */
 
 static void
 test_close(void **state)
@@ -279,18 +280,19 @@ test_close(void **state)
     used(&k, 2, 800, 170);
     counts(&k, 1, 0);
 
-    /* more than was reserved, and then nothing of what was settled */
+    /* more than was reserved */
     llm_ledger_close(lg, u, &more, &now, &wake);
     used(&k, 2, 1200, 270);
     used(&m, 2, 1200, 270);
     counts(&k, 0, 0);
 
+    /* of a waiter nothing, and its holder's is still to come */
     t = try(&a, NOW, LLM_OK);
     u = try(&a, NOW, LLM_AGAIN);
-    settle(t, 1, 10, 0);
     llm_ledger_close(lg, u, &more, &now, &wake);
+    used(&k, 3, 1700, 370);
     llm_ledger_close(lg, t, &more, &now, &wake);
-    used(&k, 3, 1210, 270);
+    used(&k, 3, 2100, 470);
     counts(&k, 0, 0);
     check();
 }
@@ -323,7 +325,7 @@ test_midnight(void **state)
     assert_int_equal(rd.refusal.wait_ms, 5000);
 
     now = at(night + 6000);
-    llm_ledger_settle(lg, t, &all, &now);
+    llm_ledger_close(lg, t, &all, &now, &wake);
     leave_at(u, 1, night + 6000);
     a.need.tokens = 1000;
     t = try(&a, night + 6000, LLM_OK);
@@ -365,10 +367,9 @@ test_charge(void **state)
     used(&k, 1, 900, 0);
     assert_int_equal(charge(t, 1, 1100, 1), LLM_OK);
     used(&k, 1, 1100, 0);
-    settle(t, 1, 1000, 0);
+    end(t, 1, 1000, 0);
     assert_int_equal(charge(t, 1, 5000, 1), LLM_OK);
     used(&k, 1, 1000, 0);
-    leave(t);
 
     /* a holder that dies is charged what it said last, or its floor */
     k.rates.tpm = 0;
@@ -379,10 +380,10 @@ test_charge(void **state)
     assert_int_equal(reap(3), 2);
     used(&k, 3, 1350, 0);
 
-    /* settled: as it was settled */
+    /* ended: as it was settled */
     t = try(&a, NOW, LLM_OK);
-    settle(t, 1, 7, 0);
-    assert_int_equal(reap(3), 1);
+    end(t, 1, 7, 0);
+    assert_int_equal(reap(3), 0);
     used(&k, 4, 1357, 0);
 
     /* more than it reserved is known of the dead */
@@ -555,8 +556,7 @@ test_refused_in_turn(void **state)
     counts(&m, 1, 3);
 
     /* t[0] used more than it said: only the last one fits */
-    settle(t[0], 1, 850, 0);
-    leave(t[0]);
+    end(t[0], 1, 850, 0);
     assert_int_equal(wake.bits[0], (1 << 1) + (1 << 2) + (1 << 3));
     counts(&m, 1, 0);
 

@@ -189,7 +189,7 @@ step_leave(llm_owners_t *wake)
     llm_amount_t     used;
     model_ticket_t  *t;
 
-    /* 0: leaves, 1: with undo, 2: settles, too */
+    /* 0: leaves, 1: with undo, 2: with what was used */
     how = (int) any(3);
     memset(&used, 0, sizeof(llm_amount_t));
 
@@ -222,29 +222,6 @@ step_leave(llm_owners_t *wake)
 
 
 static void
-step_settle(void)
-{
-    llm_amount_t     used;
-    model_ticket_t  *t;
-
-    used = some();
-    t = pick();
-
-    if (t == NULL || any(20) == 0) {
-        llm_ledger_settle(lg, last[any(64)], &used, &now);
-        return;
-    }
-
-    llm_ledger_settle(lg, t->id, &used, &now);
-    model_back(t, &used);
-
-    if (t->state == LLM_TICKET_HOLDING || t->state == LLM_TICKET_GRANTED) {
-        t->settled = 1;
-    }
-}
-
-
-static void
 step_charge(void)
 {
     int              force, rc, right;
@@ -266,9 +243,7 @@ step_charge(void)
     rc = llm_ledger_charge(lg, t->id, &used, force, &now);
     right = LLM_OK;
 
-    if (!t->settled && (t->state == LLM_TICKET_HOLDING
-                        || t->state == LLM_TICKET_GRANTED))
-    {
+    if (t->state == LLM_TICKET_HOLDING || t->state == LLM_TICKET_GRANTED) {
         more.requests = used.requests - t->need.requests;
         more.tokens = used.tokens - t->need.tokens;
         more.money = used.money - t->need.money;
@@ -601,9 +576,6 @@ run(uint64_t from)
 
         } else if (what < 740) {
             step_granted();
-
-        } else if (what < 820) {
-            step_settle();
 
         } else if (what < 860) {
             step_charge();

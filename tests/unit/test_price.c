@@ -15,14 +15,10 @@
 #include <jansson.h>
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "core/llm_price.h"
 #include "core/llm_route.h"
-
-
-static char  err[512];
+#include "file_parse.h"
 
 
 static llm_prices_t *
@@ -32,13 +28,7 @@ parse(const char *text)
     char          *copy;
     llm_prices_t  *ps;
 
-    /* a copy of the exact length, so that a byte too far is seen */
-
-    len = strlen(text);
-    copy = malloc(len + 1);
-    memcpy(copy, text, len);
-
-    err[0] = '\0';
+    copy = exact(text, &len);
     ps = llm_prices_parse(copy, len, err, sizeof(err));
 
     free(copy);
@@ -522,33 +512,6 @@ test_cost(void **state)
         assert_true((double) (tokens + 1) * (double) p.output / 1e6
                     > (double) money);
     }
-}
-
-
-static unsigned long  allocations, failing, living;
-
-
-static void *
-counting_malloc(size_t size)
-{
-    void  *p;
-
-    if (++allocations == failing) {
-        return NULL;
-    }
-
-    p = malloc(size);
-    living += p != NULL;
-
-    return p;
-}
-
-
-static void
-counting_free(void *p)
-{
-    living -= p != NULL;
-    free(p);
 }
 
 

@@ -22,6 +22,7 @@ use Time::HiRes qw(time sleep);
 
 use Test::LLM::Config;
 use Test::LLM::HTTP;
+use Test::LLM::Metrics;
 use Test::LLM::Mock;
 use Test::LLM::Redis;
 
@@ -402,6 +403,14 @@ sub access_log { $_[0]->read('access.log') }
 sub wait_log {
     my ($self, $pattern, $timeout) = @_;
     return $self->until(sub { $self->log =~ $pattern }, $timeout);
+}
+
+
+# how often the error log says it
+
+sub said {
+    my ($self, $pattern) = @_;
+    return scalar(() = $self->log =~ /$pattern/g);
 }
 
 

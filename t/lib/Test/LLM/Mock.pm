@@ -64,6 +64,17 @@ sub journal {
 }
 
 
+# the texts of the chat requests, in order of arrival; "<" and ">" around one
+# are left out
+
+sub texts {
+    my ($self) = @_;
+
+    return map { $_->{body} =~ /"content":"<?(.*?)>?"/ }
+        sort { $a->{arrival_ms} <=> $b->{arrival_ms} } $self->journal;
+}
+
+
 # wait(requests => 3): the stats as soon as that holds, undef if it never does
 
 sub wait {

@@ -97,6 +97,14 @@ sub command {
 }
 
 
+# the ids of the gateways that share limits here
+
+sub gateways {
+    my ($self) = @_;
+    return @{$self->command(ZRANGE => '{llm}:g', 0, -1)};
+}
+
+
 # a client more; and a command whose reply nobody reads for now
 
 sub another {
