@@ -11,9 +11,13 @@
  *     24   8  created
  *     32   8  length of the body
  *     40  40  usage: prompt, cached, completion, reasoning, total
- *     80   8  checksum of the body
- *     88   8  checksum of all of the head but these eight bytes
- *     96      content type, provider, model, body
+ *     80   8  cost
+ *     88   4  how long it may be served stale: on failures, 92 for renewal
+ *     96   4  endpoint
+ *    100   4  zero
+ *    104   8  checksum of the body
+ *    112   8  checksum of all of the head but these eight bytes
+ *    120      content type, provider, model, body
  *
  * The checksums find damage, not malice: who may write to the cache may write
  * whatever it likes.
@@ -26,12 +30,15 @@
 
 
 #define LLM_ENTRY_MAGIC    0x4d4c4c6e
-#define LLM_ENTRY_VERSION  1
+#define LLM_ENTRY_VERSION  2
 
 #define LLM_ENTRY_USAGE    40
-#define LLM_ENTRY_BODYSUM  80
-#define LLM_ENTRY_HEADSUM  88
-#define LLM_ENTRY_FIXED    96
+#define LLM_ENTRY_COST     80
+#define LLM_ENTRY_STALE    88
+#define LLM_ENTRY_KIND     96
+#define LLM_ENTRY_BODYSUM  104
+#define LLM_ENTRY_HEADSUM  112
+#define LLM_ENTRY_FIXED    120
 
 #define LLM_ENTRY_SEED     0x9e3779b97f4a7c15ULL
 #define LLM_ENTRY_PRIME    0xd6e8feb86659fd93ULL
@@ -93,6 +100,11 @@ llm_entry_encode_head(const llm_entry_t *e, unsigned char *p)
     llm_entry_put(p + 64, (uint64_t) e->usage.reasoning_tokens, 8);
     llm_entry_put(p + 72, (uint64_t) e->usage.total_tokens, 8);
 
+    llm_entry_put(p + LLM_ENTRY_COST, (uint64_t) e->cost, 8);
+    llm_entry_put(p + LLM_ENTRY_STALE, e->stale_error, 4);
+    llm_entry_put(p + LLM_ENTRY_STALE + 4, e->stale_renew, 4);
+    llm_entry_put(p + LLM_ENTRY_KIND, e->endpoint, 8);
+
     llm_entry_put(p + LLM_ENTRY_BODYSUM,
                   llm_entry_sum(0, e->body.data, e->body.len), 8);
 
@@ -139,14 +151,26 @@ llm_entry_decode(llm_entry_t *e, unsigned char *p, size_t len)
         return LLM_DECLINED;
     }
 
-    for (i = LLM_ENTRY_USAGE; i < LLM_ENTRY_BODYSUM; i += 8) {
+    for (i = LLM_ENTRY_USAGE; i < LLM_ENTRY_COST; i += 8) {
         if ((int64_t) llm_entry_get8(p + i) < -1) {
             return LLM_DECLINED;
         }
     }
 
-    e->ttl = (uint32_t) llm_entry_get4(p + 20);
+    /* the four bytes that are zero are the upper half of the endpoint */
+
+    if ((int64_t) llm_entry_get8(p + LLM_ENTRY_COST) < 0
+        || llm_entry_get8(p + LLM_ENTRY_KIND) >= LLM_ENDPOINTS)
+    {
+        return LLM_DECLINED;
+    }
+
+    e->ttl = llm_entry_get4(p + 20);
     e->created = llm_entry_get8(p + 24);
+    e->cost = (int64_t) llm_entry_get8(p + LLM_ENTRY_COST);
+    e->stale_error = llm_entry_get4(p + LLM_ENTRY_STALE);
+    e->stale_renew = llm_entry_get4(p + LLM_ENTRY_STALE + 4);
+    e->endpoint = llm_entry_get4(p + LLM_ENTRY_KIND);
 
     e->usage.prompt_tokens = (int64_t) llm_entry_get8(p + 40);
     e->usage.cached_tokens = (int64_t) llm_entry_get8(p + 48);

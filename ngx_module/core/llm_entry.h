@@ -18,6 +18,13 @@
 typedef struct {
     uint64_t              created;          /* s since the epoch */
     uint32_t              ttl;              /* s */
+    uint32_t              stale_error;      /* s behind it that it may be
+                                               served when the provider
+                                               fails, */
+    uint32_t              stale_renew;      /* … while it is renewed */
+    uint32_t              endpoint;         /* llm_endpoint_e */
+    int64_t               cost;             /* of the call, micro-dollars,
+                                               not below 0 */
     llm_usage_t           usage;
     llm_str_t             content_type;
     llm_str_t             provider;
@@ -32,7 +39,10 @@ size_t llm_entry_head_size(const llm_entry_t *e);
 /* writes the head; the body is to follow behind the returned pointer */
 unsigned char *llm_entry_encode_head(const llm_entry_t *e, unsigned char *p);
 
-/* LLM_OK with pointers into p; LLM_DECLINED: not one of ours, or damaged */
+/*
+ * LLM_OK with pointers into p; LLM_DECLINED: not one of ours, of another
+ * version, or damaged
+ */
 int llm_entry_decode(llm_entry_t *e, unsigned char *p, size_t len);
 
 

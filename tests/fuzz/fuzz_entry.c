@@ -93,7 +93,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t size)
 
     (void) decode(p, size);
 
-    if (size < 64) {
+    if (size < 76) {
         return 0;
     }
 
@@ -106,14 +106,20 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t size)
     change = p[54];
     len = p[55];
 
+    memcpy(&e.stale_error, p + 56, 4);
+    memcpy(&e.stale_renew, p + 60, 4);
+    memcpy(&e.cost, p + 64, 8);
+    e.cost &= INT64_MAX;
+    e.endpoint = p[72] % LLM_ENDPOINTS;
+
     e.usage.prompt_tokens &= INT64_MAX;
     e.usage.cached_tokens = -1;
     e.usage.completion_tokens &= INT64_MAX;
     e.usage.reasoning_tokens &= INT64_MAX;
     e.usage.total_tokens &= INT64_MAX;
 
-    p += 56;
-    size -= 56;
+    p += 73;
+    size -= 73;
 
     take(&e.content_type, &p, &size, len & 0x0f);
     take(&e.provider, &p, &size, len >> 4);

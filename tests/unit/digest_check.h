@@ -25,7 +25,7 @@ typedef struct {
 } bytes_t;
 
 
-static void
+static inline void
 sink(void *data, const unsigned char *p, size_t len)
 {
     bytes_t  *b = data;
@@ -38,7 +38,7 @@ sink(void *data, const unsigned char *p, size_t len)
 }
 
 
-static void
+static inline void
 digest(bytes_t *b, llm_endpoint_e endpoint, const char *body)
 {
     int                  i;
@@ -79,7 +79,7 @@ digest(bytes_t *b, llm_endpoint_e endpoint, const char *body)
 }
 
 
-static int
+static inline int
 same(llm_endpoint_e endpoint, const char *a, const char *b)
 {
     int      equal;

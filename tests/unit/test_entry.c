@@ -25,6 +25,10 @@ make(llm_entry_t *e, unsigned char *body, size_t len)
 
     e->created = 1763700000123ULL;
     e->ttl = 3600;
+    e->stale_error = 86400;
+    e->stale_renew = UINT32_MAX;
+    e->endpoint = LLM_RESPONSES;
+    e->cost = 0x123456789aLL;
     e->usage.prompt_tokens = 12;
     e->usage.cached_tokens = -1;
     e->usage.completion_tokens = INT64_MAX;
@@ -93,6 +97,10 @@ assert_same(const llm_entry_t *a, const llm_entry_t *b)
 {
     assert_int_equal(a->created, b->created);
     assert_int_equal(a->ttl, b->ttl);
+    assert_int_equal(a->stale_error, b->stale_error);
+    assert_int_equal(a->stale_renew, b->stale_renew);
+    assert_int_equal(a->endpoint, b->endpoint);
+    assert_int_equal(a->cost, b->cost);
     assert_memory_equal(&a->usage, &b->usage, sizeof(llm_usage_t));
     assert_str(&a->content_type, &b->content_type);
     assert_str(&a->provider, &b->provider);
@@ -188,14 +196,16 @@ test_layout(void **state)
     unsigned char  *p, body[] = "{\"a\":1}";
 
     static const unsigned char  start[] = {
-        'n', 'L', 'L', 'M', 1, 0, 0, 0, 16, 0, 0, 0, 6, 0, 0, 0,
+        'n', 'L', 'L', 'M', 2, 0, 0, 0, 16, 0, 0, 0, 6, 0, 0, 0,
         11, 0, 0, 0, 0x10, 0x0e, 0, 0,
         0x7b, 0x45, 0xb6, 0xa4, 0x9a, 0x01, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0,
         12, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255,
         255, 255, 255, 255, 255, 255, 255, 127, 0, 0, 0, 0, 0, 0, 0, 0,
         0x67, 0x12, 0, 0, 0, 0, 0, 0,
+        0x9a, 0x78, 0x56, 0x34, 0x12, 0, 0, 0,
+        0x80, 0x51, 1, 0, 255, 255, 255, 255, 3, 0, 0, 0, 0, 0, 0, 0,
         232, 176, 9, 220, 21, 95, 40, 26,
-        183, 26, 26, 111, 115, 105, 116, 48
+        224, 246, 154, 2, 201, 43, 132, 159
     };
 
     (void) state;
@@ -337,7 +347,7 @@ test_lengths(void **state)
                 p[at + k] = (unsigned char) (0xffffffff >> i >> 8 * k);
             }
 
-            head = 96 + (at == 8 ? 0 : e.content_type.len)
+            head = 120 + (at == 8 ? 0 : e.content_type.len)
                    + (at == 12 ? 0 : e.provider.len)
                    + (at == 16 ? 0 : e.model.len) + (0xffffffff >> i);
             body = size - head;
@@ -353,6 +363,83 @@ test_lengths(void **state)
 }
 
 
+/* the checksums are right, but not what they were made of */
+
+static void
+test_values(void **state)
+{
+    unsigned        i;
+    size_t          size;
+    int64_t        *value;
+    llm_entry_t     e, d;
+    unsigned char  *p, body[] = "{}";
+
+    (void) state;
+
+    for (i = 0; i < LLM_ENDPOINTS + 2; i++) {
+        make(&e, body, 2);
+        e.endpoint = i;
+        p = store(&e, &size);
+
+        assert_int_equal(llm_entry_decode(&d, p, size),
+                         i < LLM_ENDPOINTS ? LLM_OK : LLM_DECLINED);
+        free(p);
+    }
+
+    for (i = 0; i < 6 * 4; i++) {
+        make(&e, body, 2);
+
+        value = i / 4 == 5 ? &e.cost : &e.usage.prompt_tokens + i / 4;
+        *value = i % 4 == 3 ? INT64_MIN : 0 - (int64_t) (i % 4);
+
+        p = store(&e, &size);
+
+        assert_int_equal(llm_entry_decode(&d, p, size),
+                         *value >= (i / 4 == 5 ? 0 : -1)
+                         ? LLM_OK : LLM_DECLINED);
+        free(p);
+    }
+}
+
+
+/*
+ * An entry as the version before wrote it, whole and undamaged in its own
+ * terms, and this version's with another number.
+ */
+
+static void
+test_version(void **state)
+{
+    int             version;
+    size_t          size;
+    llm_entry_t     e, d;
+    unsigned char  *p, body[] = "{}", old[] = {
+        110, 76, 76, 77, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 60,
+        0, 0, 0, 32, 237, 31, 105, 0, 0, 0, 0, 28, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 130, 192, 175, 118, 6,
+        115, 220, 76, 82, 18, 92, 19, 2, 130, 99, 46, 123, 34, 105, 100, 34,
+        58, 34, 99, 109, 112, 108, 45, 49, 34, 44, 34, 99, 104, 111, 105, 99,
+        101, 115, 34, 58, 91, 93, 125
+    };
+
+    (void) state;
+
+    assert_int_equal(llm_entry_decode(&d, old, sizeof(old)), LLM_DECLINED);
+
+    make(&e, body, 2);
+
+    for (version = 0; version < 256; version++) {
+        p = store(&e, &size);
+        p[4] = (unsigned char) version;
+
+        assert_int_equal(llm_entry_decode(&d, p, size),
+                         version == 2 ? LLM_OK : LLM_DECLINED);
+        free(p);
+    }
+}
+
+
 int
 main(void)
 {
@@ -364,7 +451,9 @@ main(void)
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_body),
-        cmocka_unit_test(test_lengths)
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_version)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
