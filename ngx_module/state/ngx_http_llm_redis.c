@@ -45,6 +45,7 @@ ngx_http_llm_redis_create(ngx_conf_t *cf, ngx_str_t *url)
     rd->options.connect_timeout = 1000;
     rd->options.max_pending = 10000;
     rd->options.max_unsent = 64 * 1024 * 1024;
+    rd->options.max_offer = 1024 * 1024;
     rd->options.max_reply = 64 * 1024 * 1024;
 
     return rd;
@@ -121,6 +122,10 @@ ngx_http_llm_redis_init_process(ngx_http_llm_redis_t *rd, ngx_cycle_t *cycle)
     }
 
     rd->log = cycle->log;
+
+    if (rd->options.beside != NULL) {
+        rd->shared = rd->options.beside->shared;
+    }
 
     ngx_queue_init(&rd->pending);
     ngx_queue_init(&rd->held);

@@ -30,7 +30,21 @@ typedef struct {
     ngx_msec_t                  connect_timeout;  /* with AUTH etc.: 1000 */
     ngx_uint_t                  max_pending;      /* commands: 10000 */
     size_t                      max_unsent;       /* bytes: 64M */
+    size_t                      max_offer;        /* unsent before it: 1M */
     size_t                      max_reply;        /* bytes: 64M */
+
+    /*
+     * A client for commands that wait in the server, beside another client
+     * of the same server: it connects while that one is connected, leaves
+     * the breaker to it, and the log hears of it what it alone has met.  A
+     * command that is late ends its connection; none keeps a worker that
+     * quits.  NULL: not of this kind.
+     */
+    ngx_http_llm_redis_t       *beside;
+
+    /* called, from the event loop, whenever commands are taken again */
+    void                      (*up)(void *data);
+    void                       *data;
 } ngx_http_llm_redis_options_t;
 
 
@@ -107,6 +121,7 @@ typedef struct {
     ngx_atomic_t                fault;            /* the log knows of */
     ngx_atomic_t                minute;           /* of the log, and */
     ngx_atomic_t                lines;            /* what it got in this one */
+    ngx_atomic_t                beside;           /* fault of those beside */
 } ngx_http_llm_redis_shared_t;
 
 
@@ -165,12 +180,23 @@ void ngx_http_llm_redis_exit_process(ngx_http_llm_redis_t *rd);
  * The op belongs to the client and ends when its handler returns, or, if
  * detached, at any time after that: do not use it afterwards.
  *
- * Commands share the connection: none that blocks, subscribes or monitors.
+ * Commands share the connection: none that subscribes or monitors, and none
+ * that waits unless the client is for these (options.beside).
  */
 
 ngx_http_llm_redis_op_t *ngx_http_llm_redis_command(ngx_http_llm_redis_t *rd,
     ngx_uint_t argc, ngx_str_t *argv, ngx_msec_t timeout,
     ngx_http_llm_redis_handler_pt handler, void *data);
+
+/*
+ * The same for what nobody waits for, with the default timeout.  It may be
+ * forbidden to us: that ends no connection, unlike with a command.  NGX_OK:
+ * it will be sent; NGX_DECLINED: not now, or commands would have to wait for
+ * what has been offered before.
+ */
+
+ngx_int_t ngx_http_llm_redis_offer(ngx_http_llm_redis_t *rd,
+    ngx_uint_t argc, ngx_str_t *argv);
 
 /*
  * EVALSHA with the script's "nkeys" keys and then its arguments in argv; if

@@ -30,7 +30,7 @@ ngx_http_llm_redis_breaker_open(ngx_http_llm_redis_t *rd)
 
     sh = rd->shared;
 
-    if (sh->down != 0) {
+    if (sh->down != 0 || rd->options.beside != NULL) {
         return;
     }
 
@@ -48,7 +48,7 @@ ngx_http_llm_redis_breaker_open(ngx_http_llm_redis_t *rd)
 void
 ngx_http_llm_redis_breaker_close(ngx_http_llm_redis_t *rd)
 {
-    if (rd->shared->down == 0) {
+    if (rd->shared->down == 0 || rd->options.beside != NULL) {
         return;
     }
 
@@ -65,6 +65,10 @@ ngx_http_llm_redis_breaker_probe(ngx_http_llm_redis_t *rd)
     ngx_msec_t                    pause;
     ngx_atomic_uint_t             probe;
     ngx_http_llm_redis_shared_t  *sh;
+
+    if (rd->options.beside != NULL) {
+        return ngx_http_llm_redis_connected(rd->options.beside);
+    }
 
     sh = rd->shared;
 
@@ -95,11 +99,24 @@ ngx_http_llm_redis_breaker_probe(ngx_http_llm_redis_t *rd)
 }
 
 
+ngx_atomic_t *
+ngx_http_llm_redis_known(ngx_http_llm_redis_t *rd)
+{
+    return rd->options.beside != NULL ? &rd->shared->beside
+                                      : &rd->shared->fault;
+}
+
+
 ngx_uint_t
 ngx_http_llm_redis_may_log(ngx_http_llm_redis_t *rd, ngx_uint_t max)
 {
     ngx_atomic_uint_t             minute, now;
     ngx_http_llm_redis_shared_t  *sh;
+
+    if (rd->options.beside != NULL && max < NGX_HTTP_LLM_REDIS_FAULTS) {
+        /* names and moves: the other one says the same */
+        return 0;
+    }
 
     sh = rd->shared;
 

@@ -73,6 +73,28 @@ failed:
 }
 
 
+ngx_int_t
+ngx_http_llm_redis_offer(ngx_http_llm_redis_t *rd, ngx_uint_t argc,
+    ngx_str_t *argv)
+{
+    ngx_http_llm_redis_op_t  *op;
+
+    if (ngx_http_llm_redis_event_unsent(&rd->event) > rd->options.max_offer) {
+        rd->stat.refused++;
+        return NGX_DECLINED;
+    }
+
+    op = ngx_http_llm_redis_command(rd, argc, argv, 0, NULL, NULL);
+    if (op == NULL) {
+        return NGX_DECLINED;
+    }
+
+    op->offer = 1;
+
+    return NGX_OK;
+}
+
+
 ngx_http_llm_redis_op_t *
 ngx_http_llm_redis_eval(ngx_http_llm_redis_t *rd,
     ngx_http_llm_redis_script_t *script, ngx_uint_t nkeys, ngx_uint_t argc,
@@ -145,7 +167,7 @@ ngx_http_llm_redis_connected(ngx_http_llm_redis_t *rd)
      */
 
     return rd->state == NGX_HTTP_LLM_REDIS_UP
-           && rd->shared->down == 0
+           && (rd->shared->down == 0 || rd->options.beside != NULL)
            && rd->live == rd->npending;
 }
 
@@ -193,6 +215,7 @@ ngx_http_llm_redis_op(ngx_http_llm_redis_t *rd, ngx_msec_t timeout,
     op->script = NULL;
     op->argc = 0;
     op->expired = 0;
+    op->offer = 0;
     op->moves = 0;
     op->deadline = ngx_current_msec
                    + (timeout ? timeout : rd->options.timeout);
@@ -278,8 +301,8 @@ ngx_http_llm_redis_send(ngx_http_llm_redis_op_t *op, u_char *last)
     rd->stat.commands++;
     rd->npending++;
     rd->live++;
-    rd->deadline.cancelable = 0;
 
+    ngx_http_llm_redis_keep(rd);
     ngx_http_llm_redis_arm(rd, op->deadline);
 
     return NGX_OK;
@@ -327,6 +350,10 @@ ngx_http_llm_redis_reply(redisAsyncContext *ac, void *reply, void *data)
             return;
         }
 
+        if (op->offer && action == NGX_HTTP_LLM_REDIS_DENY) {
+            action = NGX_HTTP_LLM_REDIS_TELL;
+        }
+
         /* before the caller is told, so that it cannot send another one */
         ngx_http_llm_redis_after(rd, action, &view);
     }
@@ -348,6 +375,14 @@ ngx_http_llm_redis_after(ngx_http_llm_redis_t *rd,
 
     /* hiredis ends what it gives with a zero */
     why = (char *) error->str.data;
+
+    if (rd->options.beside != NULL
+        && error->error == NGX_HTTP_LLM_REDIS_ERR_OTHER
+        && action == NGX_HTTP_LLM_REDIS_TELL)
+    {
+        /* its few commands are not known there */
+        action = NGX_HTTP_LLM_REDIS_DENY;
+    }
 
     switch (action) {
 
@@ -385,7 +420,7 @@ ngx_http_llm_redis_done(ngx_http_llm_redis_op_t *op,
 
     if (!op->expired) {
         rd->live--;
-        rd->deadline.cancelable = (rd->live == 0);
+        ngx_http_llm_redis_keep(rd);
     }
 
     if (op->handler != NULL) {

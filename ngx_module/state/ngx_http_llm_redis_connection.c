@@ -31,6 +31,8 @@ static ngx_uint_t ngx_http_llm_redis_next(ngx_http_llm_redis_t *rd);
 static void ngx_http_llm_redis_trust(ngx_http_llm_redis_t *rd);
 static void ngx_http_llm_redis_fault(ngx_http_llm_redis_t *rd,
     ngx_http_llm_redis_fault_e fault, const char *what, const char *why);
+static void ngx_http_llm_redis_tell(ngx_http_llm_redis_t *rd,
+    ngx_http_llm_redis_fault_e fault, const char *what, const char *why);
 static void ngx_http_llm_redis_timer(ngx_http_llm_redis_t *rd,
     ngx_msec_t delay);
 
@@ -75,11 +77,26 @@ ngx_http_llm_redis_connect(ngx_event_t *ev)
     /* one probe goes by way of all addresses, and from Sentinel to master */
 
     if (!rd->probing && !ngx_http_llm_redis_breaker_probe(rd)) {
+
+        if (rd->options.beside != NULL) {
+            /* whatever it was, the other one has met it, too */
+            rd->backoff = 0;
+            rd->reason[0] = '\0';
+        }
+
         ngx_add_timer(ev, NGX_HTTP_LLM_REDIS_POLL);
         return;
     }
 
     rd->probing = 1;
+
+    if (rd->reason[0] != '\0'
+        && rd->backoff >= NGX_HTTP_LLM_REDIS_BACKOFF_MAX)
+    {
+        ngx_http_llm_redis_tell(rd, NGX_HTTP_LLM_REDIS_DOWN, NULL,
+                                rd->reason);
+        rd->reason[0] = '\0';
+    }
 
     ngx_http_llm_redis_open(rd);
 }
@@ -189,7 +206,9 @@ ngx_http_llm_redis_up(ngx_http_llm_redis_t *rd)
     rd->tried = 0;
     rd->probing = 0;
 
-    if (rd->backoff != 0 || rd->shared->fault != NGX_HTTP_LLM_REDIS_FINE) {
+    if (rd->backoff != 0
+        || *ngx_http_llm_redis_known(rd) != NGX_HTTP_LLM_REDIS_FINE)
+    {
 
         /*
          * commands are taken from now on; that it is back is only said, and
@@ -203,31 +222,39 @@ ngx_http_llm_redis_up(ngx_http_llm_redis_t *rd)
     }
 
     ngx_http_llm_redis_held_send(rd);
+
+    if (rd->options.up != NULL) {
+        rd->options.up(rd->options.data);
+    }
 }
 
 
 static void
 ngx_http_llm_redis_trust(ngx_http_llm_redis_t *rd)
 {
-    ngx_atomic_uint_t  fault;
+    ngx_atomic_t       *known;
+    ngx_atomic_uint_t   fault;
 
     rd->backoff = 0;
     rd->logged = 0;
 
     rd->fault = NGX_HTTP_LLM_REDIS_FINE;
+    rd->reason[0] = '\0';
 
     /* one of the workers says it, not always the one that said the other */
 
-    fault = rd->shared->fault;
+    known = ngx_http_llm_redis_known(rd);
+    fault = *known;
 
     if (fault != NGX_HTTP_LLM_REDIS_FINE
-        && ngx_atomic_cmp_set(&rd->shared->fault, fault,
-                              NGX_HTTP_LLM_REDIS_FINE)
-        && ngx_http_llm_redis_may_log(rd, 10))
+        && ngx_atomic_cmp_set(known, fault, NGX_HTTP_LLM_REDIS_FINE)
+        && ngx_http_llm_redis_may_log(rd, NGX_HTTP_LLM_REDIS_FAULTS))
     {
         /* as severe as its counterpart, so that a log shows both or none */
-        ngx_log_error(NGX_LOG_ERR, rd->log, 0,
-                      "redis \"%V\" is back", &rd->url.name);
+        ngx_log_error(NGX_LOG_ERR, rd->log, 0, "redis \"%V\" %s",
+                      &rd->url.name, rd->options.beside != NULL
+                                     ? "serves commands that wait again"
+                                     : "is back");
     }
 }
 
@@ -361,30 +388,52 @@ ngx_http_llm_redis_left(ngx_http_llm_redis_t *rd)
 }
 
 
-/* the log hears of it once, by one of the workers */
-
 static void
 ngx_http_llm_redis_fault(ngx_http_llm_redis_t *rd,
     ngx_http_llm_redis_fault_e fault, const char *what, const char *why)
 {
-    ngx_atomic_uint_t  known;
+    if (rd->options.beside != NULL && fault == NGX_HTTP_LLM_REDIS_DOWN) {
+
+        /* to be said if the other one stays up while this one does not */
+
+        (void) ngx_cpystrn((u_char *) rd->reason, (u_char *) why,
+                           sizeof(rd->reason));
+        return;
+    }
+
+    ngx_http_llm_redis_tell(rd, fault, what, why);
+}
+
+
+/* the log hears of it once, by one of the workers */
+
+static void
+ngx_http_llm_redis_tell(ngx_http_llm_redis_t *rd,
+    ngx_http_llm_redis_fault_e fault, const char *what, const char *why)
+{
+    ngx_atomic_t       *known;
+    ngx_atomic_uint_t   before;
 
     if (fault <= rd->fault) {
         return;
     }
 
     rd->fault = fault;
-    known = rd->shared->fault;
 
-    if (fault <= known
-        || !ngx_atomic_cmp_set(&rd->shared->fault, known, fault)
-        || !ngx_http_llm_redis_may_log(rd, 10))
+    known = ngx_http_llm_redis_known(rd);
+    before = *known;
+
+    if (fault <= before
+        || !ngx_atomic_cmp_set(known, before, fault)
+        || !ngx_http_llm_redis_may_log(rd, NGX_HTTP_LLM_REDIS_FAULTS))
     {
         return;
     }
 
-    ngx_log_error(NGX_LOG_ERR, rd->log, 0,
-                  "redis \"%V\" is down: %s%s%s", &rd->url.name,
+    ngx_log_error(NGX_LOG_ERR, rd->log, 0, "redis \"%V\" %s: %s%s%s",
+                  &rd->url.name, rd->options.beside != NULL
+                                 ? "does not serve commands that wait"
+                                 : "is down",
                   what ? what : "", what ? ": " : "", why);
 }
 

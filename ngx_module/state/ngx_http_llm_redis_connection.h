@@ -22,6 +22,9 @@
 #define NGX_HTTP_LLM_REDIS_HEADER  (NGX_INT_T_LEN + 3)
 
 
+/* lines of the log in a minute; what is no fault has but a part of them */
+#define NGX_HTTP_LLM_REDIS_FAULTS  10
+
 /* times a command follows its slot to another node */
 #define NGX_HTTP_LLM_REDIS_MOVES  2
 
@@ -83,6 +86,7 @@ struct ngx_http_llm_redis_op_s {
     ngx_str_t                       args;
 
     unsigned                        expired:1;
+    unsigned                        offer:1;    /* may be forbidden */
     unsigned                        moves:2;
 };
 
@@ -105,6 +109,7 @@ struct ngx_http_llm_redis_s {
     ngx_http_llm_redis_state_e      state;
     ngx_http_llm_redis_fault_e      fault;
     ngx_uint_t                      logged;     /* classes of errors */
+    char                            reason[128];  /* not logged as yet */
 
     ngx_event_t                     connect;    /* begin, give up, trust */
     ngx_msec_t                      backoff;
@@ -220,12 +225,19 @@ void ngx_http_llm_redis_held_send(ngx_http_llm_redis_t *rd);
 void ngx_http_llm_redis_held_gone(ngx_http_llm_redis_t *rd);
 
 
-/* breaker: closed for good by a good PING; the log's share */
+/*
+ * Breaker: closed for good by a good PING; the log's share.  A client beside
+ * another one neither opens nor closes it.
+ */
 
 void ngx_http_llm_redis_breaker_open(ngx_http_llm_redis_t *rd);
 void ngx_http_llm_redis_breaker_close(ngx_http_llm_redis_t *rd);
+
 /* 1: this worker may try now */
 ngx_uint_t ngx_http_llm_redis_breaker_probe(ngx_http_llm_redis_t *rd);
+
+/* the fault that the log knows of */
+ngx_atomic_t *ngx_http_llm_redis_known(ngx_http_llm_redis_t *rd);
 
 /* 1: a line of the log is left in this minute */
 ngx_uint_t ngx_http_llm_redis_may_log(ngx_http_llm_redis_t *rd,
@@ -236,6 +248,9 @@ ngx_uint_t ngx_http_llm_redis_may_log(ngx_http_llm_redis_t *rd,
 
 void ngx_http_llm_redis_deadline(ngx_event_t *ev);
 void ngx_http_llm_redis_arm(ngx_http_llm_redis_t *rd, ngx_msec_t at);
+
+/* whether pending commands keep a worker that quits */
+void ngx_http_llm_redis_keep(ngx_http_llm_redis_t *rd);
 
 
 /* command: ends one with what is in the view */

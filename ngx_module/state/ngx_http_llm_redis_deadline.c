@@ -52,7 +52,7 @@ ngx_http_llm_redis_deadline(ngx_event_t *ev)
 
     next = ngx_http_llm_redis_expire(rd);
 
-    ev->cancelable = (rd->live == 0);
+    ngx_http_llm_redis_keep(rd);
 
     if (ngx_queue_empty(&rd->pending)) {
 
@@ -69,7 +69,8 @@ ngx_http_llm_redis_deadline(ngx_event_t *ev)
     late = ngx_current_msec - op->deadline;
 
     if (rd->late >= NGX_HTTP_LLM_REDIS_LATE
-        || late >= NGX_HTTP_LLM_REDIS_LATE_TIME)
+        || late >= NGX_HTTP_LLM_REDIS_LATE_TIME
+        || (rd->late > 0 && rd->options.beside != NULL))
     {
         ngx_http_llm_redis_breaker_open(rd);
         ngx_http_llm_redis_down(rd, NGX_HTTP_LLM_REDIS_DOWN, NULL,
@@ -193,4 +194,11 @@ ngx_http_llm_redis_arm(ngx_http_llm_redis_t *rd, ngx_msec_t at)
 
     ngx_add_timer(&rd->deadline, ngx_max((ngx_msec_int_t)
                                          (at - ngx_current_msec), 0));
+}
+
+
+void
+ngx_http_llm_redis_keep(ngx_http_llm_redis_t *rd)
+{
+    rd->deadline.cancelable = (rd->live == 0 || rd->options.beside != NULL);
 }

@@ -258,6 +258,13 @@ ngx_http_llm_redis_event_send(ngx_http_llm_redis_event_t *ev,
 }
 
 
+size_t
+ngx_http_llm_redis_event_unsent(ngx_http_llm_redis_event_t *ev)
+{
+    return ev->ac != NULL ? sdslen(ev->ac->c.obuf) : 0;
+}
+
+
 ngx_int_t
 ngx_http_llm_redis_event_drain(ngx_http_llm_redis_event_t *ev)
 {

@@ -56,6 +56,9 @@ void ngx_http_llm_redis_event_close(ngx_http_llm_redis_event_t *ev);
 ngx_int_t ngx_http_llm_redis_event_send(ngx_http_llm_redis_event_t *ev,
     redisCallbackFn *fn, void *data, u_char *command, size_t len);
 
+/* bytes */
+size_t ngx_http_llm_redis_event_unsent(ngx_http_llm_redis_event_t *ev);
+
 /* reads once if there is something to read now: NGX_OK, else NGX_AGAIN */
 ngx_int_t ngx_http_llm_redis_event_drain(ngx_http_llm_redis_event_t *ev);
 

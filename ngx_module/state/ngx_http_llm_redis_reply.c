@@ -77,6 +77,11 @@ static struct {
     { ngx_string("CROSSSLOT "), NGX_HTTP_LLM_REDIS_ERR_CLUSTER,
       NGX_HTTP_LLM_REDIS_TELL },
 
+    /* what waited in a master that is one no more */
+
+    { ngx_string("UNBLOCKED "), NGX_HTTP_LLM_REDIS_ERR_READONLY,
+      NGX_HTTP_LLM_REDIS_LEAVE },
+
     /* before 6.0 a wrong password had no class of its own */
 
     { ngx_string("ERR invalid password"), NGX_HTTP_LLM_REDIS_ERR_NOAUTH,

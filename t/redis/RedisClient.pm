@@ -12,7 +12,7 @@ use Carp;
 use Test::More ();
 
 
-my $so;
+my %so;
 
 # a sanitized nginx is no host for it: then the module has the sanitizers
 
@@ -28,20 +28,26 @@ sub new {
         @flags = ('-fsanitize=address,undefined', '-fno-omit-frame-pointer');
     }
 
-    if (!$so) {
+    if (!$so{$class}) {
         local $ENV{BUILD} = $self->{build};
-        my $folder = "$self->{build}/test-redis" . (@flags ? '-san' : '');
+        my ($name, @parts) = $self->parts;
+        my $folder = "$self->{build}/$name" . (@flags ? '-san' : '');
 
-        system("$self->{top}/util/build-test-module.sh", $folder, @flags) == 0
-            or croak 'the test module cannot be built';
+        system("$self->{top}/util/build-test-module.sh", $folder, @flags,
+            @parts) == 0 or croak 'the test module cannot be built';
 
-        $so = "$folder/ngx_http_llm_test_redis.so";
+        $so{$class} = "$folder/ngx_http_llm_test_redis.so";
     }
 
-    $self->{module} = $so;
+    $self->{module} = $so{$class};
 
     return $self;
 }
+
+
+# the folder it is built in, more for the compiler
+
+sub parts { return 'test-redis' }
 
 
 sub sanitized { $_[0]{preload} || Test::LLM::sanitized($_[0]) }

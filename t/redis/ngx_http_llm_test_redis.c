@@ -127,11 +127,15 @@ ngx_module_t  ngx_http_llm_test_redis_module = {
 };
 
 
+#if !(LLM_TEST_OTHER)
+
 /* what configure would have written */
 
 ngx_module_t  *ngx_modules[] = { &ngx_http_llm_test_redis_module, NULL };
 char  *ngx_module_names[] = { "ngx_http_llm_test_redis_module", NULL };
 char  *ngx_module_order[] = { NULL };
+
+#endif
 
 
 static void *
