@@ -6,9 +6,9 @@
 
 #include "upstream/ngx_http_llm_provider.h"
 #include "state/ngx_http_llm_count.h"
+#include "state/ngx_http_llm_source.h"
 
 
-#define NGX_HTTP_LLM_KEY_MAX      4096
 #define NGX_HTTP_LLM_CONCURRENCY  1000000
 
 
@@ -19,8 +19,6 @@ static char *ngx_http_llm_provider_uri(ngx_conf_t *cf,
     ngx_http_llm_provider_t *pr, ngx_str_t *value);
 static char *ngx_http_llm_provider_key(ngx_conf_t *cf,
     ngx_http_llm_provider_t *pr, ngx_str_t *value);
-static ngx_int_t ngx_http_llm_provider_key_file(ngx_conf_t *cf,
-    ngx_str_t *file, ngx_str_t *key);
 static char *ngx_http_llm_provider_slots(ngx_conf_t *cf,
     ngx_http_llm_provider_t *pr, ngx_str_t *value);
 static ngx_uint_t ngx_http_llm_provider_name(ngx_str_t *name);
@@ -149,37 +147,10 @@ ngx_http_llm_provider_key(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
     name.data = value->data + 4;
     name.len = value->len - 4;
 
-    if (name.len > 4 && ngx_strncmp(name.data, "env:", 4) == 0) {
-
-        key.data = (u_char *) getenv((char *) name.data + 4);
-
-        if (key.data == NULL) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "key of provider \"%V\": there is no "
-                               "environment variable \"%s\"", &pr->name,
-                               name.data + 4);
-            return NGX_CONF_ERROR;
-        }
-
-        key.len = ngx_strlen(key.data);
-
-    } else if (name.len > 5 && ngx_strncmp(name.data, "file:", 5) == 0) {
-
-        name.data += 5;
-        name.len -= 5;
-
-        if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK
-            || ngx_http_llm_provider_key_file(cf, &name, &key) != NGX_OK)
-        {
-            return NGX_CONF_ERROR;
-        }
-
-    } else {
-        /* a key in the configuration would be everybody's to read */
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "key of provider \"%V\": expected env:VARIABLE or "
-                           "file:PATH", &pr->name);
+    if (ngx_http_llm_source_read(cf, &name, "key of provider", &pr->name,
+                                 &key)
+        != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -208,47 +179,6 @@ ngx_http_llm_provider_key(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
     ngx_memcpy(p, key.data, key.len);
 
     return NGX_CONF_OK;
-}
-
-
-static ngx_int_t
-ngx_http_llm_provider_key_file(ngx_conf_t *cf, ngx_str_t *file,
-    ngx_str_t *key)
-{
-    ssize_t   n;
-    ngx_fd_t  fd;
-
-    fd = ngx_open_file(file->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", file);
-        return NGX_ERROR;
-    }
-
-    key->data = ngx_pnalloc(cf->pool, NGX_HTTP_LLM_KEY_MAX);
-    if (key->data == NULL) {
-        (void) ngx_close_file(fd);
-        return NGX_ERROR;
-    }
-
-    n = ngx_read_fd(fd, key->data, NGX_HTTP_LLM_KEY_MAX);
-
-    (void) ngx_close_file(fd);
-
-    if (n == -1 || n == NGX_HTTP_LLM_KEY_MAX) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, n == -1 ? ngx_errno : 0,
-                           "\"%V\": expected a file with one key", file);
-        return NGX_ERROR;
-    }
-
-    while (n && (key->data[n - 1] == LF || key->data[n - 1] == CR)) {
-        n--;
-    }
-
-    key->len = n;
-
-    return NGX_OK;
 }
 
 
