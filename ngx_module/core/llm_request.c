@@ -275,10 +275,19 @@ llm_request_object_end(llm_request_scan_t *sc)
         sc->rq->media++;
     }
 
-    /* a tool that the provider runs itself may answer anew each time */
+    if (js->depth != 2) {
+        return LLM_OK;
+    }
 
-    if (js->depth == 2 && sc->param == LLM_PARAM_TOOLS && !sc->typed) {
-        sc->rq->stateful = 1;
+    if (sc->param == LLM_PARAM_TOOLS) {
+
+        /* a tool that the provider runs itself may answer anew each time */
+
+        sc->rq->bypass |= sc->typed ? LLM_BYPASS_TOOLS
+                                    : LLM_BYPASS_TOOLS|LLM_BYPASS_HOSTED;
+
+    } else if (sc->param == LLM_PARAM_FUNCTIONS) {
+        sc->rq->bypass |= LLM_BYPASS_TOOLS;
     }
 
     return LLM_OK;
@@ -348,7 +357,14 @@ llm_request_finish(llm_request_scan_t *sc)
     if (rq->endpoint == LLM_RESPONSES
         && !(sc->seen & 1u << LLM_PARAM_STORE))
     {
-        rq->stateful = 1;
+        rq->bypass |= LLM_BYPASS_STORE;
+    }
+
+    if (rq->endpoint != LLM_EMBEDDINGS
+        && !(sc->seen & 1u << LLM_PARAM_SEED))
+    {
+        rq->bypass |= rq->n > 1 ? LLM_BYPASS_N : 0;
+        rq->bypass |= rq->temperature_zero ? 0 : LLM_BYPASS_TEMPERATURE;
     }
 
     return LLM_OK;

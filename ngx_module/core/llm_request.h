@@ -34,6 +34,18 @@ typedef enum {
 } llm_cap_e;
 
 
+/* what may keep a request from the cache; which of them do is configured */
+
+#define LLM_BYPASS_STORE        0x01        /* store; absent in Responses */
+#define LLM_BYPASS_BACKGROUND   0x02
+#define LLM_BYPASS_PREVIOUS     0x04        /* goes on from what is stored */
+#define LLM_BYPASS_HOSTED       0x08        /* tools the provider runs */
+#define LLM_BYPASS_URL          0x10        /* media by URL, not data: */
+#define LLM_BYPASS_N            0x20        /* several choices, no seed */
+#define LLM_BYPASS_TOOLS        0x40        /* any tools or functions */
+#define LLM_BYPASS_TEMPERATURE  0x80        /* not zero, no seed */
+
+
 /* a member's value in the body; "end" 0: the member is not there */
 
 typedef struct {
@@ -69,9 +81,9 @@ typedef struct {
     unsigned              stream:1;
     unsigned              include_usage:1;
     unsigned              stream_options_empty:1;  /* {}: no comma needed */
-    unsigned              stateful:1;       /* stored, continued, background
-                                               or hosted tools: no cache */
     unsigned              temperature_zero:1;
+
+    unsigned              bypass;           /* LLM_BYPASS_ bits */
 
     /* for llm_request_digest() alone */
     void                 *index;

@@ -91,7 +91,11 @@ static const llm_request_param_t  llm_request_params[] = {
     { "web_search_options", LLM_TYPE_OBJECT|LLM_TYPE_NULL, "an object",
       LLM_ON_ANY, 0 },
 
-    { "best_of", LLM_TYPE_NUMBER, "an integer", LLM_ON(LLM_COMPLETIONS), 0 }
+    { "best_of", LLM_TYPE_NUMBER, "an integer", LLM_ON(LLM_COMPLETIONS), 0 },
+
+    { "seed", LLM_TYPE_NUMBER, "an integer", 0, 0 },
+
+    { "functions", LLM_TYPE_ARRAY|LLM_TYPE_NULL, "an array", 0, 0 }
 };
 
 
@@ -101,6 +105,8 @@ static void llm_request_number(llm_request_scan_t *sc, const char *name);
 static void llm_request_temperature(llm_request_scan_t *sc);
 static int llm_request_media(const llm_json_t *js);
 static int llm_request_data_url(const llm_json_t *js);
+static int llm_request_remote(const llm_request_scan_t *sc);
+static int llm_request_remote_data(const llm_json_t *js);
 
 
 llm_param_e
@@ -112,11 +118,13 @@ llm_request_param(const llm_member_t *m)
 
     static const unsigned char  candidates[22][4] = {
         [1]  = { LLM_PARAM_N },
+        [4]  = { LLM_PARAM_SEED },
         [5]  = { LLM_PARAM_MODEL, LLM_PARAM_TOOLS, LLM_PARAM_INPUT,
                  LLM_PARAM_STORE },
         [6]  = { LLM_PARAM_STREAM, LLM_PARAM_PROMPT },
         [7]  = { LLM_PARAM_BEST_OF },
         [8]  = { LLM_PARAM_MESSAGES },
+        [9]  = { LLM_PARAM_FUNCTIONS },
         [10] = { LLM_PARAM_MAX_TOKENS, LLM_PARAM_BACKGROUND },
         [11] = { LLM_PARAM_TEMPERATURE },
         [12] = { LLM_PARAM_INSTRUCTIONS, LLM_PARAM_CONVERSATION },
@@ -216,18 +224,34 @@ llm_request_top(llm_request_scan_t *sc, llm_json_token_e token)
         break;
 
     case LLM_PARAM_STORE:
+        rq->bypass |= token == LLM_JSON_TRUE ? LLM_BYPASS_STORE : 0;
+        break;
+
     case LLM_PARAM_BACKGROUND:
-        rq->stateful |= (token == LLM_JSON_TRUE);
+        rq->bypass |= token == LLM_JSON_TRUE ? LLM_BYPASS_BACKGROUND : 0;
         break;
 
     case LLM_PARAM_PROMPT:
-        rq->stateful |= (token == LLM_JSON_OBJECT);
+        rq->bypass |= token == LLM_JSON_OBJECT ? LLM_BYPASS_PREVIOUS : 0;
         break;
 
     case LLM_PARAM_PREVIOUS:
     case LLM_PARAM_CONVERSATION:
+        rq->bypass |= LLM_BYPASS_PREVIOUS;
+        break;
+
     case LLM_PARAM_SEARCH:
-        rq->stateful = 1;
+        rq->bypass |= LLM_BYPASS_HOSTED;
+        break;
+
+    case LLM_PARAM_SEED:
+
+        /* anything else is no promise of the same answer */
+
+        if (token != LLM_JSON_NUMBER) {
+            sc->seen &= ~(1u << LLM_PARAM_SEED);
+        }
+
         break;
 
     default:
@@ -414,7 +438,7 @@ llm_request_inner(llm_request_scan_t *sc, llm_json_token_e token)
     if (token == LLM_JSON_STRING
         && llm_json_is(&sc->js, "item_reference", 14))
     {
-        sc->rq->stateful = 1;
+        sc->rq->bypass |= LLM_BYPASS_PREVIOUS;
     }
 }
 
@@ -487,6 +511,10 @@ llm_request_string(llm_request_scan_t *sc)
 
     if (part == LLM_PART_DATA || llm_request_data_url(js)) {
 
+        if (part == LLM_PART_DATA && llm_request_remote_data(js)) {
+            sc->rq->bypass |= LLM_BYPASS_URL;
+        }
+
         /* the part it belongs to counts once, however it is told */
 
         if (js->depth >= LLM_DEPTH_PART) {
@@ -497,6 +525,10 @@ llm_request_string(llm_request_scan_t *sc)
         }
 
         return;
+    }
+
+    if (llm_request_remote(sc)) {
+        sc->rq->bypass |= LLM_BYPASS_URL;
     }
 
     if (part == LLM_PART_TYPE && llm_request_media(js)) {
@@ -525,4 +557,38 @@ llm_request_data_url(const llm_json_t *js)
 
     return comma != NULL && comma - p >= 12
            && memcmp(comma - 7, ";base64", 7) == 0;
+}
+
+
+/*
+ * An image, sound or file that the provider fetches by itself: what lies
+ * there may be another one next time.  The string belongs to the last member:
+ * "url", "image_url" and the like.
+ */
+
+static int
+llm_request_remote(const llm_request_scan_t *sc)
+{
+    const llm_member_t  *m;
+
+    m = &sc->members->elts[sc->members->n - 1];
+
+    if (m->len < 3 || m->name[m->len - 1] != 'l'
+        || memcmp(m->name + m->len - 3, "url", 3) != 0)
+    {
+        return 0;
+    }
+
+    return (sc->param == LLM_PARAM_MESSAGES || sc->param == LLM_PARAM_INPUT)
+           && (sc->js.size < 5 || memcmp(sc->js.start + 1, "data:", 5) != 0);
+}
+
+
+/* some providers take a URL in place of base64, which has no colon */
+
+static int
+llm_request_remote_data(const llm_json_t *js)
+{
+    return js->size > 6 && memcmp(js->start + 1, "http", 4) == 0
+           && memchr(js->start + 5, ':', 2) != NULL;
 }

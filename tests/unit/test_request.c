@@ -32,7 +32,7 @@ test_plain(void **state)
     assert_int_equal(rq.prompt_bytes, 9);
     assert_int_equal(rq.stream, 0);
     assert_int_equal(rq.include_usage, 0);
-    assert_int_equal(rq.stateful, 0);
+    assert_int_equal(rq.bypass, LLM_BYPASS_TEMPERATURE);
     assert_int_equal(rq.temperature_zero, 0);
 }
 
@@ -405,87 +405,6 @@ test_stream(void **state)
 
 
 static void
-stateful(llm_endpoint_e endpoint, const char *body, unsigned expected)
-{
-    ok(endpoint, body);
-
-    if (rq.stateful != expected) {
-        fail_msg("%s: stateful %u", body, rq.stateful);
-    }
-}
-
-
-#define RESP(more)  "{\"model\":\"a\",\"input\":\"x\",\"store\":false" more "}"
-#define TOOLS(list)  CHAT("\"tools\":[" list "]")
-
-
-static void
-test_stateful(void **state)
-{
-    (void) state;
-
-    stateful(LLM_CHAT, CHAT("\"store\":true"), 1);
-    stateful(LLM_CHAT, CHAT("\"store\":false"), 0);
-    stateful(LLM_CHAT, CHAT("\"store\":null"), 0);
-    stateful(LLM_CHAT, CHAT("\"web_search_options\":{}"), 1);
-    stateful(LLM_CHAT, CHAT("\"web_search_options\":null"), 0);
-
-    stateful(LLM_CHAT, TOOLS(""), 0);
-    stateful(LLM_CHAT, TOOLS("{\"type\":\"function\",\"function\":{}}"), 0);
-    stateful(LLM_CHAT, TOOLS("{\"function\":{},\"type\":\"custom\"}"), 0);
-    stateful(LLM_CHAT, TOOLS("{\"ty\\u0070e\":\"functio\\u006e\"}"), 0);
-    stateful(LLM_CHAT, TOOLS("{\"type\":\"web_search\"}"), 1);
-    stateful(LLM_CHAT, TOOLS("{\"type\":\"functions\"}"), 1);
-    stateful(LLM_CHAT, TOOLS("{\"type\":null}"), 1);
-    stateful(LLM_CHAT, TOOLS("{\"type\":{\"type\":\"function\"}}"), 1);
-    stateful(LLM_CHAT, TOOLS("{}"), 1);
-    stateful(LLM_CHAT, TOOLS("{\"function\":{\"type\":\"function\"}}"), 1);
-    stateful(LLM_CHAT, TOOLS("{\"type\":\"function\"},{\"type\":\"mcp\"}"),
-             1);
-    stateful(LLM_CHAT, TOOLS("{\"type\":\"function\"},{}"), 1);
-    stateful(LLM_CHAT, TOOLS("{\"type\":\"mcp\"},{\"type\":\"function\"}"),
-             1);
-    stateful(LLM_CHAT, TOOLS("{\"type\":\"function\",\"function\":{\"parame"
-                             "ters\":{\"type\":\"object\"}}}"), 0);
-    stateful(LLM_CHAT, CHAT("\"tools\":null"), 0);
-
-    stateful(LLM_RESPONSES, RESP(""), 0);
-    stateful(LLM_RESPONSES, "{\"model\":\"a\",\"input\":\"x\"}", 1);
-    stateful(LLM_RESPONSES, "{\"model\":\"a\"}", 1);
-    stateful(LLM_RESPONSES, "{\"model\":\"a\",\"store\":null}", 1);
-    stateful(LLM_RESPONSES, "{\"model\":\"a\",\"store\":true}", 1);
-    stateful(LLM_RESPONSES, "{\"model\":\"a\",\"store\":false}", 0);
-    stateful(LLM_RESPONSES, RESP(",\"previous_response_id\":\"r\""), 1);
-    stateful(LLM_RESPONSES, RESP(",\"previous_response_id\":null"), 0);
-    stateful(LLM_RESPONSES, RESP(",\"background\":true"), 1);
-    stateful(LLM_RESPONSES, RESP(",\"background\":false"), 0);
-    stateful(LLM_RESPONSES, RESP(",\"conversation\":\"c\""), 1);
-    stateful(LLM_RESPONSES, RESP(",\"conversation\":{\"id\":\"c\"}"), 1);
-    stateful(LLM_RESPONSES, RESP(",\"conversation\":null"), 0);
-    stateful(LLM_RESPONSES, RESP(",\"prompt\":{\"id\":\"p\"}"), 1);
-    stateful(LLM_RESPONSES, RESP(",\"prompt\":null"), 0);
-    stateful(LLM_RESPONSES, RESP(",\"tools\":[{\"type\":\"file_search\"}]"),
-             1);
-    stateful(LLM_RESPONSES, "{\"model\":\"a\",\"store\":false,\"input\":"
-             "[{\"type\":\"item_reference\",\"id\":\"i\"}]}", 1);
-    stateful(LLM_RESPONSES, "{\"model\":\"a\",\"store\":false,\"input\":"
-             "[{\"type\":\"message\",\"content\":\"item_reference\"}]}", 0);
-
-    stateful(LLM_COMPLETIONS, "{\"model\":\"a\",\"prompt\":\"x\"}", 0);
-    stateful(LLM_EMBEDDINGS, "{\"model\":\"a\",\"input\":\"x\"}", 0);
-
-    refused(LLM_CHAT, CHAT("\"store\":\"yes\""), "invalid_type", "store", -1);
-    refused(LLM_CHAT, CHAT("\"tools\":{}"), "invalid_type", "tools", -1);
-    refused(LLM_RESPONSES, RESP(",\"background\":1"), "invalid_type",
-            "background", -1);
-    refused(LLM_RESPONSES, RESP(",\"previous_response_id\":1"),
-            "invalid_type", "previous_response_id", -1);
-    refused(LLM_RESPONSES, RESP(",\"conversation\":1"), "invalid_type",
-            "conversation", -1);
-}
-
-
-static void
 test_required(void **state)
 {
     (void) state;
@@ -584,7 +503,6 @@ main(void)
         cmocka_unit_test(test_media),
         cmocka_unit_test(test_temperature),
         cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_stateful),
         cmocka_unit_test(test_required),
         cmocka_unit_test(test_prompt_bytes)
     };
