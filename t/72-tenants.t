@@ -84,6 +84,9 @@ for my $broken (
     [ 'a weight inside of a team', '{"teams":{"team":{}},"keys":{"user":{'
         . '"team":"team","sha256":"' . 'a' x 64 . '","weight":2}}}',
         qr/keys\.user\.weight: slots are shared by teams/ ],
+    [ 'a cache that is used a little',
+        '{"teams":{"team":{"cache":{"use":"some"}}}}',
+        qr/teams\.team\.cache\.use: expected true or false, got "some"/ ],
     [ 'a bad hash', '{"teams":{"team":{}},"keys":{"user":{"team":"team",'
         . '"sha256":"abc"}}}', qr/keys\.user\.sha256: / ],
 ) {

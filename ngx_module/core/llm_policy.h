@@ -39,6 +39,8 @@ typedef struct {
     int                   priority;
     int                   cache_scope;     /* llm_scope_e or -1 */
     int64_t               cache_ttl;       /* s */
+    int                   cache_use;       /* takes and gives answers */
+    int                   cache_skip;      /* its Cache-Control counts */
     int                   cut;             /* streams over a limit end */
     int                   clamp;           /* caps go down to what is left */
     int64_t               weight;          /* of slots that are shared */

@@ -30,6 +30,8 @@ static int llm_policy_queue(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
 static int llm_policy_cache(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
+static int llm_policy_flag(llm_policy_parser_t *ps, json_t *object,
+    const char *name, int *flag);
 static int llm_policy_priority(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
 static int llm_policy_on_exceed(llm_policy_parser_t *ps, json_t *value,
@@ -196,14 +198,10 @@ llm_policy_queue(llm_policy_parser_t *ps, json_t *value, size_t offset)
         return LLM_ERROR;
     }
 
-    part = llm_policy_part(&ps->at, value, "rates");
-
-    if (part != NULL) {
-        if (!json_is_boolean(part)) {
-            return llm_policy_refuse(&ps->at, "true or false", part);
-        }
-
-        ps->terms->queue_rates = json_is_true(part);
+    if (llm_policy_flag(ps, value, "rates", &ps->terms->queue_rates)
+        != LLM_OK)
+    {
+        return LLM_ERROR;
     }
 
     ps->at.path.depth--;
@@ -217,7 +215,9 @@ llm_policy_cache(llm_policy_parser_t *ps, json_t *value, size_t offset)
 {
     int                       i;
     json_t                   *part;
-    static const char *const  names[] = { "scope", "ttl_s", NULL };
+    static const char *const  names[] = {
+        "scope", "ttl_s", "use", "skip", NULL
+    };
     static const char *const  scopes[] = {
         [LLM_SCOPE_TEAM] = "team",
         [LLM_SCOPE_KEY] = "key",
@@ -260,7 +260,36 @@ llm_policy_cache(llm_policy_parser_t *ps, json_t *value, size_t offset)
         return LLM_ERROR;
     }
 
+    if (llm_policy_flag(ps, value, "use", &ps->terms->cache_use) != LLM_OK
+        || llm_policy_flag(ps, value, "skip", &ps->terms->cache_skip)
+           != LLM_OK)
+    {
+        return LLM_ERROR;
+    }
+
     ps->at.path.depth--;
+
+    return LLM_OK;
+}
+
+
+static int
+llm_policy_flag(llm_policy_parser_t *ps, json_t *object, const char *name,
+    int *flag)
+{
+    json_t  *part;
+
+    part = llm_policy_part(&ps->at, object, name);
+
+    if (part == NULL) {
+        return LLM_OK;
+    }
+
+    if (!json_is_boolean(part)) {
+        return llm_policy_refuse(&ps->at, "true or false", part);
+    }
+
+    *flag = json_is_true(part);
 
     return LLM_OK;
 }

@@ -15,6 +15,7 @@
 #define LLM_POLICY_TIMEOUT  30000
 
 
+static void llm_policy_terms_preset(llm_terms_t *terms);
 static uint64_t llm_policy_terms_rate(int64_t n);
 static void llm_policy_terms_manner(llm_terms_t *terms,
     const llm_terms_t *from);
@@ -38,6 +39,8 @@ llm_policy_terms_clear(llm_terms_t *terms)
     terms->priority = LLM_POLICY_UNSET;
     terms->cache_scope = -1;
     terms->cache_ttl = -1;
+    terms->cache_use = -1;
+    terms->cache_skip = -1;
     terms->cut = -1;
     terms->clamp = -1;
     terms->weight = -1;
@@ -89,6 +92,15 @@ llm_policy_terms_of_key(llm_terms_t *terms, const llm_terms_t *team,
         terms->budget_month = defaults->budget_month;
     }
 
+    llm_policy_terms_preset(terms);
+}
+
+
+/* what nobody said */
+
+static void
+llm_policy_terms_preset(llm_terms_t *terms)
+{
     if (terms->queue_size == -1) {
         terms->queue_size = LLM_POLICY_QUEUE;
     }
@@ -103,6 +115,14 @@ llm_policy_terms_of_key(llm_terms_t *terms, const llm_terms_t *team,
 
     if (terms->priority == LLM_POLICY_UNSET) {
         terms->priority = 0;
+    }
+
+    if (terms->cache_use == -1) {
+        terms->cache_use = 1;
+    }
+
+    if (terms->cache_skip == -1) {
+        terms->cache_skip = 1;
     }
 
     if (terms->cut == -1) {
@@ -198,6 +218,14 @@ llm_policy_terms_manner(llm_terms_t *terms, const llm_terms_t *from)
 
     if (terms->cache_ttl == -1) {
         terms->cache_ttl = from->cache_ttl;
+    }
+
+    if (terms->cache_use == -1) {
+        terms->cache_use = from->cache_use;
+    }
+
+    if (terms->cache_skip == -1) {
+        terms->cache_skip = from->cache_skip;
     }
 
     if (terms->cut == -1) {

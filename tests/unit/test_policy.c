@@ -86,6 +86,8 @@ test_contract(void **state)
     assert_int_equal(k->terms.priority, -1);
     assert_int_equal(k->terms.cache_scope, LLM_SCOPE_KEY);
     assert_int_equal(k->terms.cache_ttl, -1);
+    assert_int_equal(k->terms.cache_use, 1);
+    assert_int_equal(k->terms.cache_skip, 1);
     assert_int_equal(k->expires, 1798761600);
     assert_int_equal(k->enabled, 0);
     assert_int_equal(k->nmodels, 3);
@@ -178,13 +180,15 @@ test_inherit(void **state)
     p = parse("{\"defaults\":{\"queue\":{\"size\":1,\"timeout_ms\":2,"
               "\"rates\":true},\"priority\":5,\"budget\":{\"usd\":1,"
               "\"period\":\"month\"},\"cache\":{\"ttl_s\":9,"
-              "\"scope\":\"global\"},\"burst_tokens\":3,"
+              "\"scope\":\"global\",\"skip\":false},\"burst_tokens\":3,"
               "\"tokens_per_day\":4},"
               "\"teams\":{\"t\":{\"queue\":{\"timeout_ms\":20},"
-              "\"priority\":-1,\"cache\":{\"ttl_s\":90},\"concurrency\":5}},"
+              "\"priority\":-1,\"concurrency\":5,"
+              "\"cache\":{\"ttl_s\":90,\"use\":false}}},"
               "\"keys\":{\"a\":{\"team\":\"t\",\"sha256\":\"" HEX "\","
               "\"queue\":{\"size\":0}},\"b\":{\"sha256\":\"" HEX1 "\","
               "\"queue\":{\"rates\":false},\"priority\":0,"
+              "\"cache\":{\"skip\":true},"
               "\"budget\":{\"usd\":0.25,\"period\":\"day\"}}}}");
     assert_string_equal(err, "");
 
@@ -194,6 +198,8 @@ test_inherit(void **state)
     assert_int_equal(k->terms.queue_rates, 1);
     assert_int_equal(k->terms.priority, -1);
     assert_int_equal(k->terms.cache_ttl, 90);
+    assert_int_equal(k->terms.cache_use, 0);
+    assert_int_equal(k->terms.cache_skip, 0);
     assert_int_equal(k->terms.cache_scope, LLM_SCOPE_GLOBAL);
     assert_int_equal(k->terms.budget_micro_usd, 1000000);
     assert_int_equal(k->terms.budget_month, 1);
@@ -207,6 +213,8 @@ test_inherit(void **state)
     k = llm_policy_key(p, 1);
     assert_int_equal(k->terms.queue_size, 1);
     assert_int_equal(k->terms.queue_rates, 0);
+    assert_int_equal(k->terms.cache_use, 1);
+    assert_int_equal(k->terms.cache_skip, 1);
     assert_int_equal(k->terms.priority, 0);
     assert_int_equal(k->terms.budget_micro_usd, 250000);
     assert_int_equal(k->terms.budget_month, 0);

@@ -121,6 +121,11 @@ static const struct {
     { "\"cache\":{\"ttl_s\":0}",
       "cache.ttl_s: expected a positive integer, got 0" },
     { "\"cache\":{\"ttl\":0}", "cache.ttl: unknown member" },
+    { "\"cache\":{\"use\":false,\"skip\":true}", NULL },
+    { "\"cache\":{\"use\":1}",
+      "cache.use: expected true or false, got 1" },
+    { "\"cache\":{\"skip\":null}",
+      "cache.skip: expected true or false, got null" },
     { "\"cache\":false", "cache: expected an object, got false" },
 
     { "\"priority\":-100", NULL },
