@@ -9,6 +9,9 @@ use strict;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
+use Digest::SHA qw(sha256_hex);
+use List::Util qw(sum0);
+
 use Test::LLM;
 
 
@@ -20,7 +23,14 @@ $t->key('one', concurrency => 1, queue => { size => 1, timeout_ms => 300 });
 $t->team('narrow', models => ['gpt-4o']);
 $t->key('narrow', team => 'narrow');
 
+$t->write('prices.json', { '*' => { input => 0, output => 0 },
+    dear => { input => 1000, output => 2000 } });
+
+$t->write('secret', 'open-sesame-please');
+
 my $mock = $t->gateway(
+    http => 'llm_prices %%DIR%%/prices.json;',
+    admin => 'location /admin/v1/ { llm_admin file:%%DIR%%/secret; }',
     routes => 'llm_provider dead uri=/llm/dead/;
     llm_route nobody dead;
     llm_route both dead mock:gpt-4o;
@@ -52,7 +62,7 @@ my $r;
 
 sub samples {
     my $body = $t->get('/metrics', port => $admin)->body;
-    return $body =~ /^([a-z]\S*) (\d+)$/mg;
+    return $body =~ /^([a-z]\S*) (\d+(?:\.\d{6})?)$/mg;
 }
 
 
@@ -146,7 +156,7 @@ for my $line (split /\n/, $r->body) {
         $type{$family = $1} = $2;
 
     } elsif ($line =~ /^([a-z_]+)(\{[a-z_]+="(?:[^"\\\n]|\\["\\n])*"
-        (?:,[a-z_]+="(?:[^"\\\n]|\\["\\n])*")*\})?\ \d+$/x)
+        (?:,[a-z_]+="(?:[^"\\\n]|\\["\\n])*")*\})?\ \d+(?:\.\d+)?$/x)
     {
         my ($name, $labels) = ($1, $2 // '');
 
@@ -269,25 +279,90 @@ cmp_ok $now{llm_ledger_nodes_used}, '<=', $now{llm_ledger_nodes}, 'room';
 
 $mock->script();
 
-sub completion {
+sub start_completion {
     my (%spec) = @_;
     my $text = delete $spec{text} // 'Hello';
-    return $t->post('/v1/completions', { model => 'gpt-4o',
-        prompt => $text }, key => 'user', %spec);
+    return $t->start_post('/v1/completions', {
+        model => delete $spec{model} // 'gpt-4o', prompt => $text }, key => 'user', %spec);
 }
 
-my %stored = (llm_cache_stored_total => 1);
+sub completion {
+    my $r = start_completion(@_);
+    $r->wait;
+    return $r;
+}
+
+sub team {
+    my ($result, $team) = @_;
+
+    $team //= 'team';
+
+    return (cache($result =~ /reload/ ? 'reload' : $result),
+        'llm_cache_team_requests_total{team="' . $team . '",result="'
+            . ($result =~ /reload/ ? 'miss' : $result) . '"}' => 1);
+}
+
+my %stored = (llm_cache_stored_total => 1, llm_cache_put_total => 1);
+my %led = (llm_flight_led_total => 1);
+my %saved = ('llm_cache_saved_tokens_total{team="team"}' => 30);
 my @ok = requests(completions => 200);
 
-adds('a miss', sub { completion() }, @ok, attempts('ok'), cache('miss'),
-    %stored);
-adds('a hit', sub { completion() }, @ok, cache('hit'));
+adds('a miss', sub { completion() }, @ok, attempts('ok'), team('miss'),
+    %stored, %led);
+adds('a hit', sub { completion() }, @ok, team('hit'), %saved);
 adds('a reload', sub { completion(headers => {
     'Cache-Control' => 'no-cache' }) }, @ok, attempts('ok'),
-    cache('reload'), %stored);
+    team('reload'), %stored, %led);
 adds('a bypass', sub { completion(headers => {
     'Cache-Control' => 'no-store' }) }, @ok, attempts('ok'),
-    cache('bypass'));
+    team('bypass'));
+adds('another team', sub { completion(key => 'narrow') }, @ok,
+    attempts('ok'), team('miss', 'narrow'), %stored, %led);
+
+$mock->script({ delay_ms => 300 });
+adds('what costs money', sub { completion(model => 'dear') }, @ok,
+    attempts('ok'), team('miss'), tokens(10, 20), %stored, %led,
+    llm_cost_microdollars_total => 50000);
+adds('and is saved', sub { completion(model => 'dear') }, @ok, team('hit'),
+    %saved, 'llm_cache_saved_usd_total{team="team"}' => '0.05');
+
+adds('a call that is joined', sub {
+    my $first = start_completion(text => 'joined');
+    $mock->wait(in_flight => 1);
+    my %now = samples();
+    is $now{'llm_flights{state="open"}'}, 1, 'a call that can be joined';
+    my $second = start_completion(text => 'joined');
+    ok $t->until(sub { my %now = samples(); $now{llm_flight_followers} }),
+        'is followed';
+    $_->wait for $first, $second;
+}, requests(completions => 200, 2), attempts('ok'), team('miss'),
+    team('joined'), %stored, %led, llm_flight_followed_total => 1, %saved);
+$mock->script();
+
+%now = samples();
+is $now{llm_cache_entries}, 4, 'entries in shared memory';
+is $now{llm_cache_bytes}, 4 * 1024, 'what they take up';
+cmp_ok $now{llm_cache_size_bytes}, '>', $now{llm_cache_bytes}, 'of what';
+is $now{'llm_flights{state="open"}'}, 0, 'no call under way';
+
+# what lies in Redis and is not what was put there
+
+my $key;
+
+$t->until(sub { ($key) = grep { $t->{redis}->command(GET => $_) =~ /dear/ }
+    grep { /[0-9a-f]{64}$/ } @{$t->{redis}->command(KEYS => '*')}; $key });
+
+my ($digest) = $key =~ /([0-9a-f]{64})$/;
+
+is $t->post('/admin/v1/cache/purge', { digest => $digest }, port => $admin,
+    headers => { Authorization => 'Bearer open-sesame-please' })->status, 200,
+    'an answer less';
+$t->{redis}->command(SET => $key, 'nonsense');
+
+adds('nonsense in Redis', sub { completion(model => 'dear') }, @ok,
+    attempts('ok'), team('miss'), tokens(10, 20), %stored, %led,
+    llm_cost_microdollars_total => 50000,
+    'llm_cache_damaged_total{reason="alien"}' => 1);
 
 
 # the counters outlive a reload
@@ -350,5 +425,45 @@ $t2->gateway(redis => 0);
 like ready($t2, 'off'), qr/"ready".*"redis":"off"/, 'Redis is off';
 unlike $t2->get('/metrics', port => $t2->port('PORT_ADMIN'))->body,
     qr/llm_redis_up/, 'and not counted';
+
+
+# teams are bounded: 1024 have counters of their own
+
+my $t3 = Test::LLM->new(workers => 2);
+my @teams = ('other', map { "t$_" } 1 .. 1030);
+
+for my $name (@teams) {
+    $t3->{tenants}{teams}{$name} = {};
+    $t3->{tenants}{keys}{$name} = { team => $name,
+        sha256 => sha256_hex($t3->secret($name)) };
+}
+
+$t3->{tenants}{keys}{lone} = { sha256 => sha256_hex($t3->secret('lone')) };
+$t3->write('tenants.json', $t3->{tenants});
+$t3->gateway(redis => 0, location => 'llm_cache on;');
+
+my @names = ('lone', @teams);
+while (my @some = splice @names, 0, 20) {
+    $_->wait for map { $t3->start_chat('Hello', key => $_) } @some;
+}
+
+my (%misses, $twice);
+
+$t3->until(sub {
+    my $body = $t3->get('/metrics', port => $t3->port('PORT_ADMIN'))->body;
+
+    (%misses, $twice) = ();
+    while ($body =~ /^llm_cache_team_\w+\{team="([^"]*)",result="miss"\} (\d+)$/mg) {
+        $twice = $1 if defined $misses{$1};
+        $misses{$1} = $2;
+    }
+
+    return sum0(values %misses) == @teams + 1;
+}, 10);
+
+is $twice, undef, 'no series is there twice';
+is scalar(keys %misses), 1026, '1024 teams, the others and those of none';
+is $misses{other}, 1 + 6, 'others are counted together';
+is $misses{''}, 1, 'a key without a team';
 
 done_testing;

@@ -56,6 +56,16 @@ like $t->get('/metrics', port => port('ADMIN_PORT'))->body, qr/^# TYPE/m,
 is $t->get('/metrics', port => port('PORT'))->status, 404,
     'no metrics on the public listener';
 is + (stat "$run/nginx.conf")[2] & 077, 0, 'the configuration is private';
+is + (stat "$run/admin-secret")[2] & 0777, 0600, 'so is the secret';
+
+my $purge = $t->post('/admin/v1/cache/purge', '{"team": "nobody"}',
+    port => port('ADMIN_PORT'),
+    headers => { Authorization => "Bearer $secret" });
+is $purge->status, 200, 'which opens the admin API';
+ok $purge->json->{fleet}, 'and Redis takes a purge';
+is $t->post('/admin/v1/cache/purge', '{"all": true}',
+    port => port('ADMIN_PORT'))->status, 401, 'nothing else does';
+is qx(grep -rl $secret $run/logs $run/nginx.conf), '', 'no log has it';
 
 my ($other, $said) = run();
 ok ended($other), 'a second one on the same port';
@@ -120,7 +130,8 @@ is left(), '', 'which leaves nothing';
 
 my $mock = $t->mock('--key', 'sk-provider-secret');
 
-($pid, $out) = run(REDIS_URL => 'off', OPENAI_API_KEY => 'sk-provider-secret',
+($pid, $out) = run(REDIS_URL => 'off', ADMIN_SECRET => 'sk-admin-of-my-own',
+    OPENAI_API_KEY => 'sk-provider-secret',
     OPENAI_BASE_URL => 'http://localhost:' . $mock->port . '/some/path/v1/');
 $t->until(sub { $out->() =~ /^Ctrl-C/m }, 20);
 
@@ -129,6 +140,10 @@ is slow()->wait && ($mock->journal)[0]{path}, '/some/path/v1/chat/completions',
 is + ($mock->journal)[0]{headers}{host}, 'localhost:' . $mock->port, 'Host';
 is + ($mock->journal)[0]{status}, 200, 'and its key';
 is qx(grep -rl sk-provider-secret $run), '', 'which no file has';
+is $t->post('/admin/v1/cache/purge', '{"all": true}',
+    port => port('ADMIN_PORT'),
+    headers => { Authorization => 'Bearer sk-admin-of-my-own' })->status, 200,
+    "an admin secret of one's own";
 kill 'TERM', $pid;
 ended($pid);
 

@@ -37,6 +37,10 @@ TENANTS=${TENANTS:-$top/config/tenants.json}
 REDIS_URL=${REDIS_URL:-}
 OPENAI_BASE_URL=${OPENAI_BASE_URL:-}
 OPENAI_API_KEY=${OPENAI_API_KEY:-}
+ADMIN_SECRET=${ADMIN_SECRET:-}
+
+# nginx reads it from a file, nobody else needs it
+export -n ADMIN_SECRET
 
 nginx= redis= mock=
 signals=0 stopping=
@@ -336,14 +340,15 @@ start_nginx() {
 admin_secret() {
     local file=$RUN_DIR/admin-secret
 
-    if [ -z "${ADMIN_SECRET:-}" ]; then
+    if [ -n "$ADMIN_SECRET" ]; then
+        (umask 077 && printf '%s\n' "$ADMIN_SECRET" >"$file")
+    else
         [ -s "$file" ] || (umask 077 && head -c 32 /dev/urandom \
             | sha256sum | cut -c1-40 >"$file")
         ADMIN_SECRET=$(<"$file")
-        return
     fi
 
-    (umask 077 && printf '%s\n' "$ADMIN_SECRET" >"$file")
+    [ -n "$ADMIN_SECRET" ] && chmod 600 "$file" || fail "cannot write $file"
 }
 
 
@@ -368,6 +373,7 @@ ngx-llm listens on $url
   redis         $redis_told
   tenants       $TENANTS
   metrics       http://127.0.0.1:$ADMIN_PORT/metrics
+  admin         http://127.0.0.1:$ADMIN_PORT/admin/v1/
   admin secret  $ADMIN_SECRET
   logs          $RUN_DIR/logs
 

@@ -21,16 +21,24 @@ typedef enum {
     NGX_HTTP_LLM_VAR_CACHED_TOKENS,
     NGX_HTTP_LLM_VAR_COMPLETION_TOKENS,
     NGX_HTTP_LLM_VAR_COST,
+    NGX_HTTP_LLM_VAR_SAVED_TOKENS,
+    NGX_HTTP_LLM_VAR_SAVED_COST,
     NGX_HTTP_LLM_VAR_AUTHORIZATION
 } ngx_http_llm_var_e;
 
 
 static ngx_int_t ngx_http_llm_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static void ngx_http_llm_variable_tenant(ngx_http_llm_ctx_t *ctx,
+    uintptr_t data, ngx_str_t *s);
 static ngx_int_t ngx_http_llm_variable_text(ngx_http_variable_value_t *v,
     u_char *p, size_t len);
 static ngx_int_t ngx_http_llm_variable_number(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uint64_t n);
+static ngx_int_t ngx_http_llm_variable_dollars(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, int64_t micro);
+static ngx_int_t ngx_http_llm_variable_saved(ngx_http_llm_ctx_t *ctx,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_charged(ngx_http_llm_ctx_t *ctx,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_http_llm_target_t *ngx_http_llm_variable_target(
@@ -83,6 +91,12 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
     { ngx_string("llm_cost_usd"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_COST, NGX_HTTP_LLM_VAR, 0 },
 
+    { ngx_string("llm_saved_tokens"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_SAVED_TOKENS, NGX_HTTP_LLM_VAR, 0 },
+
+    { ngx_string("llm_saved_usd"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_SAVED_COST, NGX_HTTP_LLM_VAR, 0 },
+
     { ngx_string("llm_authorization"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_AUTHORIZATION, NGX_HTTP_LLM_VAR, 0 },
 
@@ -95,7 +109,9 @@ static ngx_str_t  ngx_http_llm_variable_cache[] = {
     ngx_string("bypass"),
     ngx_string("miss"),
     ngx_string("hit"),
-    ngx_string("reload")
+    ngx_string("reload"),
+    ngx_string("stale"),
+    ngx_string("joined")
 };
 
 
@@ -122,7 +138,6 @@ static ngx_int_t
 ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     uintptr_t data)
 {
-    const llm_str_t        *name;
     ngx_str_t               s;
     ngx_http_llm_ctx_t     *ctx;
     ngx_http_llm_target_t  *target;
@@ -145,16 +160,7 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
     case NGX_HTTP_LLM_VAR_KEY:
     case NGX_HTTP_LLM_VAR_TEAM:
-        if (ctx->key == NULL
-            || (data == NGX_HTTP_LLM_VAR_TEAM && ctx->key->team == NULL))
-        {
-            break;
-        }
-
-        name = data == NGX_HTTP_LLM_VAR_KEY ? &ctx->key->name
-                                            : &ctx->key->team->name;
-        s.data = name->data;
-        s.len = name->len;
+        ngx_http_llm_variable_tenant(ctx, data, &s);
         break;
 
     case NGX_HTTP_LLM_VAR_MODEL:
@@ -196,6 +202,10 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     case NGX_HTTP_LLM_VAR_QUEUE_MS:
         return ngx_http_llm_variable_number(r, v, ctx->queued);
 
+    case NGX_HTTP_LLM_VAR_SAVED_TOKENS:
+    case NGX_HTTP_LLM_VAR_SAVED_COST:
+        return ngx_http_llm_variable_saved(ctx, v, data);
+
     default:
         return ngx_http_llm_variable_charged(ctx, v, data);
     }
@@ -206,6 +216,25 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     }
 
     return ngx_http_llm_variable_text(v, s.data, s.len);
+}
+
+
+static void
+ngx_http_llm_variable_tenant(ngx_http_llm_ctx_t *ctx, uintptr_t data,
+    ngx_str_t *s)
+{
+    const llm_str_t  *name;
+
+    if (ctx->key == NULL
+        || (data == NGX_HTTP_LLM_VAR_TEAM && ctx->key->team == NULL))
+    {
+        return;
+    }
+
+    name = data == NGX_HTTP_LLM_VAR_KEY ? &ctx->key->name
+                                        : &ctx->key->team->name;
+    s->data = name->data;
+    s->len = name->len;
 }
 
 
@@ -238,14 +267,53 @@ ngx_http_llm_variable_number(ngx_http_request_t *r,
 }
 
 
+static ngx_int_t
+ngx_http_llm_variable_dollars(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, int64_t micro)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(r->pool, NGX_INT64_LEN + 8);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_variable_text(v, p,
+                                      ngx_sprintf(p, "%L.%06L",
+                                                  micro / 1000000,
+                                                  micro % 1000000)
+                                      - p);
+}
+
+
+/* empty where nothing was saved: sums go over what is there */
+
+static ngx_int_t
+ngx_http_llm_variable_saved(ngx_http_llm_ctx_t *ctx,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    if (data == NGX_HTTP_LLM_VAR_SAVED_TOKENS && ctx->saved_tokens > 0) {
+        return ngx_http_llm_variable_number(ctx->request, v,
+                                            ctx->saved_tokens);
+    }
+
+    if (data == NGX_HTTP_LLM_VAR_SAVED_COST && ctx->saved_cost > 0) {
+        return ngx_http_llm_variable_dollars(ctx->request, v,
+                                             ctx->saved_cost);
+    }
+
+    v->not_found = 1;
+
+    return NGX_OK;
+}
+
+
 /* what was charged, once it is settled */
 
 static ngx_int_t
 ngx_http_llm_variable_charged(ngx_http_llm_ctx_t *ctx,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    u_char  *p;
-
     if (!ctx->charged) {
         v->not_found = 1;
         return NGX_OK;
@@ -266,16 +334,7 @@ ngx_http_llm_variable_charged(ngx_http_llm_ctx_t *ctx,
                                             ctx->usage.completion_tokens);
     }
 
-    p = ngx_pnalloc(ctx->request->pool, NGX_INT64_LEN + 8);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_llm_variable_text(v, p,
-                                      ngx_sprintf(p, "%L.%06L",
-                                                  ctx->cost / 1000000,
-                                                  ctx->cost % 1000000)
-                                      - p);
+    return ngx_http_llm_variable_dollars(ctx->request, v, ctx->cost);
 }
 
 

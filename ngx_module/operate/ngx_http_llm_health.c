@@ -6,6 +6,7 @@
 
 #include "operate/ngx_http_llm_health.h"
 #include "http/ngx_http_llm_reply.h"
+#include "policy/ngx_http_llm_purge.h"
 #include "policy/ngx_http_llm_tenant.h"
 #include "state/ngx_http_llm_redis.h"
 #include "state/ngx_http_llm_zone.h"
@@ -52,8 +53,12 @@ ngx_http_llm_health_ready(ngx_http_request_t *r)
     policy = mcf->tenants ? ngx_http_llm_tenants(mcf->tenants) : NULL;
     ready = policy && mcf->zone && mcf->zone->sh;
 
+    /* its answers are taken once it is known what was purged */
+
     redis = mcf->redis == NULL ? "off"
-            : ngx_http_llm_redis_connected(mcf->redis) ? "up" : "down";
+            : ngx_http_llm_redis_connected(mcf->redis)
+              && (!mcf->caches || ngx_http_llm_purge_known(mcf)) ? "up"
+                                                                  : "down";
 
     p = ngx_pnalloc(r->pool, 256);
     if (p == NULL) {

@@ -50,7 +50,8 @@ typedef enum {
 } ngx_http_llm_refused_e;
 
 
-#define NGX_HTTP_LLM_CACHE_RESULTS  5
+#define NGX_HTTP_LLM_CACHE_RESULTS  7
+#define NGX_HTTP_LLM_CACHE_DAMAGES  4
 
 
 typedef struct {
@@ -66,6 +67,8 @@ typedef struct {
                                         [NGX_HTTP_LLM_STATUSES];
     ngx_atomic_t                cache[NGX_HTTP_LLM_CACHE_RESULTS];
     ngx_atomic_t                stored;
+    /* ngx_http_llm_parcel_e - 1 */
+    ngx_atomic_t                cache_damaged[NGX_HTTP_LLM_CACHE_DAMAGES];
     ngx_atomic_t                refused[NGX_HTTP_LLM_REFUSALS];
     ngx_atomic_t                tokens_prompt;
     ngx_atomic_t                tokens_cached;

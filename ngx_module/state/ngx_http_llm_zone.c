@@ -100,6 +100,14 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         return NGX_ERROR;
     }
 
+    zone->sh->generations = ngx_http_llm_generation_create(zone->shpool);
+    zone->sh->teams = ngx_http_llm_team_create(zone->shpool,
+                                               shm_zone->shm.size);
+
+    if (zone->sh->generations == NULL || zone->sh->teams == NULL) {
+        return NGX_ERROR;
+    }
+
     /* all that is left but a little, in one block */
 
     size = (zone->shpool->pfree - 4) * ngx_pagesize;

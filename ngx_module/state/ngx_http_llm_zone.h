@@ -3,7 +3,7 @@
  * Copyright (C) the ngx-llm authors
  *
  * The shared memory: the ledger of limits, the table of the workers that own
- * its tickets, and the counters.
+ * its tickets, what was purged, and the counters.
  */
 
 
@@ -17,7 +17,9 @@
 #include "core/llm_estimate.h"
 #include "core/llm_ledger.h"
 #include "state/ngx_http_llm_count.h"
+#include "state/ngx_http_llm_generation.h"
 #include "state/ngx_http_llm_redis.h"
+#include "state/ngx_http_llm_team.h"
 
 
 #define NGX_HTTP_LLM_ZONE_MIN  (512 * 1024)
@@ -30,6 +32,9 @@ typedef struct {
     ngx_atomic_t                dirty;      /* somebody is, or died, inside */
     llm_ledger_t               *ledger;
     llm_estimates_t            *estimates;
+    ngx_http_llm_generations_t *generations;
+    ngx_atomic_t                purged;     /* the greatest of them, or 0 */
+    ngx_http_llm_teams_t       *teams;
     ngx_pid_t                   owner[LLM_LEDGER_OWNERS];
     ngx_atomic_t                agent;      /* 1 + place of the owner that
                                                talks to the store; 0: none */
@@ -37,6 +42,7 @@ typedef struct {
                                                llm_ledger_pending() */
     ngx_http_llm_quota_sh_t    *quota;      /* its own, or NULL */
     ngx_http_llm_redis_shared_t redis;      /* its breaker */
+    ngx_http_llm_redis_shared_t redis_cache;
     ngx_http_llm_count_t        count;
 } ngx_http_llm_zone_sh_t;
 
