@@ -10,52 +10,126 @@
 
 
 static ngx_int_t ngx_http_llm_error_pages(ngx_conf_t *cf);
-static char *ngx_http_llm_args(ngx_conf_t *cf, ngx_http_llm_arg_t *args,
-    void *conf);
+static char *ngx_http_llm_merge_cache(ngx_conf_t *cf,
+    ngx_http_llm_loc_conf_t *prev, ngx_http_llm_loc_conf_t *conf);
+
+
+/* what has an effect or a state at the provider, or changes without us */
+
+#define NGX_HTTP_LLM_BYPASS                                                   \
+    (LLM_BYPASS_STORE|LLM_BYPASS_BACKGROUND|LLM_BYPASS_PREVIOUS               \
+     |LLM_BYPASS_HOSTED|LLM_BYPASS_URL)
+
+#define NGX_HTTP_LLM_CACHE_MEMORY  (64 * 1024)
+#define NGX_HTTP_LLM_JOIN_LOG      (1024 * 1024)
 
 
 #define ngx_http_llm_offset(field)  offsetof(ngx_http_llm_loc_conf_t, field)
 
 
+static ngx_conf_enum_t  ngx_http_llm_temperatures[] = {
+    { ngx_string("any"), 0 },
+    { ngx_string("zero"), 1 },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_http_llm_on_off[] = {
+    { ngx_string("on"), 1 },
+    { ngx_string("off"), 0 },
+    { ngx_null_string, 0 }
+};
+
+
 static ngx_http_llm_arg_t  ngx_http_llm_cache_args[] = {
     { ngx_string("ttl="), NGX_HTTP_LLM_ARG_SEC,
       ngx_http_llm_offset(cache_ttl), 1, 365 * 86400,
-      "a time from 1s to 365d" },
+      "a time from 1s to 365d", NULL },
     { ngx_string("max_size="), NGX_HTTP_LLM_ARG_SIZE,
       ngx_http_llm_offset(cache_max), 1024, NGX_HTTP_LLM_HOLD_ANSWER,
-      "a size from 1k to 1m" },
-    { ngx_null_string, 0, 0, 0, 0, NULL }
+      "a size from 1k to 1m", NULL },
+    { ngx_string("memory="), NGX_HTTP_LLM_ARG_SIZE_OR_NONE,
+      ngx_http_llm_offset(cache_memory), 1024, NGX_HTTP_LLM_HOLD_ANSWER,
+      "a size from 1k to 1m, or 0", NULL },
+    { ngx_string("temperature="), NGX_HTTP_LLM_ARG_CHOICE,
+      ngx_http_llm_offset(cache_zero), 0, 0,
+      "any or zero", ngx_http_llm_temperatures },
+    { ngx_string("namespace="), NGX_HTTP_LLM_ARG_NAME,
+      ngx_http_llm_offset(cache_namespace), 1, 64,
+      "1 to 64 letters, digits, \"_\", \".\" or \"-\"", NULL },
+    { ngx_string("encrypt="), NGX_HTTP_LLM_ARG_CHOICE,
+      ngx_http_llm_offset(cache_encrypt), 0, 0,
+      "on or off", ngx_http_llm_on_off },
+    { ngx_string("stale_if_error="), NGX_HTTP_LLM_ARG_SEC,
+      ngx_http_llm_offset(cache_stale_error), 0, 30 * 86400,
+      "a time up to 30d, or 0", NULL },
+    { ngx_string("stale_while_revalidate="), NGX_HTTP_LLM_ARG_SEC,
+      ngx_http_llm_offset(cache_stale_renew), 0, 30 * 86400,
+      "a time up to 30d, or 0", NULL },
+    ngx_http_llm_null_arg
+};
+
+
+static ngx_http_llm_arg_t  ngx_http_llm_join_args[] = {
+    { ngx_string("linger="), NGX_HTTP_LLM_ARG_MSEC,
+      ngx_http_llm_offset(join_linger), 0, 60000,
+      "a time up to 60s, or 0", NULL },
+    { ngx_string("resume="), NGX_HTTP_LLM_ARG_MSEC,
+      ngx_http_llm_offset(join_resume), 0, 3600000,
+      "a time up to 1h, or 0", NULL },
+    { ngx_string("log="), NGX_HTTP_LLM_ARG_SIZE,
+      ngx_http_llm_offset(join_log), 64 * 1024, 16 * 1024 * 1024,
+      "a size from 64k to 16m", NULL },
+    { ngx_string("followers="), NGX_HTTP_LLM_ARG_NUMBER,
+      ngx_http_llm_offset(join_followers), 1, 100000,
+      "a number from 1 to 100000", NULL },
+    ngx_http_llm_null_arg
+};
+
+
+/* the names of LLM_BYPASS_ bits */
+
+static ngx_conf_enum_t  ngx_http_llm_bypasses[] = {
+    { ngx_string("store"), LLM_BYPASS_STORE },
+    { ngx_string("background"), LLM_BYPASS_BACKGROUND },
+    { ngx_string("previous"), LLM_BYPASS_PREVIOUS },
+    { ngx_string("hosted_tools"), LLM_BYPASS_HOSTED },
+    { ngx_string("url"), LLM_BYPASS_URL },
+    { ngx_string("n"), LLM_BYPASS_N },
+    { ngx_string("tools"), LLM_BYPASS_TOOLS },
+    { ngx_string("temperature"), LLM_BYPASS_TEMPERATURE },
+    { ngx_null_string, 0 }
 };
 
 
 static ngx_http_llm_arg_t  ngx_http_llm_retry_args[] = {
     { ngx_string("tries="), NGX_HTTP_LLM_ARG_NUMBER,
       ngx_http_llm_offset(retry_tries), 1, 20,
-      "a number from 1 to 20" },
+      "a number from 1 to 20", NULL },
     { ngx_string("base="), NGX_HTTP_LLM_ARG_MSEC,
       ngx_http_llm_offset(retry_base), 1, 60000,
-      "a time from 1ms to 60s" },
+      "a time from 1ms to 60s", NULL },
     { ngx_string("cap="), NGX_HTTP_LLM_ARG_MSEC,
       ngx_http_llm_offset(retry_cap), 1, 600000,
-      "a time from 1ms to 10m" },
+      "a time from 1ms to 10m", NULL },
     { ngx_string("max_wait="), NGX_HTTP_LLM_ARG_MSEC,
       ngx_http_llm_offset(retry_max_wait), 1, 3600000,
-      "a time from 1ms to 1h" },
-    { ngx_null_string, 0, 0, 0, 0, NULL }
+      "a time from 1ms to 1h", NULL },
+    ngx_http_llm_null_arg
 };
 
 
 static ngx_http_llm_arg_t  ngx_http_llm_timeout_args[] = {
     { ngx_string("total="), NGX_HTTP_LLM_ARG_MSEC,
       ngx_http_llm_offset(timeout_total), 1, 86400000,
-      "a time from 1ms to 24h" },
+      "a time from 1ms to 24h", NULL },
     { ngx_string("first_byte="), NGX_HTTP_LLM_ARG_MSEC,
       ngx_http_llm_offset(timeout_first_byte), 1, 86400000,
-      "a time from 1ms to 24h" },
+      "a time from 1ms to 24h", NULL },
     { ngx_string("drain="), NGX_HTTP_LLM_ARG_MSEC,
       ngx_http_llm_offset(timeout_drain), 0, 3600000,
-      "a time up to 1h, or 0" },
-    { ngx_null_string, 0, 0, 0, 0, NULL }
+      "a time up to 1h, or 0", NULL },
+    ngx_http_llm_null_arg
 };
 
 
@@ -112,6 +186,17 @@ ngx_http_llm_create_loc_conf(ngx_conf_t *cf)
     conf->cache_zero = NGX_CONF_UNSET;
     conf->cache_ttl = NGX_CONF_UNSET;
     conf->cache_max = NGX_CONF_UNSET_SIZE;
+    conf->cache_memory = NGX_CONF_UNSET_SIZE;
+    conf->cache_stale_error = NGX_CONF_UNSET;
+    conf->cache_stale_renew = NGX_CONF_UNSET;
+    conf->cache_encrypt = NGX_CONF_UNSET;
+    conf->cache_bypass = NGX_CONF_UNSET_UINT;
+
+    conf->join = NGX_CONF_UNSET;
+    conf->join_linger = NGX_CONF_UNSET_MSEC;
+    conf->join_resume = NGX_CONF_UNSET_MSEC;
+    conf->join_log = NGX_CONF_UNSET_SIZE;
+    conf->join_followers = NGX_CONF_UNSET_UINT;
 
     conf->retry_tries = NGX_CONF_UNSET_UINT;
     conf->retry_base = NGX_CONF_UNSET_MSEC;
@@ -132,11 +217,17 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_llm_loc_conf_t *prev = parent;
     ngx_http_llm_loc_conf_t *conf = child;
 
-    ngx_conf_merge_value(conf->cache, prev->cache, 0);
-    ngx_conf_merge_value(conf->cache_zero, prev->cache_zero, 0);
-    ngx_conf_merge_sec_value(conf->cache_ttl, prev->cache_ttl, 3600);
-    ngx_conf_merge_size_value(conf->cache_max, prev->cache_max,
-                              NGX_HTTP_LLM_HOLD_ANSWER);
+    if (ngx_http_llm_merge_cache(cf, prev, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_conf_merge_value(conf->join, prev->join, 1);
+    ngx_conf_merge_msec_value(conf->join_linger, prev->join_linger, 2000);
+    ngx_conf_merge_msec_value(conf->join_resume, prev->join_resume, 0);
+    ngx_conf_merge_size_value(conf->join_log, prev->join_log,
+                              NGX_HTTP_LLM_JOIN_LOG);
+    ngx_conf_merge_uint_value(conf->join_followers, prev->join_followers,
+                              1000);
 
     ngx_conf_merge_uint_value(conf->retry_tries, prev->retry_tries, 3);
     ngx_conf_merge_msec_value(conf->retry_base, prev->retry_base, 250);
@@ -151,6 +242,47 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_msec_value(conf->timeout_drain, prev->timeout_drain, 0);
 
     if (conf->gateway && ngx_http_llm_error_pages(cf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_merge_cache(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *prev,
+    ngx_http_llm_loc_conf_t *conf)
+{
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+
+    ngx_conf_merge_value(conf->cache, prev->cache, 0);
+
+    if (conf->gateway && conf->cache) {
+        mcf->caches = 1;
+    }
+
+    ngx_conf_merge_value(conf->cache_zero, prev->cache_zero, 0);
+    ngx_conf_merge_sec_value(conf->cache_ttl, prev->cache_ttl, 3600);
+    ngx_conf_merge_size_value(conf->cache_max, prev->cache_max,
+                              NGX_HTTP_LLM_HOLD_ANSWER);
+    ngx_conf_merge_size_value(conf->cache_memory, prev->cache_memory,
+                              NGX_HTTP_LLM_CACHE_MEMORY);
+    ngx_conf_merge_sec_value(conf->cache_stale_error, prev->cache_stale_error,
+                             0);
+    ngx_conf_merge_sec_value(conf->cache_stale_renew, prev->cache_stale_renew,
+                             0);
+    ngx_conf_merge_str_value(conf->cache_namespace, prev->cache_namespace, "");
+    ngx_conf_merge_value(conf->cache_encrypt, prev->cache_encrypt,
+                         mcf->secret != NULL);
+    ngx_conf_merge_uint_value(conf->cache_bypass, prev->cache_bypass,
+                              NGX_HTTP_LLM_BYPASS);
+
+    if (conf->cache_encrypt && mcf->secret == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"llm_cache encrypt=on\" needs \"llm_secret\" in "
+                           "the http block");
         return NGX_CONF_ERROR;
     }
 
@@ -257,46 +389,65 @@ ngx_http_llm_cache_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_loc_conf_t *llcf = conf;
 
-    char        *rv;
-    ngx_str_t   *value;
-    ngx_uint_t   i;
+    char  *rv;
 
-    if (llcf->cache != NGX_CONF_UNSET) {
+    rv = ngx_http_llm_arg_switch(cf, &llcf->cache);
+
+    return rv == NGX_CONF_OK
+           ? ngx_http_llm_args(cf, 2, ngx_http_llm_cache_args, conf) : rv;
+}
+
+
+char *
+ngx_http_llm_join_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_loc_conf_t *llcf = conf;
+
+    char  *rv;
+
+    rv = ngx_http_llm_arg_switch(cf, &llcf->join);
+
+    return rv == NGX_CONF_OK
+           ? ngx_http_llm_args(cf, 2, ngx_http_llm_join_args, conf) : rv;
+}
+
+
+char *
+ngx_http_llm_bypass_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_loc_conf_t *llcf = conf;
+
+    ngx_str_t        *value;
+    ngx_uint_t        i;
+    ngx_conf_enum_t  *bypass;
+
+    if (llcf->cache_bypass != NGX_CONF_UNSET_UINT) {
         return "is duplicate";
     }
 
+    llcf->cache_bypass = 0;
     value = cf->args->elts;
 
-    if (ngx_strcmp(value[1].data, "off") == 0) {
-        llcf->cache = 0;
-        return cf->args->nelts == 2 ? NGX_CONF_OK
-                                    : "takes no parameter behind \"off\"";
+    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "none") == 0) {
+        return NGX_CONF_OK;
     }
 
-    if (ngx_strcmp(value[1].data, "on") != 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\": expected on or off",
-                           &value[1]);
-        return NGX_CONF_ERROR;
-    }
+    for (i = 1; i < cf->args->nelts; i++) {
 
-    llcf->cache = 1;
-
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_strcmp(value[i].data, "temperature=any") == 0) {
-            llcf->cache_zero = 0;
-            continue;
+        for (bypass = ngx_http_llm_bypasses; bypass->name.len; bypass++) {
+            if (ngx_strcmp(value[i].data, bypass->name.data) == 0) {
+                llcf->cache_bypass |= bypass->value;
+                break;
+            }
         }
 
-        if (ngx_strcmp(value[i].data, "temperature=zero") == 0) {
-            llcf->cache_zero = 1;
-            continue;
-        }
-
-        rv = ngx_http_llm_arg(cf, &value[i], ngx_http_llm_cache_args, conf);
-        if (rv != NGX_CONF_OK) {
-            return rv;
+        if (bypass->name.len == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\": expected store, "
+                               "background, previous, hosted_tools, url, n, "
+                               "tools or temperature, or none alone",
+                               &value[i]);
+            return NGX_CONF_ERROR;
         }
     }
 
@@ -317,7 +468,7 @@ ngx_http_llm_retry_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
-    return ngx_http_llm_args(cf, ngx_http_llm_retry_args, conf);
+    return ngx_http_llm_args(cf, 1, ngx_http_llm_retry_args, conf);
 }
 
 
@@ -333,82 +484,7 @@ ngx_http_llm_timeout_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
-    return ngx_http_llm_args(cf, ngx_http_llm_timeout_args, conf);
-}
-
-
-static char *
-ngx_http_llm_args(ngx_conf_t *cf, ngx_http_llm_arg_t *args, void *conf)
-{
-    char        *rv;
-    ngx_str_t   *value;
-    ngx_uint_t   i;
-
-    value = cf->args->elts;
-
-    for (i = 1; i < cf->args->nelts; i++) {
-        rv = ngx_http_llm_arg(cf, &value[i], args, conf);
-        if (rv != NGX_CONF_OK) {
-            return rv;
-        }
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-char *
-ngx_http_llm_arg(ngx_conf_t *cf, ngx_str_t *value, ngx_http_llm_arg_t *args,
-    void *conf)
-{
-    void                *field;
-    ssize_t              n;
-    ngx_str_t            s;
-    ngx_http_llm_arg_t  *arg;
-
-    for (arg = args; arg->name.len; arg++) {
-
-        if (value->len < arg->name.len
-            || ngx_strncmp(value->data, arg->name.data, arg->name.len) != 0)
-        {
-            continue;
-        }
-
-        s.data = value->data + arg->name.len;
-        s.len = value->len - arg->name.len;
-        field = (u_char *) conf + arg->offset;
-
-        n = s.len == 0 ? NGX_ERROR
-            : arg->type == NGX_HTTP_LLM_ARG_MSEC ? ngx_parse_time(&s, 0)
-            : arg->type == NGX_HTTP_LLM_ARG_SEC ? ngx_parse_time(&s, 1)
-            : arg->type == NGX_HTTP_LLM_ARG_SIZE ? ngx_parse_size(&s)
-            : ngx_atoi(s.data, s.len);
-
-        if (n < (ssize_t) arg->min || n > (ssize_t) arg->max) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\": expected %s", value,
-                               arg->expected);
-            return NGX_CONF_ERROR;
-        }
-
-        if (arg->type == NGX_HTTP_LLM_ARG_SEC) {
-            *(time_t *) field = n;
-
-        } else if (arg->type == NGX_HTTP_LLM_ARG_SIZE) {
-            *(size_t *) field = n;
-
-        } else {
-            /* ngx_msec_t is an ngx_uint_t */
-            *(ngx_uint_t *) field = n;
-        }
-
-        return NGX_CONF_OK;
-    }
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"",
-                       value);
-
-    return NGX_CONF_ERROR;
+    return ngx_http_llm_args(cf, 1, ngx_http_llm_timeout_args, conf);
 }
 
 

@@ -19,7 +19,10 @@ typedef enum {
     NGX_HTTP_LLM_ARG_MSEC = 0,
     NGX_HTTP_LLM_ARG_SEC,
     NGX_HTTP_LLM_ARG_SIZE,
-    NGX_HTTP_LLM_ARG_NUMBER
+    NGX_HTTP_LLM_ARG_SIZE_OR_NONE,               /* 0, or from "min" on */
+    NGX_HTTP_LLM_ARG_NUMBER,
+    NGX_HTTP_LLM_ARG_CHOICE,                     /* ngx_uint_t, ngx_flag_t */
+    NGX_HTTP_LLM_ARG_NAME                        /* up to "max" bytes */
 } ngx_http_llm_arg_e;
 
 
@@ -30,12 +33,29 @@ typedef struct {
     ngx_uint_t                  min;
     ngx_uint_t                  max;
     const char                 *expected;
+    ngx_conf_enum_t            *choices;
 } ngx_http_llm_arg_t;
 
 
-/* one parameter, by the table; the table ends with a null string */
+#define ngx_http_llm_null_arg  { ngx_null_string, 0, 0, 0, 0, NULL, NULL }
+
+
+/*
+ * One parameter, by the table, which ends with a null argument; what is wrong
+ * or unknown is logged with what was expected.
+ */
 char *ngx_http_llm_arg(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_llm_arg_t *args, void *conf);
+
+/* all parameters of the directive from the one with number "first" on */
+char *ngx_http_llm_args(ngx_conf_t *cf, ngx_uint_t first,
+    ngx_http_llm_arg_t *args, void *conf);
+
+/* NGX_OK: 1 to "max" of [A-Za-z0-9_.-] */
+ngx_int_t ngx_http_llm_arg_name(ngx_str_t *s, size_t max);
+
+/* "on" or "off" in the first parameter, and nothing behind "off" */
+char *ngx_http_llm_arg_switch(ngx_conf_t *cf, ngx_flag_t *field);
 
 void *ngx_http_llm_create_main_conf(ngx_conf_t *cf);
 void *ngx_http_llm_create_srv_conf(ngx_conf_t *cf);
@@ -44,6 +64,10 @@ char *ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child);
 
 char *ngx_http_llm_zone_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_redis_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_redis_cache_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_secret_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_llm_tenants_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_llm_prices_slot(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -52,6 +76,9 @@ char *ngx_http_llm_state_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_gateway_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_llm_cache_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_bypass_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_join_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_retry_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_timeout_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

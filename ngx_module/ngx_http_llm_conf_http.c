@@ -11,27 +11,65 @@
 #include "policy/ngx_http_llm_quota.h"
 #include "policy/ngx_http_llm_tenant.h"
 #include "state/ngx_http_llm_redis.h"
+#include "state/ngx_http_llm_secret.h"
 #include "state/ngx_http_llm_state.h"
 #include "state/ngx_http_llm_zone.h"
 
 
-static ngx_uint_t ngx_http_llm_redis_arg(ngx_str_t *value);
+#define NGX_HTTP_LLM_CACHE_MIN   (1024 * 1024)
+#define NGX_HTTP_LLM_FLIGHT_MIN  (512 * 1024)
+#define NGX_HTTP_LLM_AREA_MAX    ((ngx_uint_t) 1 << 40)
+
+#define NGX_HTTP_LLM_CACHE_TIMEOUT  20           /* of Redis, ms */
 
 
-#define ngx_http_llm_offset(field)  offsetof(ngx_http_llm_quota_conf_t, field)
+#define ngx_http_llm_main(field)   offsetof(ngx_http_llm_main_conf_t, field)
+#define ngx_http_llm_quota(field)  offsetof(ngx_http_llm_quota_conf_t, field)
+#define ngx_http_llm_redis(field)                                             \
+    offsetof(ngx_http_llm_redis_options_t, field)
+
+
+static ngx_http_llm_arg_t  ngx_http_llm_zone_args[] = {
+    { ngx_string("cache="), NGX_HTTP_LLM_ARG_SIZE_OR_NONE,
+      ngx_http_llm_main(cache_size), NGX_HTTP_LLM_CACHE_MIN,
+      NGX_HTTP_LLM_AREA_MAX, "a size of at least 1m, or 0", NULL },
+    { ngx_string("flights="), NGX_HTTP_LLM_ARG_SIZE,
+      ngx_http_llm_main(flight_size), NGX_HTTP_LLM_FLIGHT_MIN,
+      NGX_HTTP_LLM_AREA_MAX, "a size of at least 512k", NULL },
+    ngx_http_llm_null_arg
+};
+
+
+static ngx_conf_enum_t  ngx_http_llm_quota_modes[] = {
+    { ngx_string("exact"), LLM_QUOTA_EXACT },
+    { ngx_string("leased"), LLM_QUOTA_LEASED },
+    { ngx_string("off"), LLM_QUOTA_LOCAL },
+    { ngx_null_string, 0 }
+};
 
 
 static ngx_http_llm_arg_t  ngx_http_llm_redis_args[] = {
     { ngx_string("timeout="), NGX_HTTP_LLM_ARG_MSEC,
-      ngx_http_llm_offset(timeout), 1, 10000,
-      "a time from 1ms to 10s" },
+      ngx_http_llm_quota(timeout), 1, 10000,
+      "a time from 1ms to 10s", NULL },
     { ngx_string("ahead="), NGX_HTTP_LLM_ARG_MSEC,
-      ngx_http_llm_offset(ahead), 20, 60000,
-      "a time from 20ms to 60s" },
+      ngx_http_llm_quota(ahead), 20, 60000,
+      "a time from 20ms to 60s", NULL },
     { ngx_string("gateways="), NGX_HTTP_LLM_ARG_NUMBER,
-      ngx_http_llm_offset(gateways), 1, 1000,
-      "a number from 1 to 1000" },
-    { ngx_null_string, 0, 0, 0, 0, NULL }
+      ngx_http_llm_quota(gateways), 1, 1000,
+      "a number from 1 to 1000", NULL },
+    { ngx_string("limits="), NGX_HTTP_LLM_ARG_CHOICE,
+      ngx_http_llm_quota(mode), 0, 0,
+      "exact, leased or off", ngx_http_llm_quota_modes },
+    ngx_http_llm_null_arg
+};
+
+
+static ngx_http_llm_arg_t  ngx_http_llm_redis_cache_args[] = {
+    { ngx_string("timeout="), NGX_HTTP_LLM_ARG_MSEC,
+      ngx_http_llm_redis(timeout), 1, 10000,
+      "a time from 1ms to 10s", NULL },
+    ngx_http_llm_null_arg
 };
 
 
@@ -58,27 +96,19 @@ ngx_http_llm_zone_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    /* the cache and the flights have zones of their own */
+
+    mcf->cache_size = ngx_max(size, NGX_HTTP_LLM_CACHE_MIN);
+    mcf->flight_size = ngx_max(size, NGX_HTTP_LLM_FLIGHT_MIN);
+
+    if (ngx_http_llm_args(cf, 3, ngx_http_llm_zone_args, mcf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     mcf->zone = ngx_http_llm_zone_create(cf, &value[1], size,
                                          &ngx_http_llm_module);
 
     return mcf->zone ? NGX_CONF_OK : NGX_CONF_ERROR;
-}
-
-
-static ngx_uint_t
-ngx_http_llm_redis_arg(ngx_str_t *value)
-{
-    ngx_http_llm_arg_t  *arg;
-
-    for (arg = ngx_http_llm_redis_args; arg->name.len; arg++) {
-        if (value->len >= arg->name.len
-            && ngx_strncmp(value->data, arg->name.data, arg->name.len) == 0)
-        {
-            return 1;
-        }
-    }
-
-    return 0;
 }
 
 
@@ -87,9 +117,7 @@ ngx_http_llm_redis_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_main_conf_t *mcf = conf;
 
-    char        *rv;
-    ngx_str_t   *value;
-    ngx_uint_t   i;
+    ngx_str_t  *value;
 
     if (mcf->redis_set) {
         return "is duplicate";
@@ -103,6 +131,7 @@ ngx_http_llm_redis_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                                     : "takes no parameter behind \"off\"";
     }
 
+    mcf->redis_url = value[1];
     mcf->redis = ngx_http_llm_redis_create(cf, &value[1]);
     if (mcf->redis == NULL) {
         return NGX_CONF_ERROR;
@@ -113,40 +142,77 @@ ngx_http_llm_redis_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_strcmp(value[i].data, "limits=exact") == 0) {
-            mcf->quota->mode = LLM_QUOTA_EXACT;
-
-        } else if (ngx_strcmp(value[i].data, "limits=leased") == 0) {
-            mcf->quota->mode = LLM_QUOTA_LEASED;
-
-        } else if (ngx_strcmp(value[i].data, "limits=off") == 0) {
-            mcf->quota->mode = LLM_QUOTA_LOCAL;
-
-        } else if (ngx_strncmp(value[i].data, "limits=", 7) == 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\": expected exact, "
-                               "leased or off", &value[i]);
-            return NGX_CONF_ERROR;
-
-        } else if (!ngx_http_llm_redis_arg(&value[i])) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\": expected timeout=, "
-                               "ahead=, gateways= or limits=", &value[i]);
-            return NGX_CONF_ERROR;
-
-        } else {
-            rv = ngx_http_llm_arg(cf, &value[i], ngx_http_llm_redis_args,
-                                  mcf->quota);
-            if (rv != NGX_CONF_OK) {
-                return rv;
-            }
-        }
+    if (ngx_http_llm_args(cf, 2, ngx_http_llm_redis_args, mcf->quota)
+        != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
     }
 
     return ngx_http_llm_quota_check(mcf->quota, mcf->redis) == NGX_OK
            ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+char *
+ngx_http_llm_redis_cache_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_main_conf_t *mcf = conf;
+
+    ngx_str_t                     *value;
+    ngx_http_llm_redis_options_t  *options;
+
+    if (mcf->redis_cache) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    mcf->redis_cache_url = value[1];
+    mcf->redis_cache = ngx_http_llm_redis_create(cf, &value[1]);
+    if (mcf->redis_cache == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    options = ngx_http_llm_redis_options(mcf->redis_cache);
+    options->timeout = NGX_HTTP_LLM_CACHE_TIMEOUT;
+
+    return ngx_http_llm_args(cf, 2, ngx_http_llm_redis_cache_args, options);
+}
+
+
+/* the first one seals and names, further ones open what is there already */
+
+char *
+ngx_http_llm_secret_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_main_conf_t *mcf = conf;
+
+    ngx_str_t  *value, id;
+
+    value = cf->args->elts;
+    ngx_str_set(&id, "1");
+
+    if (cf->args->nelts == 3) {
+
+        if (ngx_strncmp(value[2].data, "id=", 3) != 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\": expected id=",
+                               &value[2]);
+            return NGX_CONF_ERROR;
+        }
+
+        id.data = value[2].data + 3;
+        id.len = value[2].len - 3;
+    }
+
+    if (mcf->secret) {
+        return ngx_http_llm_secret_old(cf, mcf->secret, &value[1], &id)
+               == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
+    }
+
+    mcf->secret = ngx_http_llm_secret_create(cf, &value[1], &id);
+
+    return mcf->secret ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 

@@ -44,10 +44,13 @@ static ngx_http_llm_api_t  ngx_http_llm_gateway_apis[] = {
       LLM_RESPONSES, NULL },
 
     { ngx_string("/v1/models"), 0, NGX_HTTP_GET,
-      LLM_ENDPOINTS, NULL },
+      NGX_HTTP_LLM_MODELS, NULL },
 
     { ngx_string("/v1/models/"), 1, NGX_HTTP_GET,
-      LLM_ENDPOINTS, NULL },
+      NGX_HTTP_LLM_MODELS, NULL },
+
+    { ngx_string("/v1/streams/"), 1, NGX_HTTP_GET,
+      NGX_HTTP_LLM_STREAMS, NULL },
 
     { ngx_string("/healthz"), 0, NGX_HTTP_GET|NGX_HTTP_HEAD,
       LLM_ENDPOINTS, ngx_http_llm_health_handler },

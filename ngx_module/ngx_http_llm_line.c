@@ -18,6 +18,7 @@
 #include "http/ngx_http_llm_reply.h"
 #include "policy/ngx_http_llm_cache.h"
 #include "policy/ngx_http_llm_charge.h"
+#include "policy/ngx_http_llm_flight.h"
 #include "policy/ngx_http_llm_identify.h"
 #include "policy/ngx_http_llm_limit.h"
 #include "state/ngx_http_llm_zone.h"
@@ -41,10 +42,13 @@ static void ngx_http_llm_line_event(ngx_event_t *ev);
 static void ngx_http_llm_line_resume(ngx_http_request_t *r);
 static void ngx_http_llm_line_watch(ngx_http_request_t *r);
 static void ngx_http_llm_line_settle(void *data);
+static void ngx_http_llm_line_team(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_charge(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_line_take(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_line_serve(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_line_reply(ngx_http_llm_ctx_t *ctx);
 
 
@@ -53,6 +57,9 @@ static ngx_http_llm_stage_t  ngx_http_llm_line_call[] = {
     { "read",     ngx_http_llm_line_read },
     { "parse",    ngx_http_llm_parse },
     { "recall",   ngx_http_llm_line_recall },
+    { "join",     ngx_http_llm_join },
+    { "take",     ngx_http_llm_line_take },
+    { "serve",    ngx_http_llm_line_serve },
     { "admit",    ngx_http_llm_admit },
     { "forward",  ngx_http_llm_forward },
     { "reply",    ngx_http_llm_line_reply }
@@ -62,6 +69,14 @@ static ngx_http_llm_stage_t  ngx_http_llm_line_call[] = {
 static ngx_http_llm_stage_t  ngx_http_llm_line_models[] = {
     { "identify", ngx_http_llm_identify },
     { "models",   ngx_http_llm_models },
+    { "reply",    ngx_http_llm_line_reply }
+};
+
+
+static ngx_http_llm_stage_t  ngx_http_llm_line_streams[] = {
+    { "identify", ngx_http_llm_identify },
+    { "read",     ngx_http_llm_line_read },
+    { "resume",   ngx_http_llm_resume },
     { "reply",    ngx_http_llm_line_reply }
 };
 
@@ -98,8 +113,9 @@ ngx_http_llm_line_start(ngx_http_request_t *r, ngx_uint_t endpoint)
     ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
     ctx->wake = ngx_http_llm_line_wake;
     ctx->table = endpoint < LLM_ENDPOINTS ? ngx_http_llm_line_call
-                                          : ngx_http_llm_line_models;
-    ctx->endpoint = endpoint;
+                 : endpoint == NGX_HTTP_LLM_MODELS ? ngx_http_llm_line_models
+                 : ngx_http_llm_line_streams;
+    ctx->endpoint = ngx_min(endpoint, LLM_ENDPOINTS);
     ctx->start = ngx_current_msec;
     ctx->deadline = ctx->start
                     + ngx_http_llm_line_total(r, ctx->conf->timeout_total);
@@ -199,6 +215,10 @@ ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx)
     if (rc == NGX_DONE) {
         rc = ctx->rc;
 
+    } else if (ctx->served) {
+        /* the stale answer is out, the new one could not be had */
+        rc = ctx->gone ? NGX_HTTP_CLIENT_CLOSED_REQUEST : NGX_OK;
+
     } else if (ctx->committed) {
         rc = NGX_ERROR;
 
@@ -264,14 +284,32 @@ ngx_http_llm_line_event(ngx_event_t *ev)
 }
 
 
-/* an attempt has ended, or the client's socket is writable for nobody */
+/* an attempt has ended, or the client's socket is writable again */
 
 static void
 ngx_http_llm_line_resume(ngx_http_request_t *r)
 {
+    ngx_connection_t    *c;
     ngx_http_llm_ctx_t  *ctx;
 
+    c = r->connection;
     ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    if (c->write->timedout) {
+        ngx_log_error(NGX_LOG_INFO, c->log, NGX_ETIMEDOUT,
+                      "llm: client timed out");
+        c->timedout = 1;
+        ctx->gone = 1;
+
+        ngx_http_finalize_request(r, NGX_HTTP_REQUEST_TIME_OUT);
+        return;
+    }
+
+    if (ctx->served && c->buffered
+        && ngx_http_output_filter(r, NULL) == NGX_ERROR)
+    {
+        ctx->gone = 1;
+    }
 
     ngx_http_llm_line_step(ctx);
 }
@@ -287,6 +325,12 @@ ngx_http_llm_line_watch(ngx_http_request_t *r)
     ctx = ngx_http_get_module_ctx(r->main, ngx_http_llm_module);
 
     if (ctx->gone || !ngx_http_llm_attempt_client_gone(r)) {
+        return;
+    }
+
+    if (ctx->served) {
+        ctx->gone = 1;
+        ctx->wake(ctx);
         return;
     }
 
@@ -334,6 +378,7 @@ ngx_http_llm_line_settle(void *data)
 
     ngx_http_llm_cache_cancel(ctx);
     ngx_http_llm_line_charge(ctx);
+    ngx_http_llm_flight_leave(ctx);
 
     count = &ctx->mcf->zone->sh->count;
     at = ctx->attempt;
@@ -356,11 +401,52 @@ ngx_http_llm_line_settle(void *data)
 
     if (ctx->endpoint < LLM_ENDPOINTS) {
         (void) ngx_atomic_fetch_add(&count->cache[ctx->cache], 1);
+        ngx_http_llm_line_team(ctx);
     }
 
     ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                    "llm settle: %ui attempts:%ui queued:%M", status,
                    ctx->attempts, ctx->queued);
+}
+
+
+/* what the cache did for whose budget */
+
+static void
+ngx_http_llm_line_team(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_str_t             name;
+    ngx_atomic_t         *count;
+    ngx_http_llm_team_t  *team;
+
+    if (ctx->cache == NGX_HTTP_LLM_CACHE_OFF || ctx->key == NULL) {
+        return;
+    }
+
+    ngx_str_null(&name);
+
+    if (ctx->key->team) {
+        name.data = ctx->key->team->name.data;
+        name.len = ctx->key->team->name.len;
+    }
+
+    team = ngx_http_llm_team_find(ctx->mcf->zone, &name);
+
+    count = ctx->cache == NGX_HTTP_LLM_CACHE_HIT ? &team->hits
+            : ctx->cache == NGX_HTTP_LLM_CACHE_JOINED ? &team->joined
+            : ctx->cache == NGX_HTTP_LLM_CACHE_STALE ? &team->stale
+            : ctx->cache == NGX_HTTP_LLM_CACHE_BYPASS ? &team->bypassed
+            : &team->misses;
+
+    (void) ngx_atomic_fetch_add(count, 1);
+
+    if (ctx->saved_tokens) {
+        (void) ngx_atomic_fetch_add(&team->tokens_saved, ctx->saved_tokens);
+    }
+
+    if (ctx->saved_cost) {
+        (void) ngx_atomic_fetch_add(&team->money_saved, ctx->saved_cost);
+    }
 }
 
 
@@ -455,40 +541,84 @@ ngx_http_llm_line_body(ngx_http_request_t *r)
 }
 
 
-/* without a cache there is nothing to be had for a request alone */
+/*
+ * Without a cache there is nothing to be had for a request alone.  With one,
+ * the limits may still be asked while the answer is looked for.
+ */
 
 static ngx_int_t
 ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_int_t   rc;
-    ngx_uint_t  first;
+    ngx_int_t  rc;
+
+    ngx_http_llm_flight_tag(ctx);
 
     if (!ngx_http_llm_cache_usable(ctx)) {
         return NGX_OK;
     }
 
-    first = !ctx->recalled;
-    ctx->recalled = 1;
+    ngx_http_llm_cache_name(ctx);
 
-    if (!ctx->taken) {
-        rc = ngx_http_llm_limit_take(ctx);
+    rc = ngx_http_llm_limit_take(ctx);
 
-        if (rc != NGX_OK && (rc != NGX_AGAIN || !first)) {
-            return rc;
+    if (rc != NGX_OK && rc != NGX_AGAIN) {
+        return rc;
+    }
+
+    return ngx_http_llm_cache_recall(ctx);
+}
+
+
+static ngx_int_t
+ngx_http_llm_line_take(ngx_http_llm_ctx_t *ctx)
+{
+    if (ctx->taken || !ngx_http_llm_cache_usable(ctx)) {
+        return NGX_OK;
+    }
+
+    return ngx_http_llm_limit_take(ctx);
+}
+
+
+/*
+ * A stale answer, and then the call for a new one on the same request: its
+ * client has all it gets, and does not have to wait.
+ */
+
+static ngx_int_t
+ngx_http_llm_line_serve(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t            rc;
+    ngx_http_request_t  *r;
+
+    if (ctx->answered || !ctx->renew
+        || ctx->cache != NGX_HTTP_LLM_CACHE_STALE)
+    {
+        return NGX_OK;
+    }
+
+    r = ctx->request;
+
+    if (!ctx->served) {
+
+        /* not committed: the call's answer is judged as any other */
+
+        ctx->served = 1;
+        ctx->detached = 1;
+
+        /* the next request must not wait for this one's end */
+        r->keepalive = 0;
+
+        rc = ngx_http_llm_reply_answer(ctx);
+
+        if (rc == NGX_ERROR || rc > NGX_OK) {
+            return NGX_ERROR;
         }
     }
 
-    if (first) {
-        /* also while the limits are still being asked */
+    /* while an attempt runs, nobody sends what is left of this */
 
-        rc = ngx_http_llm_cache_lookup(ctx);
-
-        if (rc != NGX_OK) {
-            return rc;
-        }
-    }
-
-    return ctx->op || !ctx->taken ? NGX_AGAIN : NGX_OK;
+    return ctx->gone ? NGX_OK : ngx_http_llm_reply_flush(r);
 }
 
 

@@ -11,9 +11,15 @@
 #include "http/ngx_http_llm.h"
 
 
+/* behind the endpoints of calls: models, and streams to be taken up again */
+
+#define NGX_HTTP_LLM_MODELS   LLM_ENDPOINTS
+#define NGX_HTTP_LLM_STREAMS  (LLM_ENDPOINTS + 1)
+
+
 /*
- * Begins the life of a call of the API, or with LLM_ENDPOINTS of a request
- * for models.  Returns what a content handler is to return.
+ * Begins the life of a call of the API, or of what is none.  Returns what a
+ * content handler is to return.
  */
 ngx_int_t ngx_http_llm_line_start(ngx_http_request_t *r, ngx_uint_t endpoint);
 

@@ -7,12 +7,15 @@
 #include "ngx_http_llm_conf.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_variables.h"
+#include "operate/ngx_http_llm_admin.h"
 #include "operate/ngx_http_llm_health.h"
 #include "operate/ngx_http_llm_metrics.h"
 #include "policy/ngx_http_llm_cache.h"
+#include "policy/ngx_http_llm_flight.h"
 #include "policy/ngx_http_llm_identify.h"
 #include "policy/ngx_http_llm_limit.h"
 #include "policy/ngx_http_llm_prices.h"
+#include "policy/ngx_http_llm_purge.h"
 #include "policy/ngx_http_llm_quota.h"
 #include "policy/ngx_http_llm_tenant.h"
 #include "state/ngx_http_llm_redis.h"
@@ -48,7 +51,7 @@ static void ngx_http_llm_exit_process(ngx_cycle_t *cycle);
 static ngx_command_t  ngx_http_llm_commands[] = {
 
     { ngx_string("llm_zone"),
-      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2|NGX_CONF_TAKE3|NGX_CONF_TAKE4,
       ngx_http_llm_zone_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
@@ -57,6 +60,20 @@ static ngx_command_t  ngx_http_llm_commands[] = {
     { ngx_string("llm_redis"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
       ngx_http_llm_redis_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_redis_cache"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_redis_cache_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_secret"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_secret_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -110,6 +127,20 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_cache_bypass"),
+      NGX_HTTP_LLM_ANY_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_bypass_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_join"),
+      NGX_HTTP_LLM_ANY_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_join_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("llm_retry"),
       NGX_HTTP_LLM_ANY_CONF|NGX_CONF_1MORE,
       ngx_http_llm_retry_slot,
@@ -130,6 +161,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       0,
       ngx_http_llm_metrics_handler },
+
+    { ngx_string("llm_admin"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_admin_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
 
     { ngx_string("llm_health"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
@@ -213,6 +251,12 @@ ngx_http_llm_postconfiguration(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
+    if (ngx_http_llm_cache_create(cf, mcf) != NGX_OK
+        || ngx_http_llm_flight_create(cf, mcf) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     ngx_http_llm_relay_init();
 
     return NGX_OK;
@@ -260,6 +304,11 @@ ngx_http_llm_init_module(ngx_cycle_t *cycle)
         ngx_http_llm_redis_share(mcf->redis, &mcf->zone->sh->redis);
     }
 
+    if (mcf->redis_cache) {
+        ngx_http_llm_redis_share(mcf->redis_cache,
+                                 &mcf->zone->sh->redis_cache);
+    }
+
     if (mcf->state
         && ngx_http_llm_state_init_module(mcf->state, mcf->zone, cycle)
            != NGX_OK)
@@ -303,8 +352,9 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
 
     if (ngx_http_llm_id_init_process(cycle) != NGX_OK
         || ngx_http_llm_identify_init_process(cycle) != NGX_OK
+        || ngx_http_llm_cache_init_process(mcf, cycle) != NGX_OK
+        || ngx_http_llm_flight_init_process(mcf, cycle) != NGX_OK
         || ngx_http_llm_limit_init_process(mcf, cycle) != NGX_OK
-        || ngx_http_llm_cache_init_process(cycle) != NGX_OK
         || ngx_http_llm_models_init_process(cycle) != NGX_OK
         || ngx_http_llm_tenants_init_process(mcf->tenants, cycle,
                                              ngx_http_llm_limit_changed)
@@ -325,12 +375,26 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    if (mcf->redis == NULL) {
-        return NGX_OK;
+    if (mcf->redis_cache
+        && ngx_http_llm_redis_init_process(mcf->redis_cache, cycle) != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
-    if (ngx_http_llm_redis_init_process(mcf->redis, cycle) != NGX_OK) {
+    if (mcf->redis
+        && ngx_http_llm_redis_init_process(mcf->redis, cycle) != NGX_OK)
+    {
         return NGX_ERROR;
+    }
+
+    if (ngx_http_llm_fleet_init_process(mcf, cycle) != NGX_OK
+        || ngx_http_llm_purge_init_process(mcf, cycle) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (mcf->redis == NULL) {
+        return NGX_OK;
     }
 
     return ngx_http_llm_quota_init_process(mcf->quota, mcf->zone, cycle);
@@ -356,9 +420,15 @@ ngx_http_llm_exit_process(ngx_cycle_t *cycle)
     /* what the limits still have to tell goes out before Redis does */
 
     ngx_http_llm_quota_exit_process();
+    ngx_http_llm_fleet_exit_process();
+    ngx_http_llm_flight_exit_process();
 
     if (mcf->redis) {
         ngx_http_llm_redis_exit_process(mcf->redis);
+    }
+
+    if (mcf->redis_cache) {
+        ngx_http_llm_redis_exit_process(mcf->redis_cache);
     }
 
     ngx_http_llm_limit_exit_process();

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# The cache in Redis: what is a hit and what a miss, what is stored and what
-# is not, what a client may wish, and what a hit costs.
+# The cache in memory and in Redis: what is a hit and what a miss, what is
+# stored and what is not, what a client may wish, and what a hit costs.
 
 use warnings;
 use strict;
@@ -47,6 +47,7 @@ my $mock = $t->gateway(
     routes => 'llm_route nick mock:gpt-4o; llm_route * mock;',
     location => 'llm_cache on; llm_retry tries=1;',
     http => server(PORT_TTL => 'llm_cache on ttl=1s;')
+        . server(PORT_REDIS => 'llm_cache on memory=0;')
         . server(PORT_SMALL => 'llm_cache on max_size=2k;')
         . server(PORT_ZERO => 'llm_cache on temperature=zero;')
         . server(PORT_OFF => ''),
@@ -81,7 +82,7 @@ is $r->header('x-llm-provider'), 'mock', 'provider of the stored answer';
 is $r->header('x-llm-model'), 'gpt-4o', 'and model';
 
 is $t->quit, 0, 'nginx stops';
-$t->nginx($t->{template});
+$t->start;
 redis_up();
 $r = $t->chat('twice');
 is outcome($r), $hit, 'still a hit after nginx was stopped and started';
@@ -266,17 +267,17 @@ for my $state (
 }
 
 
-# a stream and a JSON answer do not spoil each other
+# one stored answer, in the shape that is asked for
 
 outcome($t->chat('both'));
 $r = $t->chat('both', stream => 1);
-is $r->status, 200, 'a stream for what is stored as JSON';
+is outcome($r), $hit, 'a stream of what is stored as JSON';
 like $r->header('Content-Type'), qr{^text/event-stream}, 'is a stream';
 is +($r->data)[-1], '[DONE]', 'and whole';
-$t->chat('both, stream first', stream => 1);
+is outcome($t->chat('both, stream first', stream => 1)), $miss, 'a stream';
 $r = $t->chat('both, stream first');
-is ref $r->json->{choices}, 'ARRAY', 'JSON for what was a stream first';
-forget();
+is outcome($r), $hit, 'JSON of what was a stream';
+is ref $r->json->{choices}, 'ARRAY', 'is JSON';
 
 
 # settings of the location and of the key
@@ -341,27 +342,31 @@ is $t->chat('counted', key => 'counted')->status, 429, 'there are no more';
 # what Redis gets to know, and what of it is believed
 
 my $canary = 'zanzibar prompt';
+my @redis = (port => $t->port('PORT_REDIS'));
+
 # the second one shows that Redis has the first one's answer
-$t->chat($canary);
-like $t->chat($canary)->header('Cache-Status'), qr/hit/, 'stored';
-my @keys = grep { !/^\{llm\}:/ }
-    @{$t->{redis}->command(KEYS => '*')};
-is +(grep { !/^llm:c\d+:[0-9a-f]{64}$/ } @keys), 0, 'keys are digests';
+$t->chat($canary, @redis);
+like $t->chat($canary, @redis)->header('Cache-Status'), qr/hit/, 'stored';
+my @keys = grep { /:c\d+:/ } @{$t->{redis}->command(KEYS => '*')};
+cmp_ok scalar @keys, '>', 20, 'there are keys';
+is +(grep { !/^\{llm\}:c\d+:[0-9a-f]{64}$/ } @keys), 0, 'keys are digests';
 is +(grep { $t->{redis}->command(TTL => $_) <= 0 } @keys), 0,
     'all of them end';
-my $all = join '', map { $t->{redis}->command(GET => $_) // '' } @keys;
+my $all = join '', map { $t->{redis}->command(DUMP => $_) // '' }
+    @{$t->{redis}->command(KEYS => '*')};
 unlike $all, qr/zanzibar|sk-llm-|sk-provider/, 'no prompt, no keys';
 
 my %before = map { $_ => 1 } @keys;
-$t->chat('damage');
-like $t->chat('damage')->header('Cache-Status'), qr/hit/, 'stored';
+$t->chat('damage', @redis);
+like $t->chat('damage', @redis)->header('Cache-Status'), qr/hit/, 'stored';
 forget();
 my ($key) = grep { !$before{$_} }
-    @{$t->{redis}->command(KEYS => 'llm:c*')};
+    @{$t->{redis}->command(KEYS => '{llm}:c*')};
 ok $key, 'an entry of its own';
 
 my $entry = $t->{redis}->command(GET => $key);
 my $at = index $entry, '"choices"';
+cmp_ok $at, '>', 0, 'a small one as it is';
 
 for my $damage (
     [ 'garbage', 'garbage' ],
@@ -370,21 +375,22 @@ for my $damage (
     [ 'a cut entry', substr $entry, 0, -10 ],
     [ 'a cut head', substr $entry, 0, 12 ],
     [ 'a longer entry', $entry . 'x' ],
-    [ 'another version', substr($entry, 0, 4) . "\xff\xff"
-        . substr $entry, 6 ],
+    [ 'another version', substr($entry, 0, 2) . "\xff\xff"
+        . substr $entry, 4 ],
     [ 'a changed byte', substr($entry, 0, $at + 3)
         . chr(ord(substr $entry, $at + 3, 1) ^ 1) . substr $entry, $at + 4 ],
 ) {
     my ($name, $bytes) = @$damage;
 
     $t->{redis}->command(SET => $key, $bytes);
-    is outcome($t->chat('damage')), $miss, "$name in Redis is a miss";
-    is outcome($t->chat('damage')), $hit, 'and repaired';
+    is outcome($t->chat('damage', @redis)), $miss, "$name in Redis is a miss";
+    is outcome($t->chat('damage', @redis)), $hit, 'and repaired';
 }
 
 $t->{redis}->command(DEL => $key);
 $t->{redis}->command(RPUSH => $key, 'a list');
-is outcome($t->chat('damage')), $miss, 'another type in Redis is a miss';
+is outcome($t->chat('damage', @redis)), $miss,
+    'another type in Redis is a miss';
 
 done_testing;
 
@@ -420,9 +426,12 @@ sub raw {
 }
 
 
-# workers connect to Redis after their start
+# Workers connect to Redis after their start, and ask it only when they know
+# what was purged.  Who keeps nothing in memory and has a hit has it from
+# there.
 
 sub redis_up {
-    ok $t->until(sub { ($t->get('/readyz', port => $t->port('PORT_ADMIN'))
-        ->json // {})->{redis} eq 'up' }), 'Redis is up';
+    ok $t->until(sub { $t->chat('up', port => $t->port('PORT_REDIS'))
+        ->header('Cache-Status') =~ /hit/ }, 10), 'Redis is asked';
+    forget();
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 
-# A Redis that is dead, silent or full is a miss and never an error; the log
-# says it once each way; everything comes back by itself.
+# A Redis that is dead, silent or full is a miss and never an error, and what
+# lies in memory is a hit all the while; the log says it once each way;
+# everything comes back by itself.
 
 use warnings;
 use strict;
@@ -21,13 +22,26 @@ my $timeout = 0.4;
 my $redis = $t->redis;
 $t->token(REDIS => $redis->url . ' timeout=400ms');
 
-my $mock = $t->gateway(location => 'llm_cache on; llm_retry tries=1;');
+# nothing in memory, so that each hit is one of Redis; and a server with it
+
+my $mock = $t->gateway(location => 'llm_cache on memory=0; llm_retry tries=1;',
+    http => <<'EOT');
+    server {
+        listen 127.0.0.1:%%PORT_MEMORY%%;
+        location / { llm_gateway; llm_cache on; llm_retry tries=1; }
+        location /llm/mock/ {
+            internal; proxy_pass http://mock/v1/; %%PROXY%%
+        }
+    }
+EOT
+my @memory = (port => $t->port('PORT_MEMORY'));
 my $down = qr/redis ".*" is down/;
 my $back = qr/redis ".*" is back/;
 
 up('at first');
 $t->chat('before');
 like $t->chat('before')->header('Cache-Status'), qr/hit/, 'a hit';
+$t->chat('here', @memory);
 is said($down), 0, 'nothing to tell';
 
 
@@ -41,6 +55,8 @@ for my $n (1 .. 20) {
     unlike $r->header('Cache-Status'), qr/hit/, 'as a miss';
 }
 cmp_ok time - $start, '<', $timeout * 3, 'dead: and costs nothing';
+my $r = $t->chat('here', @memory);
+like $r->header('Cache-Status'), qr/hit/, 'dead: memory has its hits';
 like $t->get('/readyz')->body, qr/"redis":"down"/, '/readyz tells';
 is $t->get('/readyz')->status, 200, 'but is ready';
 is said($down), 1, 'the log says it once';
@@ -58,12 +74,16 @@ is said($down), 1, 'and no more';
 
 $redis->pause;
 $start = time;
-my $r = $t->chat('after');
+$r = $t->chat('after');
 my $took = time - $start;
 is $r->status, 200, 'silent: served';
 unlike $r->header('Cache-Status'), qr/hit/, 'as a miss';
 cmp_ok $took, '>', $timeout * 0.9, 'after its timeout';
 cmp_ok $took, '<', $timeout + 1, "and not much more: $took";
+$start = time;
+like $t->chat('here', @memory)->header('Cache-Status'), qr/hit/,
+    'silent: memory has its hits';
+cmp_ok time - $start, '<', $timeout * 0.9, 'at once';
 
 # one late answer is no dead Redis; after a second of them it is
 
@@ -151,19 +171,22 @@ $t->nginx($t->{template});
 is $t->chat('alone')->status, 200, 'without a Redis from the start';
 $redis->start;
 up('after a start alone');
-$t->chat('alone');
-like $t->chat('alone')->header('Cache-Status'), qr/hit/, 'hits';
+ok $t->until(sub { $t->chat('alone')->header('Cache-Status') =~ /hit/ }),
+    'hits';
 
 
 # llm_redis off
 
 my $off = Test::LLM->new;
-$off->gateway(redis => 0, location => 'llm_cache on;');
+$mock = $off->gateway(redis => 0, location => 'llm_cache on;');
 for (1, 2) {
     $r = $off->chat('off');
     is $r->status, 200, 'llm_redis off: served';
-    is $r->header('Cache-Status'), undef, 'without a cache';
 }
+like $r->header('Cache-Status'), qr/hit/, 'the second time from memory';
+is $r->header('x-llm-provider'), 'mock', 'with its provider';
+is $r->header('x-llm-model'), 'gpt-4o', 'and model';
+is $mock->stats->{requests}, 1, 'one call';
 like $off->get('/readyz')->body, qr/"redis":"off"/, '/readyz tells';
 is scalar(() = $off->log =~ /redis/g), 0, 'no word of Redis in the log';
 

@@ -152,7 +152,7 @@ $r = $t->start_chat('drained', key => 'single',
 ok $mock->wait(in_flight => 1), 'the attempt runs';
 $r->close;
 ok $mock->wait(done => 1), 'and ends although the client left';
-ok $t->until(sub { @{$t->{redis}->command(KEYS => 'llm:c*')} == 1 }),
+ok $t->until(sub { @{$t->{redis}->command(KEYS => '{llm}:c*')} == 1 }),
     'is stored';
 $r = $t->chat('drained', key => 'single', port => $t->port('PORT_DRAIN'));
 like $r->header('Cache-Status'), qr/hit/, 'for the next one';

@@ -27,39 +27,9 @@ $t->key('usual', team => 'single', priority => 1);
 
 my $mock = $t->gateway(provider => 'include_usage=off',
     server => '%%BOTH%%',
-    location => 'llm_cache on; llm_retry tries=2 base=10ms;');
+    location => 'llm_cache off; llm_retry tries=2 base=10ms;');
 
 my (@r, $r);
-
-
-sub metric {
-    my ($name) = @_;
-
-    my $page = $t->get('/metrics', port => $t->port('PORT_ADMIN'))->body
-        // '';
-
-    return $page =~ /^\Q$name\E (\d+)$/m ? $1 : -1;
-}
-
-
-sub becomes {
-    my ($name, $value, $what, $time) = @_;
-
-    my $start = time;
-    ok $t->until(sub { metric($name) == $value }, $time // 5), $what
-        or diag("$name: " . metric($name));
-
-    return time - $start;
-}
-
-
-sub all_back {
-    my ($what) = @_;
-
-    becomes('llm_slots_in_use', 0, "$what: the slots are back");
-    is metric('llm_slots_waiting'), 0, "$what: nobody in line";
-    is metric('llm_ledger_tickets_used'), 0, "$what: no ticket is left";
-}
 
 
 # a stream on a given worker
@@ -75,12 +45,6 @@ sub on {
 
 sub gone {
     return $t->until(sub { 2 == (() = $t->workers(1)) });
-}
-
-
-sub texts {
-    return join ' ', map { $_->{body} =~ /"content":"(.*?)"/ }
-        sort { $a->{arrival_ms} <=> $b->{arrival_ms} } $mock->journal;
 }
 
 
@@ -100,7 +64,7 @@ for my $round (1 .. 3) {
     @r = map { on($dead, 'two', "held $_") } 1, 2;
     $mock->wait(in_flight => 2);
     push @r, map { on($alive, 'two', "next $_") } 1 .. 4;
-    becomes('llm_slots_waiting', 4, 'a line on the other worker');
+    $t->becomes('llm_slots_waiting', 4, 'a line on the other worker');
 
     my $killed = time;
     $t->kill_worker('KILL', $dead);
@@ -110,7 +74,7 @@ for my $round (1 .. 3) {
         . 'free within two seconds';
     is whole(@r[2 .. 5]), 4, 'the line is served';
     is whole(@r[0, 1]), 0, 'the requests of the dead worker are not';
-    all_back('a dead worker');
+    $t->all_back('a dead worker');
 }
 
 like $t->log, qr/gave back 2 slots/, 'the log tells';
@@ -124,7 +88,7 @@ $mock->script({ hang => \1 });
 @r = map { on($dead, 'two', $_) } 1, 2;
 $mock->wait(in_flight => 2);
 $t->kill_worker('KILL', $dead);
-cmp_ok becomes('llm_slots_in_use', 0, 'slots without a line come back', 5),
+cmp_ok $t->becomes('llm_slots_in_use', 0, 'slots without a line come back', 5),
     '<', 2, 'within two seconds';
 
 
@@ -138,21 +102,21 @@ $mock->wait(in_flight => 1);
 
 for my $i (1 .. 4) {
     push @r, on($i == 3 ? $alive : $dead, 'one', $i);
-    becomes('llm_slots_waiting', $i, "$i in line");
+    $t->becomes('llm_slots_waiting', $i, "$i in line");
 }
 
 $t->kill_worker('KILL', $dead);
-cmp_ok becomes('llm_slots_waiting', 1, 'a dead worker leaves the line'),
+cmp_ok $t->becomes('llm_slots_waiting', 1, 'a dead worker leaves the line'),
     '<', 2, 'within two seconds';
-is metric('llm_slots_in_use'), 1, 'the slot stays with its owner';
+is $t->metric('llm_slots_in_use'), 1, 'the slot stays with its owner';
 
 push @r, on(($t->workers)[1], 'one', 5);
-becomes('llm_slots_waiting', 2, 'a new one joins the line');
+$t->becomes('llm_slots_waiting', 2, 'a new one joins the line');
 $r[0]->abort;
 $_->wait for @r[3, 5];
 is whole(@r[3, 5]), 2, 'those who stayed are served';
-is texts(), 'held 3 5', 'nobody else reached the provider';
-all_back('a dead line');
+is join(' ', $mock->texts), 'held 3 5', 'nobody else reached the provider';
+$t->all_back('a dead line');
 
 
 # both at once
@@ -160,7 +124,7 @@ all_back('a dead line');
 $mock->script({ hang => \1 });
 @r = map { my $pid = $_; map { on($pid, 'two', $_) } 1 .. 3 } $t->workers;
 $mock->wait(in_flight => 2);
-becomes('llm_slots_waiting', 4, 'four in line');
+$t->becomes('llm_slots_waiting', 4, 'four in line');
 
 my @both = $t->workers;
 kill 'KILL', $both[1];
@@ -169,7 +133,7 @@ $t->allow(qr/\[alert\] .*process $both[1] exited on signal/);
 $t->until(sub { 2 == grep { $_ != $both[1] } $t->workers });
 $t->{expected} = [$t->workers];
 $_->wait for @r;
-all_back('two dead workers');
+$t->all_back('two dead workers');
 
 $mock->script();
 is $t->chat('Hello', key => 'two')->status, 200, 'the new ones serve';
@@ -216,7 +180,7 @@ for my $round (1 .. 6) {
 
 load(0, sub { !%live });
 cmp_ok $good, '>=', $sent - 6 * 12, 'deaths take only their own with them';
-all_back('deaths under load');
+$t->all_back('deaths under load');
 
 
 # a reload during streams
@@ -228,15 +192,15 @@ my @old = $t->workers;
 $_->wait_events(3) for @r;
 
 $t->reload;
-is metric('llm_slots_in_use'), 4, 'a reload keeps the count';
+is $t->metric('llm_slots_in_use'), 4, 'a reload keeps the count';
 my @fresh = map { on($_, 'free', 'fresh') } $t->workers;
 $_->wait_events(1) for @fresh;
-is metric('llm_slots_in_use'), 6, 'old and new workers count together';
+is $t->metric('llm_slots_in_use'), 6, 'old and new workers count together';
 $_->wait for @r, @fresh;
 is whole(@r, @fresh), 6, 'and cuts no stream';
 is_deeply [map { $_->body } sort { $a->body cmp $b->body } @r, @fresh],
     [sort map { $mock->sent($_) } 0 .. 5], 'not by a byte';
-all_back('a reload during streams');
+$t->all_back('a reload during streams');
 ok gone(), 'the old workers are gone';
 
 
@@ -248,17 +212,17 @@ $mock->script({ match => { body => 'old' }, chunks => 10, pace_ms => 100 });
 @r = on($old[0], 'usual', 'old 1');
 $mock->wait(in_flight => 1);
 push @r, on($old[1], 'usual', 'old 2');
-becomes('llm_slots_waiting', 1, 'one in line before the reload');
+$t->becomes('llm_slots_waiting', 1, 'one in line before the reload');
 
 $t->reload;
 push @r, on(($t->workers)[0], 'urgent', 'new 3');
 push @r, on(($t->workers)[1], 'usual', 'new 4');
-becomes('llm_slots_waiting', 3, 'two more after it');
+$t->becomes('llm_slots_waiting', 3, 'two more after it');
 ok !defined $r[0]->end, 'the old stream still runs';
 
 $_->wait for @r;
 is whole(@r), 4, 'all are served';
-is texts(), 'old 1 new 3 old 2 new 4',
+is join(' ', $mock->texts), 'old 1 new 3 old 2 new 4',
     'from an old worker to a new one, back, and forth again';
 is $mock->stats->{max_in_flight}, 1, 'one by one';
 
@@ -269,7 +233,7 @@ for my $i (1 .. 3) {
     ok $gap < 200, sprintf 'at once (%.2f ms)', $gap;
 }
 
-all_back('a slot that changes hands');
+$t->all_back('a slot that changes hands');
 ok gone(), 'the old workers are gone';
 
 
@@ -287,7 +251,7 @@ for my $round (1 .. 20) {
 load(0, sub { !%live });
 cmp_ok $sent, '>=', 200, 'twenty reloads under load';
 is $good, $sent, 'without a failed request';
-all_back('twenty reloads');
+$t->all_back('twenty reloads');
 ok gone(), 'no old worker stays';
 is $mock->stats->{max_in_flight}, 4, 'four at once all the time';
 
@@ -299,7 +263,7 @@ $mock->script({ delay_ms => 200 });
 @r = map { on($_, 'two', 'Hello', headers => { Connection => 'close' }) }
     ($t->workers) x 3;
 $mock->wait(in_flight => 2);
-becomes('llm_slots_waiting', 4, 'four in line at the end');
+$t->becomes('llm_slots_waiting', 4, 'four in line at the end');
 
 kill 'QUIT', $t->master;
 $_->wait for @r;

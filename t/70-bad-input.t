@@ -10,6 +10,8 @@ use strict;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
+use Time::HiRes qw(time);
+
 use Test::LLM;
 
 
@@ -299,6 +301,104 @@ is $t->chat('x')->status, 200, 'half a body disturbs nobody';
 is $mock->stats->{requests}, 1, 'and goes nowhere';
 
 
+# with a cache: what is large or strange costs neither memory nor time
+
+my $cached = Test::LLM->new;
+my $other = $cached->gateway(redis => 0, location => 'llm_cache on;');
+
+for (1 .. 3) {
+    # the memory that a worker keeps for its ordinary work
+    $cached->post($chat, members('x' x 4_000_000), key => 'user');
+    $cached->post($chat, members('y'), key => 'user');
+}
+
+my $calm = memory($cached, 'VmRSS');
+my $many = join ',', ('{}') x 1_390_000;
+my $distinct = join ',', map { qq("k$_":$_) } 1 .. 20_000;
+my $most = join ',', map { qq("k$_":$_) } 1 .. 200_000;
+my $mixed = join ',', map { qq({"role":"user","content":"$_ \\u00e9"}) }
+    1 .. 100_000;
+my $deep = '[' x 62 . ']' x 62;
+
+for my $case (
+    [ '4 MB of {} for messages', 200,
+        qq({"model":"gpt-4o","messages":[$many]}) ],
+    [ '4 MB of {}', 200, members("[$many]", 1) ],
+    [ '4 MB of 1', 200, members('[' . join(',', (1) x 2_000_000) . ']', 1) ],
+    [ '4 MB of []', 200, members('[' . join(',', ('[]') x 1_390_000) . ']',
+        1) ],
+    [ '4 MB of deep lists', 200, members('[' . join(',', ($deep) x 33_000)
+        . ']', 1) ],
+    [ '20 000 members', 200, members("{$distinct}", 1) ],
+    [ '200 000 members', 400, members("{$most}", 1), 'request_too_complex' ],
+    [ '100 000 messages', 200,
+        qq({"model":"gpt-4o","messages":[$mixed]}) ],
+    [ 'a string of 1 MB', 200, members('s' x 1_000_000) ],
+    [ 'a string of 12 MB', 200, members('s' x 12_000_000) ],
+    [ '1 MB of escapes', 200, members('\\u00e9' x 170_000) ],
+    [ 'a number of 1 MB', 200, members('1' x 1_000_000, 1) ],
+    [ 'a name of 1 MB', 200, members('{"' . 'n' x 1_000_000 . '":1}', 1) ],
+    [ 'ten strings of 1 MB', 200, members('["' . join('","',
+        ('s' x 1_000_000) x 10) . '"]', 1) ],
+    [ '64 deep', 200, members('[' x 63 . ']' x 63, 1) ],
+    [ '65 deep', 400, members('[' x 64 . ']' x 64, 1), 'invalid_json' ],
+    [ '4 MB of [', 400, members('[' x 4_000_000, 1), 'invalid_json' ],
+    [ '4 MB of {"a":', 400, members('{"a":' x 800_000, 1), 'invalid_json' ],
+    [ 'the last member twice', 400, members("{$distinct,\"k1\":1}", 1),
+        'duplicate_key' ],
+    [ 'the same member 300 000 times', 400, members('{' . join(',',
+        ('"a":1') x 300_000) . '}', 1), 'duplicate_key' ],
+    [ 'a member twice, deep', 400, members("[$many,{\"a\":1,\"a\":1}]", 1),
+        'duplicate_key' ],
+    [ 'a member twice in disguise', 400,
+        members('{"ab":1,"a\\u0062":1}', 1), 'duplicate_key' ],
+) {
+    my ($name, $status, $body, $code) = @$case;
+
+    $other->reset;
+    peak($cached);
+    my $started = time;
+    my $r = $cached->post($chat, $body, key => 'user', timeout => 30);
+    my $took = time - $started;
+    my $high = memory($cached, 'VmHWM');
+
+    is $r->status, $status, "cache: $name: $status";
+    is error($r)->{code}, $code, "cache: $name: code" if $code;
+    is $other->stats->{requests}, $status == 200 ? 1 : 0,
+        "cache: $name: calls";
+    cmp_ok $took, '<', 5, "cache: $name: $took s";
+
+    if ($status == 200) {
+        # what was stored is what was asked for, or it passed by
+        my $again = $cached->post($chat, $body, key => 'user',
+            timeout => 30);
+        is $again->status, 200, "cache: $name: again";
+        my $hit = $again->header('Cache-Status') =~ /hit/ ? 1 : 0;
+        is $again->body eq $r->body ? 1 : 0, $hit,
+            "cache: $name: hit: $hit";
+        isnt $cached->post($chat, $body =~ s/gpt-4o/gpt-4.1/r,
+            key => 'user', timeout => 30)->body, $r->body,
+            "cache: $name: another model";
+    }
+
+    if (!$cached->sanitized) {
+        my $now = memory($cached, 'VmRSS');
+        cmp_ok $high - $calm, '<', 40_960 + 2 * length($body) / 1024,
+            "cache: $name: at most " . ($high - $calm) . ' KB more';
+        cmp_ok $now - $calm, '<', 20_480, "cache: $name: and given back: "
+            . ($now - $calm);
+    }
+}
+
+peak($cached);
+my @all = map { $cached->start_post($chat, qq({"model":"gpt-4o","n":$_,)
+    . qq("messages":[$many]}), key => 'user', timeout => 60) } 1 .. 10;
+$_->wait for @all;
+is scalar(grep { $_->status == 200 } @all), 10, 'cache: ten at a time';
+cmp_ok memory($cached, 'VmHWM') - $calm, '<', 10 * 16_384,
+    'cache: no more memory than for each alone' if !$cached->sanitized;
+
+
 # the logs: nothing that is secret
 
 my $logs = $t->log . $t->access_log;
@@ -326,6 +426,40 @@ sub request {
     my ($headers, $body) = @_;
 
     return "POST $chat HTTP/1.1\r\nHost: localhost\r\n$headers\r\n\r\n$body";
+}
+
+
+# a request with the text in its prompt, or with JSON beside it
+
+sub members {
+    my ($text, $plain) = @_;
+
+    return '{"model":"gpt-4o","messages":[{"role":"user","content":"x"}],'
+        . qq("x":$text}) if $plain;
+
+    return '{"model":"gpt-4o","messages":[{"role":"user","content":"'
+        . $text . '"}]}';
+}
+
+
+# KB of the worker; "VmHWM": the most since peak()
+
+sub memory {
+    my ($g, $what) = @_;
+
+    my ($pid) = $g->workers;
+    open my $file, '<', "/proc/$pid/status" or return 0;
+
+    return (map { /^$what:\s+(\d+)/ } <$file>)[0];
+}
+
+
+sub peak {
+    my ($g) = @_;
+
+    my ($pid) = $g->workers;
+    open my $file, '>', "/proc/$pid/clear_refs" or return;
+    print $file "5\n";
 }
 
 

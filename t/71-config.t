@@ -18,6 +18,8 @@ $t->write('tenants.json', '{"teams":{"team":{}},"keys":{}}');
 $t->write('key', "sk-provider-secret\n");
 $t->write('two-keys', "sk-provider-secret and another\n");
 $t->write('empty', "");
+$t->write('secret', 'hush-hush' x 4 . "\n");
+$t->write('short', "hush-hush\n");
 $t->token(FILE => $t->path('tenants.json'));
 
 my %part = (
@@ -78,6 +80,14 @@ for my $bad (
         qr/"much" .*expected at least 512k/ ],
     [ { zone => 'llm_zone llm -1m;' }, qr/expected at least 512k/ ],
     [ { zone => 'llm_zone llm 1m; llm_zone llm 1m;' }, qr/is duplicate/ ],
+    (map { [ { zone => "llm_zone llm 1m $_;" },
+        qr/"\Q$_\E": expected a size of at least 1m, or 0/ ] }
+        'cache=1', 'cache=1023k', 'cache=-1', 'cache=much', 'cache='),
+    (map { [ { zone => "llm_zone llm 1m cache=0 $_;" },
+        qr/"\Q$_\E": expected a size of at least 512k/ ] }
+        'flights=0', 'flights=511k', 'flights=x'),
+    [ { zone => 'llm_zone llm 1m states=1m;' },
+        qr/"states=1m": expected cache= or flights=/ ],
 
     # llm_redis
     [ { redis => 'llm_redis;' }, qr/invalid number of arguments/ ],
@@ -111,6 +121,40 @@ for my $bad (
     [ { redis => 'llm_redis unix:/x gateways=-1;' }, qr/expected a number/ ],
     [ { redis => 'llm_redis off timeout=1s;' }, qr/takes no parameter/ ],
     [ { redis => 'llm_redis off; llm_redis off;' }, qr/is duplicate/ ],
+
+    # llm_redis_cache
+    [ { http => 'llm_redis_cache off;' },
+        qr{invalid Redis URL: .*expected "redis://} ],
+    [ { http => 'llm_redis_cache redis://:hush-hush@localhost:none;' },
+        qr{expected "redis://} ],
+    [ { http => 'llm_redis_cache unix:/x timeout=0;' },
+        qr/"timeout=0": expected a time from 1ms to 10s/ ],
+    [ { http => 'llm_redis_cache unix:/x limits=off;' },
+        qr/"limits=off": expected timeout=/ ],
+    [ { http => 'llm_redis_cache unix:/x; llm_redis_cache unix:/y;' },
+        qr/is duplicate/ ],
+    [ { server => 'llm_redis_cache unix:/x;' }, qr/not allowed here/ ],
+
+    # llm_secret
+    [ { http => 'llm_secret hush-hush;' },
+        qr/llm_secret .*expected env:VARIABLE or file:PATH/ ],
+    [ { http => 'llm_secret env:NO_SUCH_1;' },
+        qr/llm_secret .*no environment variable "NO_SUCH_1"/ ],
+    [ { http => 'llm_secret file:/no/file;' }, qr{"/no/file" failed} ],
+    [ { http => 'llm_secret file:%%DIR%%/short;' },
+        qr/llm_secret "1": expected at least 32 random bytes/ ],
+    [ { http => 'llm_secret file:%%DIR%%/empty;' },
+        qr/llm_secret "1": expected at least 32 random bytes/ ],
+    (map { [ { http => "llm_secret file:%%DIR%%/secret $_;" },
+        qr/key id "\S*": expected 1 to 16 of/ ] }
+        'id=', 'id=' . 'a' x 17, 'id=a/b'),
+    [ { http => 'llm_secret file:%%DIR%%/secret name=a;' },
+        qr/"name=a": expected id=/ ],
+    [ { http => 'llm_secret file:%%DIR%%/secret; '
+        . 'llm_secret file:%%DIR%%/secret;' }, qr/"1" is there twice/ ],
+    [ { http => 'llm_secret file:%%DIR%%/secret id=a; '
+        . 'llm_secret file:%%DIR%%/secret id=a;' },
+        qr/"a" is there twice/ ],
 
     # llm_tenants
     [ { tenants => '' }, qr/"llm_gateway" needs "llm_tenants"/, undef ],
@@ -186,6 +230,12 @@ for my $bad (
     [ { route => 'llm_route a* mock; llm_route a* mock;' },
         qr/a route for "a\*" already/ ],
 
+    [ { route => 'llm_route * ttl=1m;' }, qr/has no target/ ],
+    (map { [ { route => "llm_route * mock $_;" },
+        qr/"\Q$_\E": expected a time up to 365d, or 0/ ] }
+        'ttl=', 'ttl=-1', 'ttl=long', 'ttl=366d'),
+    [ { route => 'llm_route * ttl=1m mock;' }, qr/no provider "ttl=1m"/ ],
+
     # llm_gateway
     [ { location => 'llm_gateway on;' }, qr/invalid number of arguments/ ],
     [ { location => 'llm_gateway; llm_gateway;' }, qr/is duplicate/ ],
@@ -201,13 +251,62 @@ for my $bad (
     [ { location => 'llm_gateway; llm_cache on max_size=2m;' },
         qr/"max_size=2m": expected a size from 1k to 1m/ ],
     [ { location => 'llm_gateway; llm_cache on temperature=hot;' },
-        qr/"temperature=hot"/ ],
+        qr/"temperature=hot": expected any or zero/ ],
     [ { location => 'llm_gateway; llm_cache on size=1k;' },
-        qr/"size=1k"/ ],
+        qr/"size=1k": expected ttl=, .*_revalidate=/ ],
+    (map { [ { location => "llm_gateway; llm_cache on $_;" },
+        qr/"\Q$_\E": expected a size from 1k to 1m, or 0/ ] }
+        'memory=1', 'memory=1025k', 'memory=all'),
+    (map { [ { location => "llm_gateway; llm_cache on namespace=$_;" },
+        qr/"\S+": expected 1 to 64 letters/ ] }
+        '', 'a/b', 'a:b', '\303\244', 'a' x 65),
+    [ { location => 'llm_gateway; llm_cache on encrypt=yes;',
+        http => 'llm_secret file:%%DIR%%/secret;' },
+        qr/"encrypt=yes": expected on or off/ ],
+    [ { location => 'llm_gateway; llm_cache on encrypt=on;' },
+        qr/"llm_cache encrypt=on" needs "llm_secret"/ ],
+    (map { [ { location => "llm_gateway; llm_cache on $_;" },
+        qr/"\Q$_\E": expected a time up to 30d, or 0/ ] }
+        'stale_if_error=31d', 'stale_if_error=-1', 'stale_if_error=',
+        'stale_while_revalidate=31d', 'stale_while_revalidate=x'),
     [ { location => 'llm_gateway; llm_cache off ttl=1h;' },
         qr/takes no parameter/ ],
     [ { location => 'llm_gateway; llm_cache on; llm_cache off;' },
         qr/is duplicate/ ],
+
+    # llm_cache_bypass
+    [ { location => 'llm_gateway; llm_cache_bypass;' },
+        qr/invalid number of arguments/ ],
+    [ { location => 'llm_gateway; llm_cache_bypass store stores;' },
+        qr/"stores": expected store, background, previous, hosted_tools, / ],
+    [ { location => 'llm_gateway; llm_cache_bypass none store;' },
+        qr/"none": expected .*, or none alone/ ],
+    [ { location => 'llm_gateway; llm_cache_bypass store none;' },
+        qr/"none": expected .*, or none alone/ ],
+    [ { location => 'llm_gateway; llm_cache_bypass none; '
+        . 'llm_cache_bypass n;' }, qr/is duplicate/ ],
+
+    # llm_join
+    [ { location => 'llm_gateway; llm_join maybe;' },
+        qr/"maybe": expected on or off/ ],
+    [ { location => 'llm_gateway; llm_join off linger=1s;' },
+        qr/takes no parameter/ ],
+    [ { location => 'llm_gateway; llm_join on; llm_join off;' },
+        qr/is duplicate/ ],
+    [ { location => 'llm_gateway; llm_join on linger=61s;' },
+        qr/"linger=61s": expected a time up to 60s, or 0/ ],
+    [ { location => 'llm_gateway; llm_join on resume=61m;' },
+        qr/"resume=61m": expected a time up to 1h, or 0/ ],
+    [ { location => 'llm_gateway; llm_join on log=63k;' },
+        qr/"log=63k": expected a size from 64k to 16m/ ],
+    [ { location => 'llm_gateway; llm_join on log=17m;' },
+        qr/"log=17m": expected a size/ ],
+    [ { location => 'llm_gateway; llm_join on followers=0;' },
+        qr/"followers=0": expected a number from 1 to 100000/ ],
+    [ { location => 'llm_gateway; llm_join on followers=100001;' },
+        qr/expected a number from 1 to 100000/ ],
+    [ { location => 'llm_gateway; llm_join on leaders=1;' },
+        qr/"leaders=1": expected linger=, resume=, log= or followers=/ ],
 
     # llm_retry
     [ { location => 'llm_gateway; llm_retry tries=0;' },
@@ -304,6 +403,28 @@ for my $good (
     { location => 'llm_gateway; llm_cache on ttl=1s max_size=1k '
         . 'temperature=zero; llm_retry tries=20 base=1ms cap=10m max_wait=1h;'
         . 'llm_timeout total=24h first_byte=1ms drain=0;' },
+    { zone => 'llm_zone llm 512k;' },
+    { zone => 'llm_zone llm 1m flights=512k cache=1m;' },
+    { zone => 'llm_zone llm 1m cache=0;' },
+    { http => 'llm_redis_cache unix:/x timeout=10s;' },
+    { redis => 'llm_redis_cache unix:/x;' },
+    { http => 'llm_secret file:%%DIR%%/secret;',
+        location => 'llm_gateway; llm_cache on;' },
+    # in any order
+    { location => 'llm_gateway; llm_cache on encrypt=on;',
+        tenants => 'llm_tenants %%DIR%%/tenants.json; '
+        . 'llm_secret file:%%DIR%%/secret id=new; '
+        . 'llm_secret file:secret id=old;' },
+    { route => 'llm_route * mock ttl=5m; llm_route a mock mock:x ttl=0;' },
+    { location => 'llm_gateway; llm_cache on memory=0 encrypt=off '
+        . 'namespace=Az_09.- stale_if_error=30d stale_while_revalidate=0;' },
+    { location => 'llm_gateway; llm_cache on memory=1m;' },
+    { location => 'llm_gateway; llm_cache_bypass none;' },
+    { location => 'llm_gateway; llm_cache_bypass store background previous '
+        . 'hosted_tools url n tools temperature;' },
+    { location => 'llm_gateway; llm_join off;' },
+    { location => 'llm_gateway; llm_join on linger=0 resume=1h log=16m '
+        . 'followers=100000;', http => 'llm_join on linger=60s;' },
     { location => '' },
     # a server without a gateway needs nothing
     { http => 'server { listen 127.0.0.1:%%PORT_TEST%%; server_name b; }' },

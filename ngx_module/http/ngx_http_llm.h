@@ -36,8 +36,12 @@ typedef struct ngx_http_llm_redis_op_s ngx_http_llm_redis_op_t;
 typedef struct ngx_http_llm_tenants_s  ngx_http_llm_tenants_t;
 typedef struct ngx_http_llm_policy_s   ngx_http_llm_policy_t;
 typedef struct ngx_http_llm_attempt_s  ngx_http_llm_attempt_t;
+typedef struct ngx_http_llm_flight_s   ngx_http_llm_flight_t;
+typedef struct ngx_http_llm_area_s     ngx_http_llm_area_t;
+typedef struct ngx_http_llm_inbox_s    ngx_http_llm_inbox_t;
 typedef struct ngx_http_llm_prices_s   ngx_http_llm_prices_t;
 typedef struct ngx_http_llm_state_s    ngx_http_llm_state_t;
+typedef struct ngx_http_llm_secret_s   ngx_http_llm_secret_t;
 typedef struct ngx_http_llm_quota_conf_s  ngx_http_llm_quota_conf_t;
 
 
@@ -63,12 +67,22 @@ typedef struct {
     ngx_str_t                   pattern;
     ngx_uint_t                  literal;
     ngx_array_t                 targets;    /* of ngx_http_llm_target_t */
+    time_t                      cache_ttl;       /* s, -1: none of its own */
 } ngx_http_llm_route_t;
 
 
 typedef struct {
     ngx_http_llm_zone_t        *zone;
+    size_t                      cache_size;      /* of its zone, 0: none */
+    size_t                      flight_size;
     ngx_http_llm_redis_t       *redis;           /* NULL: off */
+    ngx_http_llm_redis_t       *redis_cache;     /* NULL: the same */
+    ngx_str_t                   redis_url;       /* as given */
+    ngx_str_t                   redis_cache_url;
+    ngx_http_llm_secret_t      *secret;          /* NULL: none */
+    ngx_http_llm_inbox_t       *inbox;           /* NULL: no fleet */
+    ngx_http_llm_area_t        *store;           /* answers, NULL: none */
+    ngx_http_llm_area_t        *flights;         /* NULL: nobody joins */
     ngx_http_llm_quota_conf_t  *quota;           /* NULL: no Redis */
     ngx_http_llm_tenants_t     *tenants;
     ngx_http_llm_prices_t      *prices;          /* NULL: all is free */
@@ -77,6 +91,7 @@ typedef struct {
     ngx_array_t                 routes;     /* of ngx_http_llm_route_t */
     ngx_uint_t                  gateways;        /* locations */
     unsigned                    redis_set:1;
+    unsigned                    caches:1;        /* some location does */
 } ngx_http_llm_main_conf_t;
 
 
@@ -92,6 +107,18 @@ typedef struct {
     ngx_flag_t                  cache_zero;      /* temperature=zero */
     time_t                      cache_ttl;       /* s */
     size_t                      cache_max;
+    size_t                      cache_memory;    /* largest kept there, too */
+    time_t                      cache_stale_error;    /* s, 0: off */
+    time_t                      cache_stale_renew;    /* … while asking */
+    ngx_str_t                   cache_namespace;
+    ngx_flag_t                  cache_encrypt;
+    ngx_uint_t                  cache_bypass;    /* LLM_BYPASS_ bits */
+
+    ngx_flag_t                  join;
+    ngx_msec_t                  join_linger;     /* of a call without client */
+    ngx_msec_t                  join_resume;     /* 0: off */
+    size_t                      join_log;        /* bytes of a flight */
+    ngx_uint_t                  join_followers;
 
     ngx_uint_t                  retry_tries;     /* per target */
     ngx_msec_t                  retry_base;
@@ -101,6 +128,8 @@ typedef struct {
     ngx_msec_t                  timeout_total;
     ngx_msec_t                  timeout_first_byte;
     ngx_msec_t                  timeout_drain;
+
+    u_char                     *admin;           /* SHA-256 of its secret */
 } ngx_http_llm_loc_conf_t;
 
 
@@ -132,7 +161,9 @@ typedef enum {
     NGX_HTTP_LLM_CACHE_BYPASS,
     NGX_HTTP_LLM_CACHE_MISS,
     NGX_HTTP_LLM_CACHE_HIT,
-    NGX_HTTP_LLM_CACHE_RELOAD                    /* the client's no-cache */
+    NGX_HTTP_LLM_CACHE_RELOAD,                   /* the client's no-cache */
+    NGX_HTTP_LLM_CACHE_STALE,
+    NGX_HTTP_LLM_CACHE_JOINED                    /* another's call */
 } ngx_http_llm_cache_e;
 
 
@@ -191,9 +222,14 @@ struct ngx_http_llm_ctx_s {
     /* cache */
     ngx_http_llm_cache_e        cache;
     ngx_http_llm_redis_op_t    *op;
-    llm_entry_t                 entry;
+    llm_entry_t                 entry;           /* found, or followed */
     time_t                      max_age;         /* client's, -1: none */
     u_char                      digest[NGX_HTTP_LLM_DIGEST_LEN];
+    ngx_http_llm_flight_t      *flight;          /* led or followed, NULL */
+    ngx_uint_t                  joins;           /* times it tried to join */
+    ngx_msec_t                  drain_until;     /* of a client that left */
+    int64_t                     saved_tokens;
+    int64_t                     saved_cost;      /* micro-dollars */
 
     /* upstream */
     ngx_http_llm_route_t       *route;
@@ -223,6 +259,15 @@ struct ngx_http_llm_ctx_s {
     unsigned                    answered:1;      /* answer is there */
     unsigned                    committed:1;     /* header is on its way */
     unsigned                    failed:1;        /* error is set */
+    unsigned                    keyed:1;         /* digest is set */
+    unsigned                    fetched:1;       /* Redis was asked */
+    unsigned                    stale:1;         /* entry: if all else fails */
+    unsigned                    renew:1;         /* … or while it is renewed */
+    unsigned                    locking:1;       /* … asked for the lock */
+    unsigned                    denied:1;        /* … another renews it */
+    unsigned                    alone:1;         /* follows nobody any more */
+    unsigned                    served:1;        /* stale, and goes on */
+    unsigned                    detached:1;      /* goes on without a client */
     unsigned                    gone:1;          /* the client has left */
     unsigned                    settled:1;
 };

@@ -32,6 +32,34 @@ ngx_int_t ngx_http_llm_reply_body(ngx_http_request_t *r, ngx_uint_t status,
 ngx_int_t ngx_http_llm_reply_hoist(ngx_http_llm_ctx_t *ctx,
     ngx_http_request_t *sr);
 
+/* adds what we tell to the header: id, limits, cache, attempts */
+ngx_int_t ngx_http_llm_reply_headers(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+
+/* … and when to come again */
+ngx_int_t ngx_http_llm_reply_wait(ngx_http_request_t *r,
+    ngx_http_llm_error_t *e);
+
+/*
+ * The header of a stream that is not a provider's own.  NGX_OK, also if the
+ * client wants no body.
+ */
+ngx_int_t ngx_http_llm_reply_begin(ngx_http_llm_ctx_t *ctx,
+    ngx_str_t *content_type);
+
+/*
+ * Has all that was sent been taken by the client?  NGX_AGAIN: the write event
+ * or its timer will tell.
+ */
+ngx_int_t ngx_http_llm_reply_flush(ngx_http_request_t *r);
+
+/*
+ * ctx->error inside an answer whose header is out, in the shape of a stream
+ * of this endpoint if it is one; the body does not end as a whole one would.
+ */
+ngx_int_t ngx_http_llm_reply_break(ngx_http_llm_ctx_t *ctx,
+    ngx_uint_t stream);
+
 /* {"error": {...}} for a body or an event, from the pool of r */
 ngx_int_t ngx_http_llm_reply_error_body(ngx_http_request_t *r,
     ngx_http_llm_error_t *e, ngx_str_t *body);

@@ -4,375 +4,409 @@
  */
 
 
-#include "policy/ngx_http_llm_cache.h"
-#include "http/ngx_http_llm_id.h"
+#include "policy/ngx_http_llm_cache_private.h"
+#include "policy/ngx_http_llm_flight.h"
+#include "state/ngx_http_llm_area.h"
+#include "state/ngx_http_llm_inbox.h"
+#include "state/ngx_http_llm_parcel.h"
 #include "state/ngx_http_llm_zone.h"
-#include "state/ngx_http_llm_redis.h"
+#include "http/ngx_http_llm_id.h"
 
 #include "core/llm_backoff.h"
-
-#include <openssl/evp.h>
-
-
-/* a change of what is digested, or how, needs another number */
-
-#define NGX_HTTP_LLM_CACHE_VERSION  "1"
-#define NGX_HTTP_LLM_CACHE_PREFIX   "llm:c" NGX_HTTP_LLM_CACHE_VERSION ":"
-#define NGX_HTTP_LLM_CACHE_KEY_LEN  (sizeof(NGX_HTTP_LLM_CACHE_PREFIX) - 1    \
-                                     + 2 * NGX_HTTP_LLM_DIGEST_LEN)
+#include "core/llm_replay.h"
 
 
-static void ngx_http_llm_cache_wish(ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_cache_digest(ngx_http_llm_ctx_t *ctx);
-static void ngx_http_llm_cache_update(void *data, const u_char *p,
-    size_t len);
-static void ngx_http_llm_cache_update_str(const u_char *p, size_t len);
-static void ngx_http_llm_cache_key(ngx_http_llm_ctx_t *ctx, u_char *key);
-static void ngx_http_llm_cache_reply(void *data,
-    ngx_http_llm_redis_reply_t *reply);
-static ngx_int_t ngx_http_llm_cache_hit(ngx_http_llm_ctx_t *ctx,
-    ngx_str_t *value);
-static time_t ngx_http_llm_cache_ttl(ngx_http_llm_ctx_t *ctx);
+/* what a replay may take of memory */
+
+#define NGX_HTTP_LLM_CACHE_REPLAY  (32 * 1024 * 1024)
 
 
-static EVP_MD      *ngx_http_llm_cache_md;
-static EVP_MD_CTX  *ngx_http_llm_cache_ctx;
+static void *ngx_http_llm_cache_store_create(void *mem, size_t size);
+static void ngx_http_llm_cache_store_reset(void *data);
+static ngx_int_t ngx_http_llm_cache_fresh(ngx_http_llm_ctx_t *ctx,
+    time_t age);
+static ngx_int_t ngx_http_llm_cache_answer(ngx_http_llm_ctx_t *ctx);
+static void *ngx_http_llm_cache_alloc(void *data, size_t size);
+
+
+static ngx_http_llm_area_type_t  ngx_http_llm_cache_area = {
+    ngx_http_llm_cache_store_create,
+    ngx_http_llm_cache_store_reset
+};
+
+static ngx_str_t  ngx_http_llm_cache_events =
+                      ngx_string("text/event-stream; charset=utf-8");
+
+/* this worker's, for what comes without a request */
+static ngx_http_llm_main_conf_t  *ngx_http_llm_cache_conf;
 
 
 ngx_int_t
-ngx_http_llm_cache_init_process(ngx_cycle_t *cycle)
+ngx_http_llm_cache_create(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
 {
-    ngx_http_llm_cache_md = EVP_MD_fetch(NULL, "SHA256", NULL);
-    ngx_http_llm_cache_ctx = EVP_MD_CTX_new();
+    ngx_str_t             *name;
+    ngx_http_llm_redis_t  *rd;
 
-    if (ngx_http_llm_cache_md == NULL || ngx_http_llm_cache_ctx == NULL) {
-        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "no SHA-256 in OpenSSL");
+    if (!mcf->caches) {
+        return NGX_OK;
+    }
+
+    name = &mcf->zone->shm_zone->shm.name;
+    rd = ngx_http_llm_cache_redis(mcf);
+
+    if (rd) {
+        mcf->inbox = ngx_http_llm_inbox_create(cf, mcf->redis_cache
+                                               ? &mcf->redis_cache_url
+                                               : &mcf->redis_url, rd);
+        if (mcf->inbox == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (mcf->cache_size) {
+        mcf->store = ngx_http_llm_area_create(cf, name, "cache",
+                                              mcf->cache_size,
+                                              &ngx_http_llm_cache_area,
+                                              &ngx_http_llm_module);
+        if (mcf->store == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    return ngx_http_llm_cache_scripts(cf, mcf);
+}
+
+
+static void *
+ngx_http_llm_cache_store_create(void *mem, size_t size)
+{
+    return llm_store_create(mem, size);
+}
+
+
+static void
+ngx_http_llm_cache_store_reset(void *data)
+{
+    llm_store_reset(data);
+}
+
+
+ngx_int_t
+ngx_http_llm_cache_init_process(ngx_http_llm_main_conf_t *mcf,
+    ngx_cycle_t *cycle)
+{
+    ngx_http_llm_cache_conf = mcf;
+
+    if (ngx_http_llm_secret_init_process(mcf->secret, cycle) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    return NGX_OK;
+    return ngx_http_llm_parcel_init_process(cycle);
 }
 
 
 ngx_uint_t
 ngx_http_llm_cache_usable(ngx_http_llm_ctx_t *ctx)
 {
-    return ctx->conf->cache && ctx->mcf->redis;
+    return ctx->conf->cache
+           && (ctx->mcf->store || ngx_http_llm_cache_redis(ctx->mcf))
+           && ctx->key->terms.cache_use;
+}
+
+
+/* the tenant's own first, then the route's, then the location's */
+
+time_t
+ngx_http_llm_cache_ttl(ngx_http_llm_ctx_t *ctx)
+{
+    if (ctx->key->terms.cache_ttl >= 0) {
+        return (time_t) ctx->key->terms.cache_ttl;
+    }
+
+    return ctx->route->cache_ttl >= 0 ? ctx->route->cache_ttl
+                                      : ctx->conf->cache_ttl;
 }
 
 
 ngx_int_t
-ngx_http_llm_cache_lookup(ngx_http_llm_ctx_t *ctx)
+ngx_http_llm_cache_recall(ngx_http_llm_ctx_t *ctx)
 {
-    u_char     key[NGX_HTTP_LLM_CACHE_KEY_LEN];
-    ngx_str_t  argv[2];
+    u_char       *p;
+    size_t        len;
+    llm_store_t  *st;
 
-    ctx->max_age = -1;
-    ctx->cache = NGX_HTTP_LLM_CACHE_MISS;
-
-    ngx_http_llm_cache_wish(ctx);
-
-    if (ctx->rq.stateful || ctx->rq.stream || ctx->no_store
-        || ngx_http_llm_cache_ttl(ctx) <= 0
-        || (ctx->conf->cache_zero && !ctx->rq.temperature_zero))
+    if (!ctx->keyed || ctx->mcf->store == NULL
+        || ctx->cache == NGX_HTTP_LLM_CACHE_RELOAD)
     {
-        ctx->cache = NGX_HTTP_LLM_CACHE_BYPASS;
-        ctx->no_store = 1;
         return NGX_OK;
     }
 
-    if (ngx_http_llm_cache_digest(ctx) != NGX_OK) {
-        ctx->cache = NGX_HTTP_LLM_CACHE_BYPASS;
-        ctx->no_store = 1;
-        return NGX_OK;
-    }
+    p = NULL;
 
-    if (ctx->cache == NGX_HTTP_LLM_CACHE_RELOAD) {
-        return NGX_OK;
-    }
+    st = ngx_http_llm_area_lock(ctx->mcf->store);
 
-    ngx_http_llm_cache_key(ctx, key);
+    len = llm_store_find(st, ctx->digest, (uint64_t) ngx_time());
 
-    ngx_str_set(&argv[0], "GET");
-    argv[1].data = key;
-    argv[1].len = sizeof(key);
+    if (len) {
+        p = ngx_pnalloc(ctx->request->pool, len);
 
-    ctx->op = ngx_http_llm_redis_command(ctx->mcf->redis, 2, argv, 0,
-                                         ngx_http_llm_cache_reply, ctx);
-
-    return ctx->op ? NGX_AGAIN : NGX_OK;
-}
-
-
-/* what the client says in Cache-Control, RFC 9111, 5.2.1 */
-
-static void
-ngx_http_llm_cache_wish(ngx_http_llm_ctx_t *ctx)
-{
-    u_char           *p, *last, *next;
-    size_t            len;
-    ngx_int_t         n;
-    ngx_table_elt_t  *h;
-
-    h = ngx_http_llm_header_in(ctx->request, "cache-control",
-                               sizeof("cache-control") - 1);
-    if (h == NULL) {
-        return;
-    }
-
-    last = h->value.data + h->value.len;
-
-    for (p = h->value.data; p < last; p = next + 1) {
-
-        next = ngx_strlchr(p, last, ',');
-        if (next == NULL) {
-            next = last;
-        }
-
-        while (p < next && (*p == ' ' || *p == '\t')) {
-            p++;
-        }
-
-        len = next - p;
-
-        while (len && (p[len - 1] == ' ' || p[len - 1] == '\t')) {
-            len--;
-        }
-
-        if (len == 8 && ngx_strncasecmp(p, (u_char *) "no-store", 8) == 0) {
-            ctx->no_store = 1;
-
-        } else if (len == 8
-                   && ngx_strncasecmp(p, (u_char *) "no-cache", 8) == 0)
-        {
-            ctx->cache = NGX_HTTP_LLM_CACHE_RELOAD;
-
-        } else if (len > 8
-                   && ngx_strncasecmp(p, (u_char *) "max-age=", 8) == 0)
-        {
-            n = ngx_atoi(p + 8, len - 8);
-
-            if (n == 0) {
-                ctx->cache = NGX_HTTP_LLM_CACHE_RELOAD;
-
-            } else if (n != NGX_ERROR) {
-                ctx->max_age = n;
-            }
+        if (p) {
+            llm_store_copy(st, ctx->digest, p);
         }
     }
-}
 
+    ngx_http_llm_area_unlock(ctx->mcf->store);
 
-static ngx_int_t
-ngx_http_llm_cache_digest(ngx_http_llm_ctx_t *ctx)
-{
-    u_char                  c;
-    unsigned                len;
-    ngx_str_t              *model;
-    const llm_str_t        *scope;
-    ngx_http_llm_target_t  *target;
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "llm cache recall: %uz bytes", len);
 
-    static const llm_str_t  global = llm_string("g:");
-
-    target = ctx->route->targets.elts;
-    model = target->model.len ? &target->model : &ctx->model;
-
-    /* "k:name" or "t:name": the two cannot be mistaken for each other */
-
-    switch (ctx->key->terms.cache_scope) {
-
-    case LLM_SCOPE_GLOBAL:
-        scope = &global;
-        break;
-
-    case LLM_SCOPE_KEY:
-        scope = &ctx->key->limit.name;
-        break;
-
-    default:
-        scope = ctx->key->team ? &ctx->key->team->limit.name
-                               : &ctx->key->limit.name;
-    }
-
-    if (EVP_DigestInit_ex(ngx_http_llm_cache_ctx, ngx_http_llm_cache_md, NULL)
-        != 1)
-    {
-        return NGX_ERROR;
-    }
-
-    c = (u_char) ctx->endpoint;
-    ngx_http_llm_cache_update(NULL, &c, 1);
-
-    ngx_http_llm_cache_update_str(scope->data, scope->len);
-    ngx_http_llm_cache_update_str(model->data, model->len);
-
-    if (llm_request_digest(&ctx->rq, &ctx->arena, ngx_http_llm_cache_update,
-                           NULL)
-        != LLM_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (EVP_DigestFinal_ex(ngx_http_llm_cache_ctx, ctx->digest, &len) != 1) {
-        return NGX_ERROR;
+    if (p) {
+        (void) ngx_http_llm_cache_found(ctx, p, len);
     }
 
     return NGX_OK;
 }
 
 
-static void
-ngx_http_llm_cache_update(void *data, const u_char *p, size_t len)
+ngx_int_t
+ngx_http_llm_cache_found(ngx_http_llm_ctx_t *ctx, u_char *p, size_t len)
 {
-    (void) EVP_DigestUpdate(ngx_http_llm_cache_ctx, p, len);
-}
+    time_t       age;
+    llm_entry_t  e;
 
-
-static void
-ngx_http_llm_cache_update_str(const u_char *p, size_t len)
-{
-    uint32_t  n;
-
-    n = (uint32_t) len;
-
-    (void) EVP_DigestUpdate(ngx_http_llm_cache_ctx, &n, sizeof(n));
-    (void) EVP_DigestUpdate(ngx_http_llm_cache_ctx, p, len);
-}
-
-
-static void
-ngx_http_llm_cache_key(ngx_http_llm_ctx_t *ctx, u_char *key)
-{
-    key = ngx_cpymem(key, NGX_HTTP_LLM_CACHE_PREFIX,
-                     sizeof(NGX_HTTP_LLM_CACHE_PREFIX) - 1);
-
-    ngx_hex_dump(key, ctx->digest, NGX_HTTP_LLM_DIGEST_LEN);
-}
-
-
-static void
-ngx_http_llm_cache_reply(void *data, ngx_http_llm_redis_reply_t *reply)
-{
-    ngx_http_llm_ctx_t  *ctx = data;
-
-    ctx->op = NULL;
-
-    if (reply->type == NGX_HTTP_LLM_REDIS_STRING
-        && ngx_http_llm_cache_hit(ctx, &reply->str) == NGX_OK)
+    if (llm_entry_decode(&e, p, len) != LLM_OK
+        || e.endpoint != (uint32_t) ctx->endpoint)
     {
-        ctx->cache = NGX_HTTP_LLM_CACHE_HIT;
-        ctx->answered = 1;
+        return NGX_DECLINED;
     }
 
-    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                   "llm cache reply type:%ui hit:%d",
-                   (ngx_uint_t) reply->type, ctx->answered);
+    age = ngx_time() - (time_t) e.created;
 
-    ctx->wake(ctx);
+    ctx->entry = e;
+
+    if (ngx_http_llm_cache_fresh(ctx, age) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    if (ngx_http_llm_cache_answer(ctx) != NGX_OK) {
+        ctx->stale = 0;
+        ctx->renew = 0;
+        return NGX_DECLINED;
+    }
+
+    if (ctx->renew) {
+        /* it will do, while somebody asks for a new one */
+        return NGX_OK;
+    }
+
+    ctx->cache = NGX_HTTP_LLM_CACHE_HIT;
+    ctx->answered = 1;
+
+    return NGX_OK;
 }
 
 
 static ngx_int_t
-ngx_http_llm_cache_hit(ngx_http_llm_ctx_t *ctx, ngx_str_t *value)
+ngx_http_llm_cache_fresh(ngx_http_llm_ctx_t *ctx, time_t age)
 {
-    u_char       *p;
-    time_t        age;
     llm_entry_t  *e;
-
-    p = ngx_pnalloc(ctx->request->pool, value->len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memcpy(p, value->data, value->len);
 
     e = &ctx->entry;
 
-    if (llm_entry_decode(e, p, value->len) != LLM_OK) {
+    ctx->stale = 0;
+    ctx->renew = 0;
+
+    if (ctx->max_age >= 0 && age > ctx->max_age) {
         return NGX_DECLINED;
     }
 
-    age = ngx_time() - (time_t) e->created;
+    if (age < (time_t) e->ttl) {
+        return NGX_OK;
+    }
 
-    if (age >= (time_t) e->ttl || (ctx->max_age >= 0 && age > ctx->max_age)) {
+    age -= (time_t) e->ttl;
+
+    ctx->stale = age < (time_t) e->stale_error;
+    ctx->renew = age < (time_t) e->stale_renew;
+
+    return ctx->renew ? NGX_OK : NGX_DECLINED;
+}
+
+
+ngx_int_t
+ngx_http_llm_cache_stale(ngx_http_llm_ctx_t *ctx)
+{
+    if ((!ctx->stale && !ctx->renew)
+        || ngx_http_llm_cache_answer(ctx) != NGX_OK)
+    {
         return NGX_DECLINED;
     }
 
-    ctx->answer.status = NGX_HTTP_OK;
-    ctx->answer.content_type.data = e->content_type.data;
-    ctx->answer.content_type.len = e->content_type.len;
-    ctx->answer.body.data = e->body.data;
-    ctx->answer.body.len = e->body.len;
-    ctx->answer.from = NULL;
+    ctx->cache = NGX_HTTP_LLM_CACHE_STALE;
+    ctx->answered = 1;
+    ctx->failed = 0;
 
     return NGX_OK;
+}
+
+
+/* one entry, both shapes */
+
+static ngx_int_t
+ngx_http_llm_cache_answer(ngx_http_llm_ctx_t *ctx)
+{
+    llm_str_t     events;
+    llm_arena_t   arena;
+    llm_entry_t  *e;
+
+    e = &ctx->entry;
+
+    ctx->answer.status = NGX_HTTP_OK;
+    ctx->answer.from = NULL;
+
+    if (!ctx->rq.stream) {
+        ctx->answer.content_type.data = e->content_type.data;
+        ctx->answer.content_type.len = e->content_type.len;
+        ctx->answer.body.data = e->body.data;
+        ctx->answer.body.len = e->body.len;
+
+    } else {
+        ngx_memzero(&arena, sizeof(llm_arena_t));
+
+        arena.left = NGX_HTTP_LLM_CACHE_REPLAY;
+        arena.alloc = ngx_http_llm_cache_alloc;
+        arena.data = ctx->request->pool;
+
+        if (llm_replay(ctx->endpoint, &e->body, ctx->rq.include_usage, &arena,
+                       &events)
+            != LLM_OK)
+        {
+            return NGX_DECLINED;
+        }
+
+        ctx->answer.content_type = ngx_http_llm_cache_events;
+        ctx->answer.body.data = events.data;
+        ctx->answer.body.len = events.len;
+    }
+
+    ctx->saved_tokens = ngx_max(e->usage.prompt_tokens, 0)
+                        + ngx_max(e->usage.completion_tokens, 0);
+    ctx->saved_cost = e->cost;
+
+    return NGX_OK;
+}
+
+
+static void *
+ngx_http_llm_cache_alloc(void *data, size_t size)
+{
+    return ngx_palloc(data, size);
 }
 
 
 void
-ngx_http_llm_cache_store(ngx_http_llm_ctx_t *ctx, llm_usage_t *usage)
+ngx_http_llm_cache_store(ngx_http_llm_ctx_t *ctx, ngx_str_t *body,
+    ngx_str_t *content_type, llm_usage_t *usage)
 {
-    u_char                 *p, key[NGX_HTTP_LLM_CACHE_KEY_LEN];
-    u_char                  ttl[NGX_TIME_T_LEN];
     time_t                  sec;
-    ngx_str_t               argv[5];
+    ngx_str_t               piece[2];
+    llm_str_t               part[2];
     llm_entry_t             e;
     ngx_http_llm_target_t  *target;
 
-    if (ctx->no_store || ctx->cache == NGX_HTTP_LLM_CACHE_OFF
-        || ctx->cache == NGX_HTTP_LLM_CACHE_BYPASS
-        || ctx->answer.body.len > ctx->conf->cache_max)
+    sec = ngx_http_llm_cache_ttl(ctx);
+
+    /* what was cut to what was left is not what was asked for */
+
+    if (!ctx->keyed || ctx->no_store || sec <= 0 || ctx->clamp > 0
+        || body->len > ctx->conf->cache_max)
     {
+        ngx_http_llm_flight_unlock(ctx);
         return;
     }
 
-    target = (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
-
     /* entries made together should not all end together */
 
-    sec = ngx_http_llm_cache_ttl(ctx);
     sec = sec - (time_t) llm_backoff_delay(sec / 10, sec / 10, 0,
                                            ngx_http_llm_random());
     sec = ngx_max(sec, 1);
+
+    target = (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
 
     ngx_memzero(&e, sizeof(llm_entry_t));
 
     e.created = ngx_time();
     e.ttl = (uint32_t) sec;
+    e.stale_error = (uint32_t) ctx->conf->cache_stale_error;
+    e.stale_renew = (uint32_t) ctx->conf->cache_stale_renew;
+    e.endpoint = ctx->endpoint;
     e.usage = *usage;
-    e.content_type.data = ctx->answer.content_type.data;
-    e.content_type.len = ctx->answer.content_type.len;
+    e.cost = ctx->charged ? ngx_max(ctx->cost, 0) : 0;
+    e.content_type.data = content_type->data;
+    e.content_type.len = content_type->len;
     e.provider.data = target->provider->name.data;
     e.provider.len = target->provider->name.len;
     e.model.data = target->model.len ? target->model.data : ctx->model.data;
     e.model.len = target->model.len ? target->model.len : ctx->model.len;
-    e.body.data = ctx->answer.body.data;
-    e.body.len = ctx->answer.body.len;
+    e.body.data = body->data;
+    e.body.len = body->len;
 
-    argv[2].len = llm_entry_head_size(&e) + e.body.len;
+    piece[0].len = llm_entry_head_size(&e);
+    piece[0].data = ngx_pnalloc(ctx->request->pool, piece[0].len);
 
-    argv[2].data = ngx_alloc(argv[2].len, ctx->request->connection->log);
-    if (argv[2].data == NULL) {
+    if (piece[0].data == NULL) {
+        ngx_http_llm_flight_unlock(ctx);
         return;
     }
 
-    p = llm_entry_encode_head(&e, argv[2].data);
-    ngx_memcpy(p, e.body.data, e.body.len);
+    (void) llm_entry_encode_head(&e, piece[0].data);
 
-    ngx_http_llm_cache_key(ctx, key);
+    piece[1] = *body;
 
-    ngx_str_set(&argv[0], "SET");
-    argv[1].data = key;
-    argv[1].len = sizeof(key);
-    ngx_str_set(&argv[3], "EX");
-    argv[4].data = ttl;
-    argv[4].len = ngx_sprintf(ttl, "%T", sec) - ttl;
+    part[0].data = piece[0].data;
+    part[0].len = piece[0].len;
+    part[1].data = body->data;
+    part[1].len = body->len;
 
-    if (ngx_http_llm_redis_command(ctx->mcf->redis, 5, argv, 0, NULL, NULL)) {
-        (void) ngx_atomic_fetch_add(&ctx->mcf->zone->sh->count.stored, 1);
+    ngx_http_llm_cache_put(ctx, &e, part, 2);
+    ngx_http_llm_cache_send(ctx, &e, piece, 2);
+
+    (void) ngx_atomic_fetch_add(&ctx->mcf->zone->sh->count.stored, 1);
+}
+
+
+void
+ngx_http_llm_cache_put(ngx_http_llm_ctx_t *ctx, llm_entry_t *e,
+    llm_str_t *piece, ngx_uint_t n)
+{
+    size_t        len;
+    uint64_t      until;
+    ngx_uint_t    i;
+    llm_store_t  *st;
+
+    len = 0;
+
+    for (i = 0; i < n; i++) {
+        len += piece[i].len;
     }
 
-    ngx_free(argv[2].data);
+    if (ctx->mcf->store == NULL) {
+        return;
+    }
+
+    if (len > ctx->conf->cache_memory) {
+        /* an older one must not be found in its place */
+        ngx_http_llm_cache_forget(ctx->digest);
+        return;
+    }
+
+    until = e->created + e->ttl + ngx_max(e->stale_error, e->stale_renew);
+
+    st = ngx_http_llm_area_lock(ctx->mcf->store);
+
+    (void) llm_store_put(st, ctx->digest, until, piece, n);
+
+    ngx_http_llm_area_unlock(ctx->mcf->store);
 }
 
 
@@ -386,9 +420,50 @@ ngx_http_llm_cache_cancel(ngx_http_llm_ctx_t *ctx)
 }
 
 
-static time_t
-ngx_http_llm_cache_ttl(ngx_http_llm_ctx_t *ctx)
+void
+ngx_http_llm_cache_forget(const u_char *name)
 {
-    return ctx->key->terms.cache_ttl >= 0
-           ? (time_t) ctx->key->terms.cache_ttl : ctx->conf->cache_ttl;
+    llm_store_t          *st;
+    ngx_http_llm_area_t  *area;
+
+    area = ngx_http_llm_cache_conf->store;
+
+    if (area == NULL) {
+        return;
+    }
+
+    st = ngx_http_llm_area_lock(area);
+
+    (void) llm_store_remove(st, name);
+
+    ngx_http_llm_area_unlock(area);
+}
+
+
+ngx_int_t
+ngx_http_llm_cache_stat(ngx_http_llm_main_conf_t *mcf,
+    llm_store_stat_t *store, llm_flight_stat_t *flight)
+{
+    void  *p;
+
+    ngx_memzero(store, sizeof(llm_store_stat_t));
+    ngx_memzero(flight, sizeof(llm_flight_stat_t));
+
+    if (mcf->store == NULL && mcf->flights == NULL) {
+        return NGX_DECLINED;
+    }
+
+    if (mcf->store) {
+        p = ngx_http_llm_area_lock(mcf->store);
+        llm_store_stat(p, store);
+        ngx_http_llm_area_unlock(mcf->store);
+    }
+
+    if (mcf->flights) {
+        p = ngx_http_llm_area_lock(mcf->flights);
+        llm_flight_stat(p, flight);
+        ngx_http_llm_area_unlock(mcf->flights);
+    }
+
+    return NGX_OK;
 }

@@ -20,6 +20,7 @@ static ngx_http_llm_zone_t  *ngx_http_llm_owner_zone;
 static ngx_uint_t            ngx_http_llm_owner_self = LLM_LEDGER_OWNERS;
 static ngx_connection_t      ngx_http_llm_owner_dummy;
 static ngx_event_t           ngx_http_llm_owner_event;
+static void                (*ngx_http_llm_owner_handler)(ngx_uint_t owner);
 
 
 ngx_int_t
@@ -86,11 +87,23 @@ ngx_http_llm_owner_exit_process(void)
 
     (void) llm_ledger_reap(zone->sh->ledger, ngx_http_llm_owner_self, &now,
                            &wake);
+
+    if (ngx_http_llm_owner_handler) {
+        ngx_http_llm_owner_handler(ngx_http_llm_owner_self);
+    }
+
     zone->sh->owner[ngx_http_llm_owner_self] = 0;
 
     ngx_http_llm_zone_unlock(zone, &wake);
 
     ngx_http_llm_owner_self = LLM_LEDGER_OWNERS;
+}
+
+
+void
+ngx_http_llm_owner_reaped(void (*handler)(ngx_uint_t owner))
+{
+    ngx_http_llm_owner_handler = handler;
 }
 
 
@@ -131,6 +144,11 @@ ngx_http_llm_owner_reap(void)
         if (zone->sh->owner[i] == pid) {
             tickets = llm_ledger_reap(zone->sh->ledger, i, &now,
                                       &wake);
+
+            if (ngx_http_llm_owner_handler) {
+                ngx_http_llm_owner_handler(i);
+            }
+
             zone->sh->owner[i] = 0;
 
             ngx_log_error(NGX_LOG_NOTICE, ngx_cycle->log, 0,

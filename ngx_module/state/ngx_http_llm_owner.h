@@ -21,6 +21,12 @@ ngx_int_t ngx_http_llm_owner_init_process(ngx_http_llm_zone_t *zone,
 
 void ngx_http_llm_owner_exit_process(void);
 
+/*
+ * "handler" gives back what an owner held elsewhere, before its place can be
+ * another's.  Runs inside the zone's lock; to be set before init_process.
+ */
+void ngx_http_llm_owner_reaped(void (*handler)(ngx_uint_t owner));
+
 /* this worker's place */
 ngx_uint_t ngx_http_llm_owner(void);
 

@@ -11,6 +11,7 @@
 
 static void ngx_http_llm_wake_read(ngx_event_t *ev);
 static void ngx_http_llm_wake_posted(ngx_event_t *ev);
+static void ngx_http_llm_wake_call(void);
 
 
 static int                ngx_http_llm_wake_fd[LLM_LEDGER_OWNERS];
@@ -20,6 +21,7 @@ static ngx_uint_t         ngx_http_llm_wake_self = LLM_LEDGER_OWNERS;
 static ngx_connection_t  *ngx_http_llm_wake_connection;
 static ngx_event_t        ngx_http_llm_wake_event;
 static void             (*ngx_http_llm_wake_handler)(void);
+static void             (*ngx_http_llm_wake_second)(void);
 
 
 ngx_int_t
@@ -83,6 +85,13 @@ ngx_http_llm_wake_init_process(ngx_cycle_t *cycle, ngx_uint_t owner,
     }
 
     return NGX_OK;
+}
+
+
+void
+ngx_http_llm_wake_also(void (*handler)(void))
+{
+    ngx_http_llm_wake_second = handler;
 }
 
 
@@ -169,12 +178,23 @@ ngx_http_llm_wake_read(ngx_event_t *ev)
                       "read() from eventfd failed");
     }
 
-    ngx_http_llm_wake_handler();
+    ngx_http_llm_wake_call();
 }
 
 
 static void
 ngx_http_llm_wake_posted(ngx_event_t *ev)
 {
+    ngx_http_llm_wake_call();
+}
+
+
+static void
+ngx_http_llm_wake_call(void)
+{
     ngx_http_llm_wake_handler();
+
+    if (ngx_http_llm_wake_second) {
+        ngx_http_llm_wake_second();
+    }
 }

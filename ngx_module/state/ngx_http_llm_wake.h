@@ -27,6 +27,9 @@ ngx_int_t ngx_http_llm_wake_init_module(ngx_cycle_t *cycle);
 ngx_int_t ngx_http_llm_wake_init_process(ngx_cycle_t *cycle, ngx_uint_t owner,
     void (*handler)(void));
 
+/* a further handler beside the first; before wake_init_process() */
+void ngx_http_llm_wake_also(void (*handler)(void));
+
 void ngx_http_llm_wake_exit_process(void);
 
 /* wakes all owners that are set, this worker by a posted event */

@@ -460,6 +460,11 @@ ngx_http_llm_attempt_done(ngx_http_request_t *sr, void *data, ngx_int_t rc)
         at->done = 1;
         at->rc = rc;
 
+        if (at->ctx->detached) {
+            /* core would end all that still has to be done */
+            sr->connection->error = 0;
+        }
+
         if (sr->upstream_states) {
             sr->main->upstream_states = sr->upstream_states;
         }

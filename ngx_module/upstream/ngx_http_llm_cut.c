@@ -169,19 +169,11 @@ ngx_http_llm_cut_final(ngx_http_llm_attempt_t *at, llm_sse_stamp_t *st,
 ngx_int_t
 ngx_http_llm_cut_break(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_int_t                rc;
-    ngx_str_t                body;
-    ngx_buf_t               *b;
-    ngx_chain_t              out;
-    ngx_http_request_t      *r;
     ngx_http_llm_attempt_t  *at;
 
-    r = ctx->request;
     at = ctx->attempt;
 
-    r->keepalive = 0;
-
-    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
                   "llm: provider \"%V\" broke off a stream%s",
                   &at->target->provider->name,
                   at->timedout ? ": its time was up" : "");
@@ -197,35 +189,5 @@ ngx_http_llm_cut_break(ngx_http_llm_ctx_t *ctx)
                                   "The provider broke off its answer.");
     }
 
-    if (!at->stream) {
-        return ngx_http_send_special(r, NGX_HTTP_FLUSH);
-    }
-
-    if (ngx_http_llm_reply_error_body(r, &ctx->error, &body) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    b = ngx_create_temp_buf(r->pool, 256 + body.len + ctx->error.message.len);
-    if (b == NULL) {
-        return NGX_ERROR;
-    }
-
-    if (ctx->endpoint == LLM_RESPONSES) {
-        b->last = ngx_sprintf(b->last, "event: error\ndata: {\"type\":"
-                              "\"error\",\"code\":\"%s\",\"message\":\"%V\","
-                              "\"param\":null,\"sequence_number\":0,%*s"
-                              "\n\n", ctx->error.code, &ctx->error.message,
-                              body.len - 1, body.data + 1);
-    } else {
-        b->last = ngx_sprintf(b->last, "data: %V\n\n", &body);
-    }
-
-    b->flush = 1;
-
-    out.buf = b;
-    out.next = NULL;
-
-    rc = ngx_http_output_filter(r, &out);
-
-    return rc;
+    return ngx_http_llm_reply_break(ctx, at->stream);
 }

@@ -6,11 +6,13 @@
 
 #include "upstream/ngx_http_llm_forward.h"
 #include "upstream/ngx_http_llm_attempt.h"
+#include "upstream/ngx_http_llm_relay.h"
 #include "upstream/ngx_http_llm_stream.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_reply.h"
 #include "policy/ngx_http_llm_cache.h"
 #include "policy/ngx_http_llm_charge.h"
+#include "policy/ngx_http_llm_flight.h"
 #include "policy/ngx_http_llm_limit.h"
 
 #include "core/llm_answer.h"
@@ -126,6 +128,14 @@ ngx_http_llm_forward_wait(ngx_http_llm_ctx_t *ctx)
     ngx_msec_int_t           left;
     ngx_http_llm_attempt_t  *at;
 
+    if (ctx->gone && !ngx_http_llm_flight_needed(ctx)
+        && (ngx_msec_int_t) (ctx->drain_until - ngx_current_msec) <= 0)
+    {
+        /* nobody is there any more who would read the answer */
+        ngx_http_llm_attempt_cancel(ctx);
+        return NGX_AGAIN;
+    }
+
     if (ctx->timer.timer_set) {
         return NGX_AGAIN;
     }
@@ -134,13 +144,13 @@ ngx_http_llm_forward_wait(ngx_http_llm_ctx_t *ctx)
     left = ngx_http_llm_forward_left(ctx);
     spent = ngx_current_msec - at->start;
 
-    if (left > 0 && at->status && !ctx->gone) {
+    if (left > 0 && at->status) {
         /* the header came in time, now only the deadline counts */
         ngx_add_timer(&ctx->timer, (ngx_msec_t) left);
         return NGX_AGAIN;
     }
 
-    if (left > 0 && !ctx->gone && spent < ctx->conf->timeout_first_byte) {
+    if (left > 0 && spent < ctx->conf->timeout_first_byte) {
         ngx_add_timer(&ctx->timer,
                       ngx_min((ngx_msec_t) left,
                               ctx->conf->timeout_first_byte - spent));
@@ -187,6 +197,8 @@ ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx)
     }
 
     if (ctx->gone) {
+        /* what nobody waits for is not tried again */
+        ngx_http_llm_flight_fail(ctx, 0);
         ctx->rc = NGX_HTTP_CLIENT_CLOSED_REQUEST;
         return NGX_DONE;
     }
@@ -212,6 +224,7 @@ ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx)
 static ngx_int_t
 ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx)
 {
+    ngx_uint_t               whole;
     ngx_http_llm_attempt_t  *at;
 
     at = ctx->attempt;
@@ -222,11 +235,28 @@ ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx)
 
     ngx_http_llm_charge_settle(ctx, &at->usage, at->text_bytes, 1);
 
+    whole = ngx_http_llm_stream_complete(at) && !at->error_event
+            && !at->timedout;
+
+    if (whole && !at->cut) {
+        ngx_http_llm_flight_streamed(ctx);
+
+    } else if (at->error_event && !at->timedout) {
+        ngx_http_llm_flight_over(ctx);
+
+    } else {
+        ngx_http_llm_flight_flush(ctx);
+        ngx_http_llm_flight_fail(ctx, 0);
+    }
+
     ngx_http_llm_forward_count(ctx,
-        at->timedout ? NGX_HTTP_LLM_ATTEMPT_TIMEOUT
-                     : ngx_http_llm_stream_complete(at) && !at->error_event
-                       ? NGX_HTTP_LLM_ATTEMPT_OK
-                       : NGX_HTTP_LLM_ATTEMPT_BROKEN);
+                               at->timedout ? NGX_HTTP_LLM_ATTEMPT_TIMEOUT
+                               : whole ? NGX_HTTP_LLM_ATTEMPT_OK
+                                       : NGX_HTTP_LLM_ATTEMPT_BROKEN);
+
+    if (ctx->gone) {
+        ctx->rc = NGX_HTTP_CLIENT_CLOSED_REQUEST;
+    }
 
     return NGX_DONE;
 }
@@ -469,8 +499,16 @@ ngx_http_llm_forward_good(ngx_http_llm_ctx_t *ctx, llm_answer_t *an)
     ctx->answer.from = at->sr;
     ctx->answered = 1;
 
-    if (an->complete && !at->overflow) {
-        ngx_http_llm_cache_store(ctx, &an->usage);
+    if (at->overflow) {
+        ngx_http_llm_flight_fail(ctx, 0);
+
+    } else {
+        ngx_http_llm_flight_answer(ctx, an);
+    }
+
+    if (ctx->served && !ctx->gone) {
+        ctx->rc = NGX_OK;
+        return NGX_DONE;
     }
 
     if (ctx->gone) {
@@ -505,6 +543,18 @@ ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
                               oc->own ? oc->code : "upstream_error",
                               oc->own ? oc->message : "");
 
+    ngx_http_llm_flight_fail(ctx, 0);
+
+    if (oc->status >= 500 && ctx->stale && !ctx->served
+        && ngx_http_llm_cache_stale(ctx) == NGX_OK)
+    {
+        return NGX_OK;
+    }
+
+    if (ctx->served) {
+        return oc->status;
+    }
+
     ctx->error.wait = at->asked < 0 ? -1 : (ngx_int_t) at->asked;
     ctx->error.no_retry = oc->status == NGX_HTTP_TOO_MANY_REQUESTS
                           && !oc->retry;
@@ -530,28 +580,58 @@ ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
 ngx_int_t
 ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_msec_t               drain;
+    ngx_connection_t        *c;
     ngx_http_llm_attempt_t  *at;
 
     at = ctx->attempt;
-    drain = ctx->conf->timeout_drain;
 
-    if (drain == 0 || at == NULL || !at->running || at->done
-        || ctx->committed || ctx->rq.stream)
+    if (at == NULL || !at->running || at->done) {
+        return NGX_DECLINED;
+    }
+
+    /* without followers only an answer that can still be stored is of use */
+
+    if (!ngx_http_llm_flight_needed(ctx)
+        && (ctx->conf->timeout_drain == 0 || ctx->committed
+            || ctx->rq.stream))
     {
         return NGX_DECLINED;
     }
 
-    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                   "llm client left, the attempt goes on for %M ms", drain);
-
     ctx->gone = 1;
+    ctx->detached = 1;
+
+    ngx_http_llm_flight_abandon(ctx);
+
+    /* what the client did not take is of no use, and the reader waits */
+
+    c = ctx->request->connection;
+
+    ngx_http_llm_relay_drop(ctx->request->out);
+    ctx->request->out = NULL;
+    ngx_http_llm_relay_drop(at->busy);
+
+    c->buffered &= ~NGX_HTTP_WRITE_BUFFERED;
+
+    if (c->write->timer_set) {
+        ngx_del_timer(c->write);
+    }
+
+    c->write->ready = 1;
+    c->write->delayed = 0;
+
+    ngx_post_event(c->write, &ngx_posted_events);
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "llm client left, the attempt goes on for %M ms",
+                   ctx->drain_until - ngx_current_msec);
 
     if (ctx->timer.timer_set) {
         ngx_del_timer(&ctx->timer);
     }
 
-    ngx_add_timer(&ctx->timer, drain);
+    ngx_add_timer(&ctx->timer, ngx_max(ctx->drain_until - ngx_current_msec,
+                                       1));
 
     return NGX_OK;
 }

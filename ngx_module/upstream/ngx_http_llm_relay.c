@@ -5,8 +5,10 @@
 
 
 #include "upstream/ngx_http_llm_relay.h"
+#include "upstream/ngx_http_llm_forward.h"
 #include "upstream/ngx_http_llm_stream.h"
 #include "http/ngx_http_llm_reply.h"
+#include "policy/ngx_http_llm_flight.h"
 
 #include "core/llm_backoff.h"
 
@@ -17,6 +19,8 @@ static ngx_int_t ngx_http_llm_relay_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
 static ngx_int_t ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at,
     ngx_chain_t *in);
+static ngx_int_t ngx_http_llm_relay_next(ngx_http_llm_attempt_t *at,
+    ngx_chain_t *out);
 
 
 static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
@@ -145,7 +149,9 @@ ngx_http_llm_relay_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
         }
     }
 
-    if (at->ctx->gone && at->relay != NGX_HTTP_LLM_RELAY_HOLD) {
+    if (at->ctx->detached && at->relay != NGX_HTTP_LLM_RELAY_HOLD
+        && !ngx_http_llm_flight_leads(at->ctx))
+    {
         at->relay = NGX_HTTP_LLM_RELAY_DROP;
     }
 
@@ -215,7 +221,7 @@ ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
 
     at->overflow = 1;
 
-    if (at->status != NGX_HTTP_OK || at->ctx->gone
+    if (at->status != NGX_HTTP_OK || at->ctx->detached
         || at->ctx->endpoint == LLM_ENDPOINTS)
     {
 
@@ -262,6 +268,11 @@ ngx_http_llm_relay_commit(ngx_http_llm_attempt_t *at)
 
     ngx_log_debug0(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
                    "llm relay commit");
+
+    if (at->ctx->detached) {
+        at->ctx->committed = 1;
+        return NGX_OK;
+    }
 
     if (ngx_http_llm_reply_hoist(at->ctx, at->sr) != NGX_OK) {
         return NGX_ERROR;
@@ -395,6 +406,63 @@ ngx_http_llm_relay_copy(ngx_http_llm_attempt_t *at, u_char *p, size_t len,
 
 
 ngx_int_t
+ngx_http_llm_relay_share(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
+    ngx_chain_t ***ll)
+{
+    size_t        size;
+    ngx_chain_t  *cl;
+
+    if (!ngx_http_llm_flight_shared(at->ctx) || at->ctx->detached) {
+        return ngx_http_llm_relay_link(at, b, ll);
+    }
+
+    size = 0;
+
+    for (cl = at->busy; cl; cl = cl->next) {
+        size += ngx_buf_size(cl->buf);
+    }
+
+    if (size > at->ctx->conf->join_log) {
+        return ngx_http_llm_relay_link(at, b, ll);
+    }
+
+    if (ngx_http_llm_relay_copy(at, b->pos, b->last - b->pos, ll) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    b->pos = b->last;
+
+    return NGX_OK;
+}
+
+
+/* a client whose connection is broken must not end a call that others need */
+
+static ngx_int_t
+ngx_http_llm_relay_next(ngx_http_llm_attempt_t *at, ngx_chain_t *out)
+{
+    ngx_int_t            rc;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = at->ctx;
+
+    if (!ctx->detached) {
+        rc = ngx_http_next_body_filter(at->sr, out);
+
+        if (rc != NGX_ERROR || !ctx->request->connection->error
+            || ngx_http_llm_forward_detach(ctx) != NGX_OK)
+        {
+            return rc;
+        }
+    }
+
+    ngx_http_llm_relay_drop(out);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
 ngx_http_llm_relay_pass(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
 {
     ngx_int_t     rc;
@@ -402,7 +470,7 @@ ngx_http_llm_relay_pass(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
 
     none = NULL;
 
-    rc = ngx_http_next_body_filter(at->sr, in);
+    rc = ngx_http_llm_relay_next(at, in);
 
     ngx_chain_update_chains(at->sr->pool, &at->free, &at->busy, &none,
                             (ngx_buf_tag_t) &ngx_http_llm_module);
@@ -418,7 +486,7 @@ ngx_http_llm_relay_out(ngx_http_llm_attempt_t *at, ngx_chain_t *out)
 {
     ngx_int_t  rc;
 
-    rc = ngx_http_next_body_filter(at->sr, out);
+    rc = ngx_http_llm_relay_next(at, out);
 
     ngx_chain_update_chains(at->sr->pool, &at->free, &at->busy, &out,
                             (ngx_buf_tag_t) &ngx_http_llm_module);

@@ -37,6 +37,13 @@ ngx_int_t ngx_http_llm_relay_link(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
 ngx_int_t ngx_http_llm_relay_copy(ngx_http_llm_attempt_t *at, u_char *p,
     size_t len, ngx_chain_t ***ll);
 
+/*
+ * The same as link(), but while others follow this call its client must not
+ * hold it up: then the bytes are copied, up to a bound.
+ */
+ngx_int_t ngx_http_llm_relay_share(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
+    ngx_chain_t ***ll);
+
 /* sends a chain of our own, or one that is the reader's */
 ngx_int_t ngx_http_llm_relay_out(ngx_http_llm_attempt_t *at,
     ngx_chain_t *out);

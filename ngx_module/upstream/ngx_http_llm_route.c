@@ -11,8 +11,11 @@
 
 
 #define NGX_HTTP_LLM_MODEL_MAX  256
+#define NGX_HTTP_LLM_TTL_MAX    (365 * 86400)
 
 
+static char *ngx_http_llm_route_ttl(ngx_conf_t *cf,
+    ngx_http_llm_route_t *route, ngx_str_t *value);
 static char *ngx_http_llm_route_target(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf, ngx_http_llm_target_t *target,
     ngx_str_t *value);
@@ -26,7 +29,7 @@ ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     char                   *rv;
     ngx_str_t              *value;
     llm_str_t               pattern;
-    ngx_uint_t              i;
+    ngx_uint_t              i, n;
     ngx_http_llm_route_t   *route, *other;
     ngx_http_llm_target_t  *target;
 
@@ -55,15 +58,33 @@ ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     route->pattern = value[1];
     route->literal = llm_route_literal(&pattern);
+    route->cache_ttl = -1;
 
-    if (ngx_array_init(&route->targets, cf->pool, cf->args->nelts - 2,
+    n = cf->args->nelts;
+
+    if (ngx_strncmp(value[n - 1].data, "ttl=", 4) == 0) {
+        n--;
+
+        rv = ngx_http_llm_route_ttl(cf, route, &value[n]);
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    if (n == 2) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the route for \"%V\" has no target", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_array_init(&route->targets, cf->pool, n - 2,
                        sizeof(ngx_http_llm_target_t))
         != NGX_OK)
     {
         return NGX_CONF_ERROR;
     }
 
-    for (i = 2; i < cf->args->nelts; i++) {
+    for (i = 2; i < n; i++) {
 
         target = ngx_array_push(&route->targets);
         if (target == NULL) {
@@ -75,6 +96,33 @@ ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return rv;
         }
     }
+
+    return NGX_CONF_OK;
+}
+
+
+/* ttl=TIME behind the targets */
+
+static char *
+ngx_http_llm_route_ttl(ngx_conf_t *cf, ngx_http_llm_route_t *route,
+    ngx_str_t *value)
+{
+    time_t     ttl;
+    ngx_str_t  s;
+
+    s.data = value->data + 4;
+    s.len = value->len - 4;
+
+    ttl = s.len ? ngx_parse_time(&s, 1) : NGX_ERROR;
+
+    if (ttl < 0 || ttl > NGX_HTTP_LLM_TTL_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\": expected a time up to "
+                           "365d, or 0", value);
+        return NGX_CONF_ERROR;
+    }
+
+    route->cache_ttl = ttl;
 
     return NGX_CONF_OK;
 }

@@ -13,7 +13,7 @@
 #include "http/ngx_http_llm.h"
 
 
-/* llm_route PATTERN PROVIDER[:model] ... */
+/* llm_route PATTERN PROVIDER[:model] ... [ttl=TIME] */
 char *ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /* the route of a model: by its own name, else the first that matches */

@@ -7,6 +7,7 @@
 #include "upstream/ngx_http_llm_stream.h"
 #include "upstream/ngx_http_llm_cut.h"
 #include "upstream/ngx_http_llm_relay.h"
+#include "policy/ngx_http_llm_flight.h"
 
 #include "core/llm_sse.h"
 
@@ -130,6 +131,8 @@ ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
         }
     }
 
+    ngx_http_llm_flight_flush(at->ctx);
+
     return out ? ngx_http_llm_relay_out(at, out) : NGX_OK;
 }
 
@@ -177,7 +180,7 @@ ngx_http_llm_stream_window(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
 
     b->last = b->pos + whole - w.out;
 
-    return b->pos < b->last ? ngx_http_llm_relay_link(at, b, ll) : NGX_OK;
+    return b->pos < b->last ? ngx_http_llm_relay_share(at, b, ll) : NGX_OK;
 }
 
 
@@ -236,7 +239,7 @@ ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
     at->held -= whole;
     ngx_memmove(at->hold, at->hold + whole, at->held);
 
-    return b->pos < b->last ? ngx_http_llm_relay_link(at, b, ll) : NGX_OK;
+    return b->pos < b->last ? ngx_http_llm_relay_share(at, b, ll) : NGX_OK;
 }
 
 
@@ -259,6 +262,8 @@ ngx_http_llm_stream_give_up(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
 
     at->relay = NGX_HTTP_LLM_RELAY_PASS;
     at->overflow = 1;
+
+    ngx_http_llm_flight_fail(at->ctx, 0);
 
     if (at->held
         && ngx_http_llm_relay_copy(at, at->hold, at->held, ll) != NGX_OK)
@@ -309,9 +314,23 @@ ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, ngx_http_llm_window_t *w)
             if (rc != NGX_OK) {
                 return rc;
             }
+
+            /* the comments in front of it have been waiting for it */
+
+            if (whole && ngx_http_llm_flight_event(at->ctx, w->pos, whole, 0)
+                         != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
         }
 
         ngx_http_llm_stream_mark(at, bits);
+
+        if (at->relay != NGX_HTTP_LLM_RELAY_EVENTS
+            && ngx_http_llm_flight_event(at->ctx, p, n, bits) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
 
         if ((bits & LLM_SSE_USAGE_ONLY) && !at->ctx->rq.include_usage) {
             ngx_http_llm_stream_remove(at, w, whole, n);
@@ -356,6 +375,8 @@ ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at, u_char *event,
     }
 
     if (ngx_http_llm_relay_commit(at) != NGX_OK
+        || ngx_http_llm_flight_head(at->ctx, &at->sr->headers_out.content_type)
+           != NGX_OK
         || ngx_http_llm_cut_begin(at, event, len) != NGX_OK
         || ngx_http_llm_attempt_forget(at) != NGX_OK)
     {
@@ -532,11 +553,21 @@ ngx_http_llm_stream_finish(ngx_http_llm_ctx_t *ctx)
 
         ngx_http_llm_stream_mark(at, bits);
 
+        if (ngx_http_llm_flight_event(ctx, at->hold, at->held, bits)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
         at->text_bytes = at->text.bytes;
 
         if ((bits & LLM_SSE_USAGE_ONLY) && !ctx->rq.include_usage) {
             at->held = 0;
         }
+    }
+
+    if (ctx->detached) {
+        return NGX_OK;
     }
 
     if (!ngx_http_llm_stream_complete(at) && !at->error_event) {

@@ -1,0 +1,657 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * Who leads, who follows: the stage, and the names of flights.
+ */
+
+
+#include "policy/ngx_http_llm_flight_private.h"
+#include "policy/ngx_http_llm_cache.h"
+#include "state/ngx_http_llm_owner.h"
+#include "state/ngx_http_llm_wake.h"
+#include "http/ngx_http_llm_id.h"
+#include "http/ngx_http_llm_reply.h"
+
+#include "core/llm_siphash.h"
+
+
+/* times that a request tries to follow before it goes alone */
+
+#define NGX_HTTP_LLM_FLIGHT_TRIES   5
+
+#define NGX_HTTP_LLM_FLIGHT_EXPIRE  1000       /* ms between two looks */
+
+
+#define ngx_http_llm_flight_bit(n)  (1u << (n))
+
+
+static void *ngx_http_llm_flight_area_create(void *mem, size_t size);
+static void ngx_http_llm_flight_area_reset(void *data);
+static void ngx_http_llm_flight_news(void);
+static void ngx_http_llm_flight_reaped(ngx_uint_t owner);
+static void ngx_http_llm_flight_expire(ngx_event_t *ev);
+static ngx_http_llm_flight_t *ngx_http_llm_flight_part(
+    ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_flight_mine(ngx_http_llm_ctx_t *ctx, u_char *name,
+    const char *kind, ngx_str_t *a, ngx_str_t *b);
+static ngx_int_t ngx_http_llm_flight_try(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_flight_renew(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_flight_wake(ngx_http_llm_flight_t *f);
+static ngx_int_t ngx_http_llm_flight_unknown(ngx_http_llm_ctx_t *ctx);
+
+
+ngx_http_llm_main_conf_t  *ngx_http_llm_flight_conf;
+
+static ngx_http_llm_area_type_t  ngx_http_llm_flight_area = {
+    ngx_http_llm_flight_area_create,
+    ngx_http_llm_flight_area_reset
+};
+
+/* two letters each: what a name of one client's own is about */
+
+static const char  *ngx_http_llm_flight_kinds[] = {
+    "ch", "co", "em", "re"
+};
+
+static ngx_connection_t  ngx_http_llm_flight_dummy;
+static ngx_event_t       ngx_http_llm_flight_timer;
+
+
+ngx_int_t
+ngx_http_llm_flight_create(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
+{
+    mcf->flights = ngx_http_llm_area_create(cf,
+                                            &mcf->zone->shm_zone->shm.name,
+                                            "flights", mcf->flight_size,
+                                            &ngx_http_llm_flight_area,
+                                            &ngx_http_llm_module);
+
+    return mcf->flights ? NGX_OK : NGX_ERROR;
+}
+
+
+static void *
+ngx_http_llm_flight_area_create(void *mem, size_t size)
+{
+    return llm_flight_create(mem, size);
+}
+
+
+static void
+ngx_http_llm_flight_area_reset(void *data)
+{
+    llm_flight_reset(data);
+}
+
+
+ngx_int_t
+ngx_http_llm_flight_init_process(ngx_http_llm_main_conf_t *mcf,
+    ngx_cycle_t *cycle)
+{
+    ngx_http_llm_flight_conf = mcf;
+
+    ngx_http_llm_wake_also(ngx_http_llm_flight_news);
+    ngx_http_llm_owner_reaped(ngx_http_llm_flight_reaped);
+
+    ngx_http_llm_flight_dummy.fd = (ngx_socket_t) -1;
+
+    ngx_http_llm_flight_timer.handler = ngx_http_llm_flight_expire;
+    ngx_http_llm_flight_timer.data = &ngx_http_llm_flight_dummy;
+    ngx_http_llm_flight_timer.log = cycle->log;
+    ngx_http_llm_flight_timer.cancelable = 1;
+
+    ngx_add_timer(&ngx_http_llm_flight_timer, NGX_HTTP_LLM_FLIGHT_EXPIRE);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_llm_flight_exit_process(void)
+{
+    if (ngx_http_llm_flight_timer.timer_set) {
+        ngx_del_timer(&ngx_http_llm_flight_timer);
+    }
+}
+
+
+/* one of our flights has its first follower, or lost its last; or one that
+   we follow has something to read */
+
+static void
+ngx_http_llm_flight_news(void)
+{
+    llm_flights_t          *fl;
+    ngx_http_llm_area_t    *area;
+    ngx_http_llm_flight_t  *f;
+
+    area = ngx_http_llm_flight_conf->flights;
+
+    for ( ;; ) {
+        fl = ngx_http_llm_area_lock(area);
+
+        f = llm_flight_news(fl, ngx_http_llm_owner());
+
+        if (f && f->leader) {
+            f->shared = llm_flight_followers(fl, f->id) != 0;
+        }
+
+        ngx_http_llm_area_unlock(area);
+
+        if (f == NULL) {
+            return;
+        }
+
+        f->news(f);
+    }
+}
+
+
+static void
+ngx_http_llm_flight_reaped(ngx_uint_t owner)
+{
+    llm_owners_t          wake;
+    llm_flights_t        *fl;
+    ngx_http_llm_area_t  *area;
+
+    area = ngx_http_llm_flight_conf->flights;
+
+    ngx_memzero(&wake, sizeof(llm_owners_t));
+
+    fl = ngx_http_llm_area_lock(area);
+    llm_flight_reap(fl, owner, &wake);
+    ngx_http_llm_area_unlock(area);
+
+    ngx_http_llm_wake(&wake);
+}
+
+
+static void
+ngx_http_llm_flight_expire(ngx_event_t *ev)
+{
+    llm_flights_t        *fl;
+    ngx_http_llm_area_t  *area;
+
+    area = ngx_http_llm_flight_conf->flights;
+
+    fl = ngx_http_llm_area_lock(area);
+    (void) llm_flight_expire(fl, ngx_current_msec);
+    ngx_http_llm_area_unlock(area);
+
+    ngx_add_timer(ev, NGX_HTTP_LLM_FLIGHT_EXPIRE);
+}
+
+
+void
+ngx_http_llm_flight_tag(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_str_t               idem;
+    ngx_uint_t              again;
+    ngx_table_elt_t        *key, *count;
+    ngx_http_request_t     *r;
+    ngx_http_llm_flight_t  *f;
+
+    if (!ctx->conf->join) {
+        return;
+    }
+
+    r = ctx->request;
+
+    /* the official clients count their tries, from 0 */
+
+    count = ngx_http_llm_header_in(r, "x-stainless-retry-count",
+                                   sizeof("x-stainless-retry-count") - 1);
+    key = ngx_http_llm_header_in(r, "idempotency-key",
+                                 sizeof("idempotency-key") - 1);
+
+    if (count == NULL && key == NULL
+        && (ctx->conf->join_resume == 0 || !ctx->rq.stream))
+    {
+        return;
+    }
+
+    f = ngx_http_llm_flight_part(ctx);
+    if (f == NULL) {
+        return;
+    }
+
+    if (count || key) {
+        ngx_str_null(&idem);
+
+        if (key) {
+            idem = key->value;
+        }
+
+        again = key || ngx_atoi(count->value.data, count->value.len) > 0;
+
+        ngx_http_llm_flight_mine(ctx, f->name[NGX_HTTP_LLM_FLIGHT_OWN],
+                                 ngx_http_llm_flight_kinds[ctx->endpoint],
+                                 &ctx->body, &idem);
+
+        f->tagged = 1;
+        f->lead |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_OWN);
+
+        if (again) {
+            f->follow |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_OWN);
+        }
+    }
+
+    if (ctx->conf->join_resume && ctx->rq.stream) {
+
+        ngx_http_llm_flight_mine(ctx, f->name[NGX_HTTP_LLM_FLIGHT_ID], "id",
+                                 &ctx->id, NULL);
+
+        f->resumable = 1;
+        f->lead |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_ID);
+    }
+}
+
+
+static ngx_http_llm_flight_t *
+ngx_http_llm_flight_part(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_llm_flight_t  *f;
+
+    f = ctx->flight;
+
+    if (f == NULL) {
+        f = ngx_pcalloc(ctx->request->pool, sizeof(ngx_http_llm_flight_t));
+        if (f == NULL) {
+            return NULL;
+        }
+
+        f->ctx = ctx;
+        f->news = ngx_http_llm_flight_wake;
+        f->limits.log = ctx->conf->join_log;
+        f->limits.followers = (unsigned) ctx->conf->join_followers;
+
+        ctx->flight = f;
+    }
+
+    return f;
+}
+
+
+/* a name that only this key's requests can have, in this memory */
+
+static void
+ngx_http_llm_flight_mine(ngx_http_llm_ctx_t *ctx, u_char *name,
+    const char *kind, ngx_str_t *a, ngx_str_t *b)
+{
+    u_char                 *p, text[256];
+    uint64_t               *seed, sum[2];
+    const llm_str_t        *key;
+    ngx_http_llm_area_sh_t *sh;
+
+    sh = ctx->mcf->flights->sh;
+    seed = sh->seed;
+    key = &ctx->key->limit.name;
+
+    p = ngx_cpymem(text, kind, 2);
+
+    llm_siphash(seed, key->data, key->len, sum);
+    p = ngx_cpymem(p, sum, sizeof(sum));
+
+    llm_siphash(seed, a->data, a->len, sum);
+    p = ngx_cpymem(p, sum, sizeof(sum));
+
+    if (b && b->len) {
+        llm_siphash(seed, b->data, b->len, sum);
+        p = ngx_cpymem(p, sum, sizeof(sum));
+    }
+
+    llm_siphash(seed, text, p - text, sum);
+    ngx_memcpy(name, sum, sizeof(sum));
+
+    llm_siphash(seed + 2, text, p - text, sum);
+    ngx_memcpy(name + sizeof(sum), sum, sizeof(sum));
+}
+
+
+ngx_int_t
+ngx_http_llm_join(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    for ( ;; ) {
+
+        if (ctx->flight && !ctx->flight->leader && ctx->flight->id) {
+
+            rc = ngx_http_llm_follow(ctx);
+
+            if (rc != NGX_DECLINED) {
+                return rc;
+            }
+
+            /* what it led to may have been stored meanwhile */
+
+            (void) ngx_http_llm_cache_recall(ctx);
+        }
+
+        if (ctx->answered) {
+            return NGX_OK;
+        }
+
+        if (ngx_http_llm_flight_try(ctx) == NGX_AGAIN) {
+
+            if (!ctx->renew) {
+                continue;
+            }
+
+            /* somebody asks for a new one already */
+
+            ngx_http_llm_flight_quit(ctx->flight);
+            return ngx_http_llm_cache_stale(ctx);
+        }
+
+        /* leads, or goes alone */
+
+        if (ngx_http_llm_cache_fetch(ctx) == NGX_AGAIN) {
+            return NGX_AGAIN;
+        }
+
+        if (ctx->answered) {
+            /* those who follow find it where it was put just now */
+            ngx_http_llm_flight_fail(ctx, 1);
+            return NGX_OK;
+        }
+
+        if (ctx->renew) {
+
+            /* at most one of the fleet does */
+
+            if (ngx_http_llm_cache_lock(ctx) == NGX_AGAIN) {
+                return NGX_AGAIN;
+            }
+
+            return ngx_http_llm_flight_renew(ctx);
+        }
+
+        if (ctx->flight && ctx->flight->elsewhere.len
+            && ngx_http_llm_fleet_follow(ctx) == NGX_AGAIN)
+        {
+            continue;
+        }
+
+        return NGX_OK;
+    }
+}
+
+
+/* NGX_AGAIN: follows; NGX_OK: leads, or has no part in a flight */
+
+static ngx_int_t
+ngx_http_llm_flight_try(ngx_http_llm_ctx_t *ctx)
+{
+    unsigned                follow, lead;
+    ngx_http_llm_flight_t  *f;
+
+    f = ctx->flight;
+
+    if (f && f->leader) {
+        return NGX_OK;
+    }
+
+    if (!ctx->keyed && f == NULL) {
+        return NGX_OK;
+    }
+
+    f = ngx_http_llm_flight_part(ctx);
+    if (f == NULL) {
+        return NGX_OK;
+    }
+
+    follow = f->follow;
+    lead = f->lead;
+
+    if (ctx->keyed && ctx->conf->join) {
+
+        ngx_memcpy(f->name[NGX_HTTP_LLM_FLIGHT_EQUAL], ctx->digest,
+                   LLM_FLIGHT_NAME);
+        ngx_memcpy(f->name[NGX_HTTP_LLM_FLIGHT_STREAM], ctx->digest,
+                   LLM_FLIGHT_NAME);
+
+        f->name[NGX_HTTP_LLM_FLIGHT_STREAM][LLM_FLIGHT_NAME - 1] ^= 1;
+
+        if (ctx->rq.stream) {
+            f->name[NGX_HTTP_LLM_FLIGHT_EQUAL][LLM_FLIGHT_NAME - 1] ^= 1;
+
+        } else {
+            follow |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_STREAM);
+        }
+
+        follow |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_EQUAL);
+
+        /* who may be cut off or cut short does not call for others */
+
+        if (!ctx->key->terms.cut && !ctx->key->terms.clamp) {
+            lead |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_EQUAL);
+            f->equal = 1;
+        }
+    }
+
+    if (ctx->alone || ctx->cache == NGX_HTTP_LLM_CACHE_RELOAD
+        || ctx->joins++ >= NGX_HTTP_LLM_FLIGHT_TRIES)
+    {
+        follow = 0;
+    }
+
+    if (follow || lead) {
+        return ngx_http_llm_flight_enter(f, follow, lead);
+    }
+
+    /* no flight, but its events may be kept */
+
+    f->leader = 1;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_flight_enter(ngx_http_llm_flight_t *f, unsigned follow,
+    unsigned lead)
+{
+    ngx_int_t             rc;
+    ngx_uint_t            i;
+    llm_owners_t          wake;
+    llm_flights_t        *fl;
+    llm_flight_ask_t      ask;
+    ngx_http_llm_area_t  *area;
+
+    area = ngx_http_llm_flight_conf->flights;
+
+    ngx_memzero(&wake, sizeof(llm_owners_t));
+    ngx_memzero(&ask, sizeof(llm_flight_ask_t));
+
+    for (i = 0; i < LLM_FLIGHT_NAMES; i++) {
+        ask.name[i] = f->name[i];
+    }
+
+    ask.follow = follow;
+    ask.lead = lead;
+    ask.owner = ngx_http_llm_owner();
+    ask.data = f;
+
+    fl = ngx_http_llm_area_lock(area);
+
+    rc = llm_flight_enter(fl, &ask, &f->limits, ngx_current_msec, &f->id,
+                          &wake);
+
+    ngx_http_llm_area_unlock(area);
+
+    ngx_http_llm_wake(&wake);
+
+    f->leader = rc != NGX_AGAIN;
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
+                   "llm flight enter: %i id:%uL", rc, f->id);
+
+    return rc;
+}
+
+
+/*
+ * The stale answer does, since somebody asks for a new one: this request, once
+ * it has been served, or another gateway's.
+ */
+
+static ngx_int_t
+ngx_http_llm_flight_renew(ngx_http_llm_ctx_t *ctx)
+{
+    if (ngx_http_llm_cache_stale(ctx) != NGX_OK) {
+        return NGX_OK;
+    }
+
+    if (ctx->denied) {
+        ngx_http_llm_flight_fail(ctx, 1);
+        return NGX_OK;
+    }
+
+    /* the line serves it, and goes on to the provider */
+
+    ctx->answered = 0;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_llm_flight_wake(ngx_http_llm_flight_t *f)
+{
+    if (f->leader && f->shared) {
+        ngx_http_llm_flight_flush(f->ctx);
+    }
+
+    f->ctx->wake(f->ctx);
+}
+
+
+void
+ngx_http_llm_flight_quit(ngx_http_llm_flight_t *f)
+{
+    llm_owners_t          wake;
+    llm_flights_t        *fl;
+    ngx_http_llm_area_t  *area;
+
+    if (f->id == 0) {
+        return;
+    }
+
+    area = ngx_http_llm_flight_conf->flights;
+
+    ngx_memzero(&wake, sizeof(llm_owners_t));
+
+    fl = ngx_http_llm_area_lock(area);
+    llm_flight_leave(fl, f->id, &wake);
+    ngx_http_llm_area_unlock(area);
+
+    ngx_http_llm_wake(&wake);
+
+    f->id = 0;
+}
+
+
+void
+ngx_http_llm_flight_leave(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_llm_flight_t  *f;
+
+    f = ctx->flight;
+
+    if (f == NULL) {
+        return;
+    }
+
+    if (f->leader) {
+        ngx_http_llm_flight_fail(ctx, 1);
+
+    } else {
+        ngx_http_llm_flight_quit(f);
+    }
+}
+
+
+ngx_int_t
+ngx_http_llm_resume(ngx_http_llm_ctx_t *ctx)
+{
+    u_char                 *p;
+    ngx_int_t               n;
+    ngx_str_t               id, after;
+    ngx_table_elt_t        *h;
+    ngx_http_request_t     *r;
+    ngx_http_llm_flight_t  *f;
+
+    f = ctx->flight;
+
+    if (f == NULL) {
+        r = ctx->request;
+
+        if (!ctx->conf->join || ctx->conf->join_resume == 0) {
+            return ngx_http_llm_flight_unknown(ctx);
+        }
+
+        f = ngx_http_llm_flight_part(ctx);
+        if (f == NULL) {
+            return NGX_ERROR;
+        }
+
+        for (p = r->uri.data + r->uri.len; p[-1] != '/'; p--) { /* void */ }
+
+        id.data = p;
+        id.len = r->uri.data + r->uri.len - p;
+
+        h = ngx_http_llm_header_in(r, "last-event-id",
+                                   sizeof("last-event-id") - 1);
+
+        if (ngx_http_arg(r, (u_char *) "after", 5, &after) != NGX_OK) {
+            ngx_str_null(&after);
+
+            if (h) {
+                after = h->value;
+            }
+        }
+
+        if (after.len) {
+            n = ngx_atoi(after.data, after.len);
+
+            if (n == NGX_ERROR) {
+                return ngx_http_llm_error(ctx, NGX_HTTP_BAD_REQUEST,
+                                          "invalid_request_error", NULL,
+                                          "Expected the number of events "
+                                          "that have been read.");
+            }
+
+            f->skip = n;
+        }
+
+        ctx->rq.stream = 1;
+        ctx->rq.include_usage = 1;
+        f->resumes = 1;
+
+        ngx_http_llm_flight_mine(ctx, f->name[NGX_HTTP_LLM_FLIGHT_ID], "id",
+                                 &id, NULL);
+
+        if (ngx_http_llm_flight_enter(f,
+                ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_ID), 0)
+            != NGX_AGAIN)
+        {
+            return ngx_http_llm_flight_unknown(ctx);
+        }
+    }
+
+    n = ngx_http_llm_follow(ctx);
+
+    return n == NGX_DECLINED ? ngx_http_llm_flight_unknown(ctx) : n;
+}
+
+
+static ngx_int_t
+ngx_http_llm_flight_unknown(ngx_http_llm_ctx_t *ctx)
+{
+    return ngx_http_llm_error(ctx, NGX_HTTP_NOT_FOUND,
+                              "invalid_request_error", "stream_not_found",
+                              "There is no stream of this id that could be "
+                              "taken up again.");
+}
