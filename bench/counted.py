@@ -1,6 +1,7 @@
 """Sections that count: instructions, system calls and bytes do not depend
 on how busy the machine is."""
 
+import itertools
 import os
 import re
 import resource
@@ -51,8 +52,10 @@ def total(path):
 
 
 def difference(rig, kind, more, few=FEW, many=MANY):
-    """Per request, without start, end and the first connections."""
-    spent = [total(callgrind(rig, kind, ['-c', 1, '-n', n] + more))
+    """Per request, without start, end and the first connections.  more: of
+    load, or a function that is asked for each run."""
+    of = more if callable(more) else lambda: more
+    spent = [total(callgrind(rig, kind, ['-c', 1, '-n', n] + of()))
              for n in (few, many)]
     return (spent[1] - spent[0]) / (many - few)
 
@@ -65,23 +68,45 @@ def instructions(rig, rnd, say, o):
          ['--stream', '--size', 1024, '-H', 'x-mock-chunks: 50',
           '-H', 'x-mock-pace-ms: 2'] + CHUNK, 5, 25, 52),
     ]
-    kinds = ['plain', 'ours']
-    table, n = {}, 0
+    notes = ['an event is a share of its stream: 50 contents, a role and '
+             'an end']
+    cases = [case + ('plain', 'ours') for case in cases]
 
-    for key, title, more, few, many, per in cases:
+    if shutil.which('redis-server'):
+        cases += cache_cases(rig)
+        notes.append('a hit in memory is beside "return 200" with the same '
+                     'answer')
+
+    table, n = {}, 0
+    for key, title, more, few, many, per, plain, ours in cases:
         row = {'title': title}
-        for kind in kinds:
-            row[kind] = difference(rig, kind, more, few, many) / per
+        for name, kind in (('plain', plain), ('ours', ours)):
+            row[name] = difference(rig, kind, more, few, many) / per
             n += 1
-            say(n, len(cases) * len(kinds))
+            say(n, len(cases) * 2)
         row['ratio'] = row['ours'] / row['plain']
         table[key] = row
 
-    notes = ['an event is a share of its stream: 50 contents, a role and '
-             'an end']
     return {'title': 'User-space instructions (callgrind)',
             'unit': 'instructions per request or event', 'counts': table,
             'notes': notes}
+
+
+def cache_cases(rig):
+    one = ['--size', 1024]
+    kept = one + ['--unique', '--model', 'counted']
+    models = itertools.count()
+
+    # what is looked for in Redis has to be there
+    rig.load(rig.instance('redis'), ['-c', 1, '-n', MANY] + kept)
+
+    return [
+        ('hit', 'hit in memory, 1 KB', one, FEW, MANY, 1, 'return', 'cache'),
+        ('kept', 'hit in Redis, 1 KB', kept, FEW, MANY, 1, 'plain', 'redis'),
+        ('miss', 'miss and store, 1 KB',
+         lambda: one + ['--unique', '--model', 'new-%d' % next(models)],
+         FEW, MANY, 1, 'plain', 'cache'),
+    ]
 
 
 # where they go
@@ -195,7 +220,7 @@ def traced(rig, gateway, args):
 
 def syscalls(rig, rnd, say, o):
     table, n = {}, 0
-    names = ['plain', 'ours', 'shipped']
+    names = ['plain', 'ours', 'shipped', 'return']
     if shutil.which('redis-server'):
         names.append('cache')
 

@@ -8,16 +8,22 @@ import picture
 
 TITLES = {
     'cpu_us': 'CPU µs', 'rps': 'requests/s', 'p50': 'p50 µs',
-    'ttft': 'first event µs', 'commands': 'Redis commands',
+    'ttft': 'first event µs', 'commands': 'Redis commands', 'gbs': 'GB/s',
 }
 WHAT = {
     'plain': 'plain nginx', 'twin': 'plain nginx, twin (A/A)',
     'ours': 'ngx-llm', 'shipped': 'ngx-llm, with its access log',
-    'direct': 'the mock itself', 'hit': 'ngx-llm, cache hit',
+    'direct': 'the mock itself', 'return': 'nginx, return 200',
+    'hit': 'ngx-llm, hit in memory', 'kept': 'ngx-llm, hit in Redis',
+    'return-rate': 'nginx, return 200, at the rate',
+    'hit-rate': 'ngx-llm, hit in memory, at the rate',
     'miss': 'ngx-llm, miss and store',
     'limits': 'ngx-llm, every limit, in its own memory',
     'exact': 'ngx-llm, every limit, by Redis, exact',
     'leased': 'ngx-llm, every limit, by Redis, leased',
+    'sha256': 'SHA-256 of the body', 'scan': 'the scan',
+    'noted': 'the scan with notes for a digest',
+    'digest': 'scan and digest',
 }
 
 
@@ -47,6 +53,12 @@ def timed_table(s):
     late = gate in ('p50', 'ttft')
     head = ['target'] + [TITLES[m] for m in metrics]
     head += ['added µs' if late else 'ratio', '95 %']
+
+    bases = {name: row.get(gate, {}).get('base')
+             for name, row in s['summary'].items()}
+    several = len(set(bases.values()) - {None}) > 1
+    if several:
+        head.append('to')
     rows = []
 
     for name, row in s['summary'].items():
@@ -59,8 +71,10 @@ def timed_table(s):
             cells.append(span(g.get('added_interval'), '%.1f'))
         else:
             cells.append('%.3f' % g['ratio'] if 'ratio' in g
-                         else '1' if name == 'plain' else '')
+                         else '1' if name in bases.values() else '')
             cells.append(span(g.get('interval')))
+        if several:
+            cells.append(WHAT[bases[name]] if bases[name] else '')
         rows.append(cells)
     return head, rows
 
@@ -162,9 +176,11 @@ def draw(name, s, stem):
         if 'ours' in s['summary'] or 'hit' in s['summary']:
             dots = []
             for t in s['summary']:
-                if t not in ('plain', 'direct'):
-                    dots.append((WHAT[t],
-                                 [r[t][gate] / r['plain'][gate]
+                base = s['summary'][t][gate].get('base')
+                if base and t != 'direct':
+                    dots.append((WHAT[t] + ('' if base == 'plain' else
+                                            ' ÷ ' + WHAT[base]),
+                                 [r[t][gate] / r[base][gate]
                                   for r in s['rounds']],
                                  s['summary'][t][gate].get('interval')))
             made[name + '-rounds'] = picture.dots(

@@ -22,8 +22,12 @@ SECRET = 'sk-llm-' + 'bench' * 8
 CONNECTIONS = 8192
 PR_SET_PDEATHSIG = 1
 
-# the kinds of gateway that check every limit
+# the kinds of gateway that check every limit, and those with a cache
 FULL = ('limits', 'exact', 'leased')
+CACHE = ('cache', 'redis')
+
+# nginx alone: as a proxy, and with an answer that is in its configuration
+PLAIN = ('plain', 'return')
 
 LIBC = ctypes.CDLL(None)
 
@@ -204,10 +208,10 @@ class Rig:
         return path
 
     def redis_for(self, kind):
-        if kind not in ('cache', 'exact', 'leased'):
+        if kind not in CACHE + ('exact', 'leased'):
             return 'off'
         return '"%s" limits=%s' % (self.start_redis(),
-                                   'off' if kind == 'cache' else kind)
+                                   'off' if kind in CACHE else kind)
 
     def redis_commands(self):
         """Commands that clients sent to the rig's Redis so far."""
@@ -217,13 +221,23 @@ class Rig:
         return int(re.search(r'total_commands_processed:(\d+)',
                              said).group(1))
 
+    def mock_requests(self):
+        """Calls that the provider has had so far."""
+        c = http.client.HTTPConnection(self.upstream, timeout=10)
+        try:
+            c.request('GET', '/__mock/stats')
+            return json.loads(c.getresponse().read())['requests']
+        finally:
+            c.close()
+
     def config(self, kind, port):
-        """plain, ours (no cache), shipped (the same with its access log),
-        cache (ours with Redis), limits, exact, leased (no cache, every
-        limit: alone, or kept by Redis)."""
+        """plain, return (what a hit answers, from the configuration), ours
+        (no cache), shipped (the same with its access log), cache (ours with
+        a cache in memory and Redis), redis (in Redis alone), limits, exact,
+        leased (no cache, every limit: alone, or kept by Redis)."""
 
         user = 'user root;' if os.getuid() == 0 else ''
-        name = 'bench/plain.conf' if kind == 'plain' else 'config/nginx.conf'
+        name = 'bench/plain.conf' if kind in PLAIN else 'config/nginx.conf'
 
         with open(os.path.join(TOP, name)) as f:
             text = f.read()
@@ -244,15 +258,36 @@ class Rig:
 
         text = re.sub(r'@([A-Z_]+)@', lambda m: values[m.group(1)], text)
 
-        if kind in FULL:
-            text = re.sub(r'llm_cache on [^;]*;', 'llm_cache off;', text)
+        if kind == 'return':
+            text = re.sub(r'(location / \{).*?\n( +)\}\n',
+                          lambda m: "%s\n    %sdefault_type application/json;"
+                          "\n    %sreturn 200 '%s';\n%s}\n"
+                          % (m[1], m[2], m[2], self.answer(), m[2]),
+                          text, 1, re.S)
 
-        if kind not in ('plain', 'shipped'):
+        if kind == 'redis':
+            text, n = re.subn(r'(llm_zone [^;]*);', r'\1 cache=0;', text)
+            if n != 1:
+                raise Failure('config/nginx.conf: no zone without a cache')
+
+        if kind not in PLAIN + CACHE:
+            text, n = re.subn(r'llm_cache on [^;]*;', 'llm_cache off;', text)
+            if n != 1:
+                raise Failure('config/nginx.conf: no cache to turn off')
+
+        if kind not in PLAIN + ('shipped',):
             text, n = re.subn(r'\baccess_log logs/\S+ llm;',
                               'access_log off;', text)
             if n != 1:
                 raise Failure('config/nginx.conf: no access_log to turn off')
         return text
+
+    def answer(self):
+        """The mock's, as a string of a configuration."""
+        said = self.ask(self.direct())[2].decode()
+        if re.search(r"['\\$]", said):
+            raise Failure('an answer that a configuration cannot hold')
+        return said
 
     def start(self, kind, name=None, tool=(), seconds=10, env=None):
         """tool: a command that runs nginx as a single process."""
@@ -267,6 +302,8 @@ class Rig:
         conf = os.path.join(folder, 'nginx.conf')
         with open(conf, 'w') as f:
             f.write(self.config(kind, port))
+        with open(os.path.join(folder, 'admin-secret'), 'w') as f:
+            f.write(SECRET + '\n')
 
         told = 'daemon off;' + (' master_process off;' if tool else '')
         log = os.path.join(folder, 'logs', 'error.log')
