@@ -40,11 +40,12 @@ $t->key('rich', team => 'rich', cache => { scope => 'global' });
 sub server {
     my ($port, $location, $listen) = @_;
     $listen //= '';
+    $location .= ' llm_retry tries=1;' if $location !~ /llm_retry/;
 
     return <<EOT;
     server {
         listen 127.0.0.1:%%$port%% $listen;
-        location / { llm_gateway; llm_cache on; llm_retry tries=1; $location }
+        location / { llm_gateway; llm_cache on; $location }
         location /llm/mock/ {
             internal; proxy_pass http://mock/v1/; %%PROXY%%
         }
@@ -72,6 +73,7 @@ $t->gateway(
         . server(PORT_OFF => 'llm_join off;')
         . server(PORT_FEW => 'llm_join on followers=3;')
         . server(PORT_LOG => 'llm_join on log=64k;', 'sndbuf=16k')
+        . server(PORT_RETRY => 'llm_retry tries=3 base=20ms;')
         . server(PORT_SLOW => '', 'sndbuf=16k'),
 );
 
@@ -279,7 +281,6 @@ for my $first (0, 1) {
     equal('of one and the same', @left) if !$first;
 
     @worker = $t->workers;
-    # the leader is on the first one
 }
 
 quiet('after workers died');
@@ -295,7 +296,6 @@ is_deeply [map { outcome($_) } $leader, @r], [('broken') x 7],
     'a call that breaks off ends with one error event for each';
 calls(1, 'and there is no other');
 
-# an answer that is held is tried again by nobody but who leads
 for my $shape ([ 'a stream', stream => 1 ], [ 'JSON' ]) {
     my ($name, @shape) = @$shape;
 
@@ -310,9 +310,29 @@ for my $shape ([ 'a stream', stream => 1 ], [ 'JSON' ]) {
     calls(7, "$name: alone");
 }
 
+begin('retries');
+$mock->script({ times => 2, delay_ms => 200, status => 503 }, { @rule });
+my @spec = (port => $t->port('PORT_RETRY'), stream => 1);
+$leader = $t->start_chat(text(), @spec);
+$mock->wait(requests => 1);
+@r = follow(5, @spec);
+$_->wait for $leader, @r;
+whole('a leader that has to try again', $leader, @r);
+equal('with those who follow it', $leader, @r);
+calls(3, 'tries');
+
+begin('retries alone');
+$mock->script({ times => 1, delay_ms => 300, status => 503 }, { @rule });
+$leader = $t->start_chat(text(), @spec);
+$mock->wait(requests => 1);
+@r = follow(5, @spec);
+$leader->close;
+$_->wait for @r;
+whole('a leader whose client leaves before it has to try again', @r);
+
 begin('provider dies');
 $dying->script({ @rule });
-my @spec = (stream => 1, model => 'dying');
+@spec = (stream => 1, model => 'dying');
 $leader = $t->on($worker[0], text(), @spec);
 $dying->wait(requests => 1);
 @r = follow(6, @spec);

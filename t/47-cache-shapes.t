@@ -52,6 +52,8 @@ my $http = server(NONE => 'llm_cache on; llm_cache_bypass none;')
     . server(B => 'llm_cache on namespace=b;')
     . server(ERROR => 'llm_cache on ttl=1s stale_if_error=1h;')
     . server(RENEW => 'llm_cache on ttl=1s stale_while_revalidate=1h;')
+    . server(WIDE => 'llm_cache on memory=1m ttl=1s'
+        . ' stale_while_revalidate=1h;')
     . join '', map { server("\U$_", "llm_cache on; llm_cache_bypass $_;") }
         @bypasses;
 
@@ -447,6 +449,36 @@ for my $stream (0, 1) {
     ok $t->until(sub { id($t->chat($text, @ask)) ne $id }),
         "$kind: then there is a new one";
     is $mock->stats->{requests}, 1, "$kind: still one call";
+}
+
+# a large one, for a client that reads slowly: it has all of it before the new
+# one comes, and so has the next one
+
+my @wide = (port => $t->port('PORT_WIDE'));
+
+for my $stream (0, 1) {
+    my $kind = $stream ? 'stream' : 'JSON';
+    my $content = { content_bytes => 900_000 };
+    my @ask = (@wide, stream => $stream);
+
+    script($content);
+    my $first = $t->chat("wide $kind", @ask);
+    my $id = id($first);
+    script({ %$content, delay_ms => $delay });
+
+    my $r;
+    ok $t->until(sub { $r = $t->start_chat("wide $kind", @ask, rcvbuf => 4096,
+        paused => 1); Test::LLM::HTTP->idle(0.1); $r->resume; $r->wait;
+        $mock->stats->{requests} }, 10), "wide: $kind: after its time";
+    is id($r), $id, "wide: $kind: the old one";
+    ok $r->complete, "wide: $kind: complete";
+    cmp_ok $r->end, '<', $delay / 1000 * 0.7, "wide: $kind: at once: "
+        . $r->end;
+    is length($stream ? $r->text : $r->json->{choices}[0]{message}{content}),
+        900_000, "wide: $kind: all of it";
+    ok $mock->wait(done => 1), "wide: $kind: the call comes to its end";
+    ok $t->until(sub { id($t->chat("wide $kind", @ask)) ne $id }),
+        "wide: $kind: then there is a new one";
 }
 
 # who leaves with the stale one, and who gets nothing new

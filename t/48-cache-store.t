@@ -221,6 +221,44 @@ is $r->body, $first->body, 'as it was';
 script();
 
 
+# what is old and lies in Redis alone: given at once while one asks for a new
+# one, and when the provider has none
+
+my $delay = 2000;
+
+for my $stream (0, 1) {
+    my $kind = $stream ? 'stream' : 'JSON';
+    my @ask = (stream => $stream, port => $t->port('PORT_RENEW'));
+    my ($id, $last) = id($t->chat("old $kind", @ask));
+
+    script({ delay_ms => $delay });
+    ok $t->until(sub { $last = $t->chat("old $kind", @ask);
+        $mock->stats->{requests} }, 10), "old: $kind: after its time";
+    is id($last), $id, "old: $kind: the old one";
+
+    my @many = map { $t->start_chat("old $kind", @ask) } 1 .. 30;
+    $_->wait for @many;
+    is scalar(grep { ($_->status // 0) == 200 && id($_) eq $id } @many), 30,
+        "old: $kind: thirty have it, too";
+    my ($slow) = sort { $b <=> $a } map { $_->end } @many, $last;
+    cmp_ok $slow, '<', $delay / 1000 * 0.7, "old: $kind: at once: $slow s";
+    is $mock->stats->{requests}, 1, "old: $kind: one call";
+    ok $mock->wait(done => 1), "old: $kind: that comes to its end";
+    ok $t->until(sub { id($t->chat("old $kind", @ask)) ne $id }),
+        "old: $kind: then there is a new one";
+
+    @ask = (stream => $stream, port => $t->port('PORT_ERROR'));
+    script();
+    $id = id($t->chat("need $kind", @ask));
+    script({ status => 503 });
+    ok $t->until(sub { $last = $t->chat("need $kind", @ask);
+        $mock->stats->{requests} }, 10), "need: $kind: after its time";
+    is $last->status, 200, "need: $kind: no 503";
+    is id($last), $id, "need: $kind: the old one";
+    script();
+}
+
+
 # ill: nothing but misses, no wait beyond the deadline, few words
 
 my @memory = (port => $t->port('PORT_MEMORY'));
@@ -341,6 +379,10 @@ sub gateway {
         http => "llm_redis_cache %%CACHE%% timeout=${\ int 1000 * $timeout}ms;"
             . "\n$id\n"
             . server(MEMORY => 'llm_cache on;')
+            . server(RENEW => 'llm_cache on memory=0 ttl=1s'
+                . ' stale_while_revalidate=1h;')
+            . server(ERROR => 'llm_cache on memory=0 ttl=1s'
+                . ' stale_if_error=1h;')
             . server(STALE => 'llm_cache on memory=0 stale_if_error=1h;'));
 }
 
@@ -385,6 +427,14 @@ sub outcome {
 
 
 sub forget { outcome($t->get('/healthz')) }
+
+
+# the answer's id, in either shape
+
+sub id {
+    my ($r) = @_;
+    return $r->body =~ /"id":"(chatcmpl-\w+)"/ ? $1 : 'none';
+}
 
 
 sub script {

@@ -27,6 +27,7 @@ static ngx_int_t ngx_http_llm_cache_fresh(ngx_http_llm_ctx_t *ctx,
     time_t age);
 static ngx_int_t ngx_http_llm_cache_answer(ngx_http_llm_ctx_t *ctx);
 static void *ngx_http_llm_cache_alloc(void *data, size_t size);
+static ngx_uint_t ngx_http_llm_cache_resolved(ngx_http_llm_ctx_t *ctx);
 
 
 static ngx_http_llm_area_type_t  ngx_http_llm_cache_area = {
@@ -318,8 +319,11 @@ ngx_http_llm_cache_store(ngx_http_llm_ctx_t *ctx, ngx_str_t *body,
 
     /* what was cut to what was left is not what was asked for */
 
+    /* … and another model's answer is not the one that the name stands for */
+
     if (!ctx->keyed || ctx->no_store || sec <= 0 || ctx->clamp > 0
-        || body->len > ctx->conf->cache_max)
+        || body->len > ctx->conf->cache_max
+        || !ngx_http_llm_cache_resolved(ctx))
     {
         ngx_http_llm_flight_unlock(ctx);
         return;
@@ -372,6 +376,24 @@ ngx_http_llm_cache_store(ngx_http_llm_ctx_t *ctx, ngx_str_t *body,
     ngx_http_llm_cache_send(ctx, &e, piece, 2);
 
     (void) ngx_atomic_fetch_add(&ctx->mcf->zone->sh->count.stored, 1);
+}
+
+
+/* is it the model of the first target that has answered? */
+
+static ngx_uint_t
+ngx_http_llm_cache_resolved(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_str_t              *a, *b;
+    ngx_http_llm_target_t  *target;
+
+    target = ctx->route->targets.elts;
+
+    a = target[0].model.len ? &target[0].model : &ctx->model;
+    b = target[ctx->target].model.len ? &target[ctx->target].model
+                                      : &ctx->model;
+
+    return a->len == b->len && ngx_memcmp(a->data, b->data, a->len) == 0;
 }
 
 

@@ -294,9 +294,7 @@ ngx_http_llm_cache_value(ngx_http_llm_ctx_t *ctx, ngx_str_t *value)
         return;
     }
 
-    if (ngx_http_llm_cache_found(ctx, plain.data, plain.len) == NGX_OK
-        && !ctx->renew)
-    {
+    if (ngx_http_llm_cache_found(ctx, plain.data, plain.len) == NGX_OK) {
         piece.data = plain.data;
         piece.len = plain.len;
 

@@ -17,8 +17,8 @@
 
 
 static void ngx_http_llm_fleet_want(ngx_http_llm_mail_t *m, u_char type);
-static ngx_int_t ngx_http_llm_fleet_open(uint64_t number, uint64_t seq,
-    u_char **p, size_t *len);
+static ngx_int_t ngx_http_llm_fleet_open(u_char type, uint64_t number,
+    uint64_t seq, u_char **p, size_t *len);
 static ngx_int_t ngx_http_llm_fleet_pieces(ngx_http_llm_mail_t *m, u_char *p,
     size_t len);
 static ngx_int_t ngx_http_llm_fleet_piece(ngx_http_llm_mail_t *m,
@@ -162,6 +162,7 @@ ngx_http_llm_fleet_want(ngx_http_llm_mail_t *m, u_char type)
 void
 ngx_http_llm_fleet_heard(u_char type, u_char *p, size_t len)
 {
+    ngx_int_t             rc;
     uint64_t              number, seq;
     ngx_http_llm_mail_t  *m;
 
@@ -195,15 +196,15 @@ ngx_http_llm_fleet_heard(u_char type, u_char *p, size_t len)
 
     m->seq++;
 
-    if (type == 'e') {
+    rc = ngx_http_llm_fleet_open(type, number, seq, &p, &len);
+
+    if (rc == NGX_OK && type == 'e') {
         ngx_http_llm_fleet_over(m, len == 1 && *p <= LLM_FLIGHT_LEFT
                                    ? *p : LLM_FLIGHT_FAILED);
         return;
     }
 
-    if (ngx_http_llm_fleet_open(number, seq, &p, &len) != NGX_OK
-        || ngx_http_llm_fleet_pieces(m, p, len) != NGX_OK)
-    {
+    if (rc != NGX_OK || ngx_http_llm_fleet_pieces(m, p, len) != NGX_OK) {
         ngx_http_llm_fleet_want(m, 'u');
         ngx_http_llm_fleet_over(m, m->begun ? LLM_FLIGHT_FAILED
                                             : LLM_FLIGHT_LEFT);
@@ -214,8 +215,8 @@ ngx_http_llm_fleet_heard(u_char type, u_char *p, size_t len)
 /* with a secret only what was sealed for this inbox is taken */
 
 static ngx_int_t
-ngx_http_llm_fleet_open(uint64_t number, uint64_t seq, u_char **p,
-    size_t *len)
+ngx_http_llm_fleet_open(u_char type, uint64_t number, uint64_t seq,
+    u_char **p, size_t *len)
 {
     u_char                  about[NGX_HTTP_LLM_FLEET_ABOUT];
     ngx_str_t               in, out, bound;
@@ -233,7 +234,7 @@ ngx_http_llm_fleet_open(uint64_t number, uint64_t seq, u_char **p,
         return NGX_ERROR;
     }
 
-    about[0] = 'd';
+    about[0] = type;
     ngx_memcpy(about + 1, &number, 8);
     ngx_memcpy(about + 9, &seq, 8);
     ngx_memcpy(about + NGX_HTTP_LLM_FLEET_HEAD,

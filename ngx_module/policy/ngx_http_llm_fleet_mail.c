@@ -347,7 +347,7 @@ ngx_http_llm_fleet_send(u_char *inbox, u_char type, uint64_t number,
 
     secret = ngx_http_llm_flight_conf->secret;
 
-    if (type == 'd' && secret) {
+    if (secret) {
 
         /* what lies in Redis is for this reader alone, and in this order */
 

@@ -333,9 +333,29 @@ ngx_http_llm_join(ngx_http_llm_ctx_t *ctx)
             return NGX_OK;
         }
 
+        if (ctx->op) {
+            return NGX_AGAIN;
+        }
+
         if (ngx_http_llm_flight_try(ctx) == NGX_AGAIN) {
 
+            if (!ctx->renew
+                && (ctx->conf->cache_stale_renew == 0 || ctx->fetched))
+            {
+                continue;
+            }
+
             if (!ctx->renew) {
+
+                /* what the other renews may lie in Redis alone */
+
+                ngx_http_llm_flight_quit(ctx->flight);
+
+                if (ngx_http_llm_cache_fetch(ctx) == NGX_AGAIN) {
+                    return NGX_AGAIN;
+                }
+
+                ctx->fetched = 1;
                 continue;
             }
 
@@ -627,7 +647,6 @@ ngx_http_llm_resume(ngx_http_llm_ctx_t *ctx)
         }
 
         ctx->rq.stream = 1;
-        ctx->rq.include_usage = 1;
         f->resumes = 1;
 
         ngx_http_llm_flight_mine(ctx, f->name[NGX_HTTP_LLM_FLIGHT_ID], "id",

@@ -20,6 +20,10 @@
 #define NGX_HTTP_LLM_FLIGHT_TEE     4096       /* bytes at first */
 #define NGX_HTTP_LLM_FLIGHT_EVENTS  64
 
+/* in a head: its leader wanted to see the usage */
+
+#define NGX_HTTP_LLM_FLIGHT_ASKED   0x80
+
 /* what the answer that is put together from events may take of memory */
 
 #define NGX_HTTP_LLM_FLIGHT_GATHER  (32 * 1024 * 1024)
@@ -355,7 +359,7 @@ ngx_http_llm_flight_publish(ngx_http_llm_flight_t *f)
 }
 
 
-/* endpoint, content type, provider, model */
+/* endpoint and whether usage was asked for; content type, provider, model */
 
 static size_t
 ngx_http_llm_flight_text(ngx_http_llm_flight_t *f, u_char *p)
@@ -376,7 +380,9 @@ ngx_http_llm_flight_text(ngx_http_llm_flight_t *f, u_char *p)
     text[1] = &target->provider->name;
     text[2] = target->model.len ? &target->model : &ctx->model;
 
-    *last++ = (u_char) ctx->endpoint;
+    *last++ = (u_char) (ctx->endpoint
+                        | (ctx->rq.include_usage
+                           ? NGX_HTTP_LLM_FLIGHT_ASKED : 0));
 
     for (i = 0; i < 3; i++) {
         len = ngx_min(text[i]->len, 320);
@@ -403,11 +409,15 @@ ngx_http_llm_flight_tell(ngx_http_llm_flight_t *f)
     p = f->head;
     last = p + f->head_len;
 
-    if (p == last || *p >= LLM_ENDPOINTS) {
+    if (p == last || (*p & ~NGX_HTTP_LLM_FLIGHT_ASKED) >= LLM_ENDPOINTS) {
         return NGX_ERROR;
     }
 
-    ctx->endpoint = *p++;
+    if (f->resumes) {
+        ctx->rq.include_usage = (*p & NGX_HTTP_LLM_FLIGHT_ASKED) != 0;
+    }
+
+    ctx->endpoint = *p++ & ~NGX_HTTP_LLM_FLIGHT_ASKED;
 
     for (i = 0; i < 3; i++) {
         if (last - p < 2) {

@@ -252,16 +252,18 @@ static ngx_int_t
 ngx_http_llm_follow_skip(ngx_http_llm_ctx_t *ctx)
 {
     u_char                  dummy[1024];
+    unsigned                kinds;
     llm_flight_piece_t      pc;
     ngx_http_llm_flight_t  *f;
 
     f = ctx->flight;
 
+    kinds = LLM_FLIGHT_DATA|LLM_FLIGHT_ONE
+            | (ctx->rq.include_usage ? LLM_FLIGHT_USAGE : 0);
+
     while (f->skip) {
 
-        ngx_http_llm_follow_read(ctx, LLM_FLIGHT_DATA|LLM_FLIGHT_USAGE
-                                      |LLM_FLIGHT_ONE, dummy, sizeof(dummy),
-                                 &pc);
+        ngx_http_llm_follow_read(ctx, kinds, dummy, sizeof(dummy), &pc);
 
         if (pc.size == 0) {
             return pc.state == LLM_FLIGHT_OPEN
