@@ -30,6 +30,7 @@ my $hub = Test::LLM->new;
 my $mock = $hub->mock('--journal', 4000);
 my $redis = $hub->redis;
 my $scene = 0;
+my $part = '';
 
 $hub->key('user');
 
@@ -73,7 +74,7 @@ quiet('a hundred');
 begin('live', pace_ms => 20);
 my $leader = lead(stream => 1);
 my @r = follow($there, 4, stream => 1);
-$_->wait for $leader, @r;
+wait_for($leader, @r);
 whole('followers elsewhere', $leader, @r);
 equal('have what the leader has', $leader, @r);
 
@@ -124,7 +125,7 @@ for my $when ('before a byte', 'in the middle') {
     @r = (follow($there, 4, stream => 1), follow($here, 2, stream => 1));
     $leader->wait_events(10) if $when =~ /middle/;
     $leader->close;
-    $_->wait for @r;
+    wait_for(@r);
     whole("the leader's client leaves $when", @r);
     equal('nobody notices', @r);
     calls(1, 'one call');
@@ -149,28 +150,18 @@ ok $mock->wait(client_closed => 1), 'when all are gone the call is ended';
 quiet('all gone');
 
 
-# the leader's worker dies
+# the leader's worker dies, of a call without a byte and of one in the middle
 
-for my $when ('before a byte', 'in the middle') {
-    begin("the leader's worker dies $when");
-    $leader = lead(stream => 1);
-    @r = follow($there, 6, stream => 1);
-    $r[0]->wait_events(10) if $when =~ /middle/;
-
-    my $start = time;
-    $here->kill_worker('KILL', ($here->workers)[0]);
-    $_->wait for $leader, @r;
-    took($start);
-
-    is_deeply [map { outcome($_) } @r],
-        [($when =~ /middle/ ? 'broken' : 'whole') x 6],
-        "the leader's worker is killed $when: one outcome each";
-    equal('the same', @r) if $when !~ /middle/;
-    calls($when =~ /middle/ ? 1 : 2, 'calls');
-    ready();
-}
-
-quiet('workers died');
+my ($early, $middle) = two("the leader's worker");
+my $start = time;
+$here->kill_worker('KILL', ($here->workers)[0]);
+wait_for(@$early, @$middle);
+took($start);
+own_tries(@$early);
+broken(@$middle);
+calls(3, 'a call more for those who had nothing yet');
+ready();
+quiet('a worker died');
 
 
 # the provider fails
@@ -178,7 +169,7 @@ quiet('workers died');
 begin('reset', cut => 'rst', cut_events => 12);
 $leader = lead(stream => 1);
 @r = follow($there, 6, stream => 1);
-$_->wait for $leader, @r;
+wait_for($leader, @r);
 is_deeply [map { outcome($_) } $leader, @r], [('broken') x 7],
     'a call that breaks off ends with one error event for each';
 calls(1, 'and there is no other');
@@ -190,7 +181,7 @@ for my $shape ([ 'streams', stream => 1 ], [ 'JSON answers' ]) {
     $mock->script({ times => 1, delay_ms => 300, status => 503 }, { @rule });
     $leader = lead(@shape);
     @r = follow($there, 4, @shape);
-    $_->wait for $leader, @r;
+    wait_for($leader, @r);
     is $leader->status, 503, "$name: the leader is told of a 503";
     whole('the others try for themselves', @r);
 }
@@ -202,9 +193,9 @@ begin('letters', pace_ms => 20);
 $leader = lead(stream => 1);
 @r = follow($there, 4, stream => 1);
 $r[0]->wait_events(5);
-my $start = time;
+$start = time;
 $redis->command(CLIENT => 'KILL', 'ID', $_) for readers();
-$_->wait for $leader, @r;
+wait_for($leader, @r);
 took($start);
 whole('the connections for letters are cut: all have their answer', $leader,
     @r);
@@ -216,7 +207,7 @@ $leader = lead(stream => 1);
 $r[0]->wait_events(5);
 $start = time;
 $redis->command('FLUSHALL');
-$_->wait for $leader, @r;
+wait_for($leader, @r);
 took($start);
 is outcome($leader), 'whole', 'Redis is emptied: the leader goes on';
 one_outcome('of the others each has one outcome', @r);
@@ -226,33 +217,22 @@ quiet('an empty Redis');
 
 # the leading gateway dies
 
-for my $when ('before a byte', 'in the middle') {
-    begin("the leading gateway dies $when");
-    $mock->script({ times => 1, @rule, delay_ms => 1000, pace_ms => 20 },
-        { @rule });
-    $leader = lead(stream => 1);
-    @r = (follow($there, 6, stream => 1));
-    $r[0]->wait_events(10) if $when =~ /middle/;
-
-    $start = time;
-    $here->kill_all;
-    $_->wait for $leader, @r;
-    took($start);
-
-    is_deeply [map { outcome($_) } @r],
-        [($when =~ /middle/ ? 'broken' : 'whole') x 6],
-        "the leading gateway is killed $when: one outcome each";
-    equal('the same', @r) if $when !~ /middle/;
-
-    $here->start;
-    ready();
-}
+($early, $middle) = two('the leading gateway');
+$start = time;
+$here->kill_all;
+wait_for(@$early, @$middle);
+took($start);
+own_tries(@$early);
+broken(@$middle);
+calls(3, 'a call more for those who had nothing yet');
+$here->start;
+ready();
 
 # what it led before can be led again
 begin('again');
 $leader = lead(stream => 1);
 @r = follow($there, 2, stream => 1);
-$_->wait for $leader, @r;
+wait_for($leader, @r);
 equal('then all is as before', $leader, @r);
 calls(1, 'one call');
 quiet('a gateway died');
@@ -260,36 +240,23 @@ quiet('a gateway died');
 
 # Redis dies
 
-for my $when ('before a byte', 'in the middle') {
-    begin("Redis dies $when");
-    $mock->script({ times => 1, @rule, delay_ms => 1000, pace_ms => 20 },
-        { @rule });
-    $leader = lead(stream => 1);
-    @r = (follow($there, 4, stream => 1), follow($here, 4, stream => 1));
-    $r[0]->wait_events(10) if $when =~ /middle/;
-
-    $start = time;
-    $redis->stop('KILL');
-    $_->wait for $leader, @r;
-    took($start);
-
-    whole("Redis is killed $when: the leader's gateway goes on", $leader,
-        @r[4 .. 7]);
-    equal('with one call', $leader, @r[4 .. 7]);
-    $when =~ /middle/
-        ? one_outcome('elsewhere each has one outcome', @r[0 .. 3])
-        : whole('elsewhere they call for themselves', @r[0 .. 3]);
-    equal('together', @r[0 .. 3]) if $when !~ /middle/;
-
-    quiet("Redis died $when");
-    $redis->start;
-    ready();
-}
+($early, $middle) = two('Redis');
+$start = time;
+$redis->stop('KILL');
+wait_for(@$early, @$middle);
+took($start);
+whole('the leader\'s gateway goes on', @$_[0, 7, 8]) for $early, $middle;
+equal('with one call', @$_[0, 7, 8]) for $early, $middle;
+own_tries(@$early[0 .. 6]);
+one_outcome('who has read has one outcome', @$middle[1 .. 6]);
+quiet('Redis died');
+$redis->start;
+ready();
 
 begin('back');
 $leader = lead(stream => 1);
 @r = follow($there, 2, stream => 1);
-$_->wait for $leader, @r;
+wait_for($leader, @r);
 equal('with Redis back they share again', $leader, @r);
 calls(1, 'one call');
 
@@ -316,7 +283,7 @@ sub begin {
 }
 
 
-sub text { "scene $scene" }
+sub text { "scene $scene$part" }
 
 
 # both gateways speak with Redis, and letters reach them
@@ -348,8 +315,9 @@ sub on {
 # the provider
 
 sub lead {
+    my $before = $mock->stats->{requests};
     my $r = on($here, 0, @_);
-    $mock->wait(requests => 1) or die "no call\n";
+    $mock->wait(requests => $before + 1) or die "no call\n";
 
     return $r;
 }
@@ -372,6 +340,55 @@ sub follow {
 }
 
 
+# Two calls of one worker, one without a byte so far and one in the middle:
+# of each the leader, six followers elsewhere and two beside it.
+
+sub two {
+    my ($what) = @_;
+
+    begin("$what dies");
+    $mock->script({ match => { body => 'early' }, times => 1, @rule,
+        delay_ms => 2500 }, { match => { body => 'middle' }, @rule,
+        pace_ms => 30 }, { @rule });
+
+    my @both;
+
+    for (' early', ' middle') {
+        $part = $_;
+        push @both, [lead(stream => 1)];
+        push @{$both[-1]}, follow($there, 6, stream => 1),
+            follow($here, 2, stream => 1);
+    }
+
+    $both[1][1]->wait_events(10);
+    is scalar(@{$both[0][1]->events}), 0, "$what dies, one call is early";
+    $part = '';
+
+    return @both;
+}
+
+
+sub wait_for { $_->wait for @_ }
+
+
+# elsewhere
+
+sub own_tries {
+    my @r = @_[1 .. 6];
+
+    whole('before a byte: the others call for themselves', @r);
+    equal('together', @r);
+}
+
+
+sub broken {
+    my @r = @_[1 .. 6];
+
+    is_deeply [map { outcome($_) } @r], [('broken') x 6],
+        'in the middle: one error event for each';
+}
+
+
 # as many at the same time, on all workers
 
 sub crowd {
@@ -391,7 +408,7 @@ sub crowd {
     my @worker = map { [$_->workers] } @gate;
     my @r = map { $gate[$_ & 1]->on($worker[$_ & 1][$_ / 2 % 2], text(),
         timeout => 20, @spec) } 0 .. $n - 1;
-    $_->wait for @r;
+    wait_for(@r);
 
     return @r;
 }

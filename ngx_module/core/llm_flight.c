@@ -20,7 +20,6 @@ static int llm_flight_follow(llm_flights_t *fl, uint32_t i,
     const llm_flight_ask_t *ask, llm_flight_id_t *id, llm_owners_t *wake);
 static int llm_flight_lead(llm_flights_t *fl, const llm_flight_ask_t *ask,
     llm_flight_id_t *id);
-static int llm_flight_full(llm_flights_t *fl);
 
 
 llm_flights_t *
@@ -99,6 +98,10 @@ llm_flight_reset(llm_flights_t *fl)
         fl->kept[i] = 0;
     }
 
+    fl->spare = 0;
+    fl->whole.first = LLM_FLIGHT_NONE;
+    fl->whole.last = LLM_FLIGHT_NONE;
+
     fl->free_row = LLM_FLIGHT_NONE;
     fl->free_reader = LLM_FLIGHT_NONE;
     fl->free_block = LLM_FLIGHT_NONE;
@@ -119,10 +122,12 @@ llm_flight_enter(llm_flights_t *fl, const llm_flight_ask_t *ask,
     const llm_flight_limits_t *limits, uint64_t now, llm_flight_id_t *id,
     llm_owners_t *wake)
 {
-    unsigned  k;
+    int       rc;
+    unsigned  k, full;
     uint32_t  i;
 
     *id = 0;
+    full = 0;
 
     for (k = 0; k < LLM_FLIGHT_NAMES; k++) {
 
@@ -132,12 +137,27 @@ llm_flight_enter(llm_flights_t *fl, const llm_flight_ask_t *ask,
 
         i = llm_flight_name_find(fl, ask->name[k]);
 
-        if (i != LLM_FLIGHT_NONE && llm_flight_joinable(fl, i, limits, now)) {
+        if (i == LLM_FLIGHT_NONE || !llm_flight_joinable(fl, i, limits, now)) {
+            continue;
+        }
+
+        if (llm_flight_roomy(fl, i)) {
             return llm_flight_follow(fl, i, ask, id, wake);
         }
+
+        full = 1;
     }
 
-    return ask->lead == 0 ? LLM_DECLINED : llm_flight_lead(fl, ask, id);
+    rc = LLM_DECLINED;
+
+    if (ask->lead != 0) {
+        rc = llm_flight_lead(fl, ask, id);
+        full |= rc != LLM_OK;
+    }
+
+    fl->stat.full += full;
+
+    return rc;
 }
 
 
@@ -149,6 +169,21 @@ llm_flight_followers(const llm_flights_t *fl, llm_flight_id_t flight)
     i = llm_flight_find(fl, flight);
 
     return i == LLM_FLIGHT_NONE ? 0 : llm_flight_row(fl, i)->followers;
+}
+
+
+void
+llm_flight_note(llm_flights_t *fl, llm_flight_id_t flight,
+    const int64_t *note)
+{
+    uint32_t  i;
+
+    i = llm_flight_find(fl, flight);
+
+    if (i != LLM_FLIGHT_NONE) {
+        memcpy(llm_flight_row(fl, i)->note, note,
+               LLM_FLIGHT_NOTES * sizeof(int64_t));
+    }
 }
 
 
@@ -191,6 +226,7 @@ llm_flight_end(llm_flights_t *fl, llm_flight_id_t flight,
 
     f->keep = keep;
     llm_flight_keep(fl, i);
+    llm_flight_whole(fl, i);
 }
 
 
@@ -305,9 +341,14 @@ llm_flight_detach(llm_flights_t *fl, uint32_t reader, llm_owners_t *wake)
     if (f->shut) {
         llm_flight_shut(fl, i);
 
-    } else if (f->followers == 0 && f->keep != 0) {
+        return;
+    }
+
+    if (f->followers == 0 && f->keep != 0) {
         llm_flight_rekeep(fl, i);
     }
+
+    llm_flight_whole(fl, i);
 }
 
 
@@ -319,6 +360,8 @@ llm_flight_shut(llm_flights_t *fl, uint32_t i)
 
     f = llm_flight_row(fl, i);
     f->shut = 1;
+
+    llm_flight_whole(fl, i);
 
     for (k = 0; k < LLM_FLIGHT_NAMES; k++) {
         if (f->names & 1U << k) {
@@ -369,7 +412,8 @@ llm_flight_follow(llm_flights_t *fl, uint32_t i, const llm_flight_ask_t *ask,
     k = llm_flight_new_reader(fl);
 
     if (k == LLM_FLIGHT_NONE) {
-        return llm_flight_full(fl);
+        fl->stat.full++;
+        return LLM_DECLINED;
     }
 
     f = llm_flight_row(fl, i);
@@ -410,6 +454,8 @@ llm_flight_follow(llm_flights_t *fl, uint32_t i, const llm_flight_ask_t *ask,
         }
     }
 
+    llm_flight_whole(fl, i);
+
     if (f->end != 0 || f->state != LLM_FLIGHT_OPEN) {
         llm_flight_tell(fl, k, wake);
     }
@@ -435,7 +481,7 @@ llm_flight_lead(llm_flights_t *fl, const llm_flight_ask_t *ask,
     }
 
     if (i == LLM_FLIGHT_NONE) {
-        return llm_flight_full(fl);
+        return LLM_DECLINED;
     }
 
     f = llm_flight_row(fl, i);
@@ -445,6 +491,7 @@ llm_flight_lead(llm_flights_t *fl, const llm_flight_ask_t *ask,
     f->keep = 0;
     f->end = 0;
     f->state = LLM_FLIGHT_OPEN;
+    memset(f->note, 0, sizeof(f->note));
     f->shut = 0;
     f->first = LLM_FLIGHT_NONE;
     f->last = LLM_FLIGHT_NONE;
@@ -452,6 +499,7 @@ llm_flight_lead(llm_flights_t *fl, const llm_flight_ask_t *ask,
     f->followers = 0;
     f->peers = LLM_FLIGHT_NONE;
     f->names = 0;
+    f->listed = 0;
 
     for (k = 0; k < LLM_FLIGHT_NAMES; k++) {
 
@@ -468,13 +516,4 @@ llm_flight_lead(llm_flights_t *fl, const llm_flight_ask_t *ask,
     *id = f->party.id;
 
     return LLM_OK;
-}
-
-
-static int
-llm_flight_full(llm_flights_t *fl)
-{
-    fl->stat.full++;
-
-    return LLM_DECLINED;
 }

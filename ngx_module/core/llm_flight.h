@@ -28,6 +28,7 @@
 #define LLM_FLIGHT_NAME   32
 #define LLM_FLIGHT_NAMES  4                 /* that a flight may have */
 #define LLM_FLIGHT_BLOCK  2048
+#define LLM_FLIGHT_NOTES  2                 /* numbers that a leader leaves */
 
 
 typedef struct llm_flights_s  llm_flights_t;
@@ -102,7 +103,10 @@ void llm_flight_reset(llm_flights_t *fl);
  * name that another flight has is the new one's from then on.  LLM_DECLINED:
  * neither may be, or there is no room: go alone; "id" is 0.  A flight that
  * failed, is closed to newcomers or has all the followers that it may have is
- * not followed.
+ * not followed.  Nor does one get its first follower while the memory is short
+ * (less than an eighth of the blocks, or eight, free or kept for nobody, also
+ * after a few beginnings that nobody is at were cut): who is let in should be
+ * able to finish.
  */
 int llm_flight_enter(llm_flights_t *fl, const llm_flight_ask_t *ask,
     const llm_flight_limits_t *limits, uint64_t now, llm_flight_id_t *id,
@@ -116,13 +120,19 @@ unsigned llm_flight_followers(const llm_flights_t *fl,
  * By the leader: one whole piece, copied; an empty one is nothing.  Above
  * limits.log (each piece counts four bytes more) the flight is closed to
  * newcomers, what all have read is given up, and who would hold more than
- * limits.log unread has lagged.  If the memory is short, first the kept that
- * nobody follows go, then this flight is closed.  LLM_DECLINED: no room for
- * more, the flight has failed; or it has ended or the id is not known.
+ * limits.log unread has lagged.  If there is no room, first the kept that
+ * nobody follows go, then any flights whose beginning is only there for
+ * newcomers are closed and cut to what somebody has still to read, first the
+ * one whose beginning was left first.  LLM_DECLINED: there is still none, the
+ * flight has failed; or it has ended or the id is not known.
  */
 int llm_flight_append(llm_flights_t *fl, llm_flight_id_t flight,
     unsigned kind, const unsigned char *p, size_t len,
     const llm_flight_limits_t *limits, uint64_t now, llm_owners_t *wake);
+
+/* numbers for those who read to the end; the caller's, 0 at first */
+void llm_flight_note(llm_flights_t *fl, llm_flight_id_t flight,
+    const int64_t *note);
 
 /*
  * The leader is through; LLM_FLIGHT_DONE, _LEFT or _FAILED (as any other).
@@ -154,6 +164,7 @@ typedef struct {
     unsigned              end;              /* so did the last of the bytes,
                                                be it of a head or of data */
     llm_flight_state_e    state;            /* OPEN: or not all is read yet */
+    int64_t               note[LLM_FLIGHT_NOTES];  /* … once it is DONE */
 } llm_flight_piece_t;
 
 void llm_flight_read(llm_flights_t *fl, llm_flight_id_t follower,

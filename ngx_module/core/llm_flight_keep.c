@@ -3,7 +3,8 @@
  * Copyright (C) the ngx-llm authors
  *
  * Flights that are kept after their end, in heaps: the first to be given up
- * is on top, among equal times the one that ended first.
+ * is on top, among equal times the one that ended first.  No log changes its
+ * size meanwhile, so what can be given up is known at any time.
  */
 
 
@@ -110,6 +111,10 @@ llm_flight_heap_of(const llm_flight_row_t *f)
 static void
 llm_flight_heap_add(llm_flights_t *fl, llm_flight_heap_e heap, uint32_t i)
 {
+    if (heap == LLM_FLIGHT_IDLE) {
+        fl->spare += llm_flight_log_blocks(llm_flight_row(fl, i));
+    }
+
     llm_flight_heap_up(fl, heap, fl->kept[heap]++, i);
 }
 
@@ -118,6 +123,10 @@ static void
 llm_flight_heap_remove(llm_flights_t *fl, llm_flight_heap_e heap, uint32_t i)
 {
     uint32_t  last, slot;
+
+    if (heap == LLM_FLIGHT_IDLE) {
+        fl->spare -= llm_flight_log_blocks(llm_flight_row(fl, i));
+    }
 
     slot = llm_flight_row(fl, i)->slot;
     last = llm_flight_heap(fl, heap)[--fl->kept[heap]];

@@ -69,11 +69,17 @@ llm_flight_append(llm_flights_t *fl, llm_flight_id_t flight, unsigned kind,
         return LLM_DECLINED;
     }
 
+    if (f->shut && f->followers == 0) {
+        return LLM_OK;                     /* it was itself cut */
+    }
+
     word = (uint32_t) len << LLM_FLIGHT_KIND_BITS
            | (kind & LLM_FLIGHT_KIND_MASK);
 
     llm_flight_log_put(fl, f, (unsigned char *) &word, sizeof(uint32_t));
     llm_flight_log_put(fl, f, p, len);
+
+    llm_flight_whole(fl, i);
 
     for (k = f->peers;
          k != LLM_FLIGHT_NONE;
@@ -121,11 +127,22 @@ llm_flight_read(llm_flights_t *fl, llm_flight_id_t follower, unsigned kinds,
     if (r->pos == f->end) {
         llm_flight_untell(fl, i);
         pc->state = f->state;
+        memcpy(pc->note, f->note, sizeof(pc->note));
     }
 
     if (f->shut) {
         llm_flight_log_trim(fl, f);
+
+    } else {
+        llm_flight_whole(fl, r->flight);
     }
+}
+
+
+uint64_t
+llm_flight_log_blocks(const llm_flight_row_t *f)
+{
+    return f->end / LLM_FLIGHT_PAYLOAD + (f->end % LLM_FLIGHT_PAYLOAD != 0);
 }
 
 
@@ -200,8 +217,8 @@ llm_flight_lag(llm_flights_t *fl, llm_flight_row_t *f, size_t most,
 
 
 /*
- * First what is kept for nobody goes, then those who could still come and
- * what they would have read.
+ * First what is kept for nobody goes, then those who could still come to any
+ * flight and what they would have read; each of these frees a block.
  */
 
 static int
@@ -215,19 +232,19 @@ llm_flight_log_room(llm_flights_t *fl, uint32_t i, size_t need, uint64_t now)
         return LLM_OK;
     }
 
+    if (need > fl->stat.size * LLM_FLIGHT_PAYLOAD) {
+        return LLM_DECLINED;
+    }
+
     (void) llm_flight_expire(fl, now);
 
     while (need > llm_flight_log_free_size(fl, f)) {
 
-        if (llm_flight_evict(fl) == LLM_OK) {
-            continue;
-        }
-
-        if (f->shut || f->followers == 0) {
+        if (llm_flight_evict(fl) != LLM_OK
+            && llm_flight_cut(fl, LLM_FLIGHT_NONE) != LLM_OK)
+        {
             return LLM_DECLINED;
         }
-
-        llm_flight_shut(fl, i);
     }
 
     return LLM_OK;

@@ -19,8 +19,13 @@
  * the front of its log is given up.  A flight that nobody reads, that nobody
  * will read and that has ended is no more.
  *
+ * In the list "whole" are the flights that are not shut although that would
+ * free a block at once: their front is there for newcomers alone.  Who is
+ * first in it has been so for longest.
+ *
  * The kept (done, not shut) are in two heaps, the first to be given up on
- * top: those that nobody reads, which also make room, and the others.
+ * top: those that nobody reads, which also make room, and the others.  What is
+ * in the first one, "spare" blocks, is not in the list.
  */
 
 
@@ -43,6 +48,12 @@
 #define LLM_FLIGHT_READERS     8           /* rows for each flight */
 #define LLM_FLIGHT_ROWS        (LLM_FLIGHT_INDEX_MASK                        \
                                 / (1 + LLM_FLIGHT_READERS))
+
+/* the first follower comes while this much is free, a part of all blocks */
+
+#define LLM_FLIGHT_RESERVE     8
+#define LLM_FLIGHT_RESERVED    8           /* blocks, at least */
+#define LLM_FLIGHT_CUTS        8           /* for one who wants to come */
 
 /* a piece's first four bytes: its length and, in the low bits, its kind */
 
@@ -90,6 +101,7 @@ typedef struct {
     uint64_t              keep;            /* ms; 0: is not in a heap */
     uint64_t              order;           /* of the kept, by their end */
     uint64_t              end;             /* bytes ever appended */
+    int64_t               note[LLM_FLIGHT_NOTES];
     uint32_t              state;
     uint32_t              shut;
     uint32_t              first;           /* block */
@@ -98,6 +110,8 @@ typedef struct {
     uint32_t              followers;
     uint32_t              peers;           /* first of its readers */
     uint32_t              slot;            /* in the heap */
+    uint32_t              listed;          /* in "whole" */
+    llm_flight_link_t     whole;
     uint32_t              names;           /* that it has, as bits */
     uint32_t              chain[LLM_FLIGHT_NAMES];
     unsigned char         name[LLM_FLIGHT_NAMES][LLM_FLIGHT_NAME];
@@ -147,6 +161,8 @@ struct llm_flights_s {
     uint32_t              readers_used;
     uint32_t              blocks_used;
     uint32_t              kept[LLM_FLIGHT_HEAPS];
+    uint64_t              spare;           /* blocks */
+    llm_flight_list_t     whole;
     llm_flight_list_t     news[LLM_LEDGER_OWNERS];
 };
 
@@ -234,6 +250,8 @@ void llm_flight_name_drop(llm_flights_t *fl, uint32_t i, unsigned k);
 
 /* llm_flight_log.c */
 
+/* of one that is not shut */
+uint64_t llm_flight_log_blocks(const llm_flight_row_t *f);
 void llm_flight_log_trim(llm_flights_t *fl, llm_flight_row_t *f);
 void llm_flight_log_free(llm_flights_t *fl, llm_flight_row_t *f);
 
@@ -252,6 +270,16 @@ void llm_flight_unkeep(llm_flights_t *fl, uint32_t i);
 void llm_flight_rekeep(llm_flights_t *fl, uint32_t i);
 /* the one that goes first gives up its room; LLM_DECLINED: there is none */
 int llm_flight_evict(llm_flights_t *fl);
+
+
+/* llm_flight_whole.c */
+
+/* after every change of what the list depends on */
+void llm_flight_whole(llm_flights_t *fl, uint32_t i);
+/* shuts the first but "except": frees a block; LLM_DECLINED: there is none */
+int llm_flight_cut(llm_flights_t *fl, uint32_t except);
+/* there is room for the first follower of "i", for which others are cut */
+int llm_flight_roomy(llm_flights_t *fl, uint32_t i);
 
 
 #endif /* _LLM_FLIGHT_PRIVATE_H_INCLUDED_ */

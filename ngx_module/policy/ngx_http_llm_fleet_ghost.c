@@ -162,8 +162,10 @@ ngx_http_llm_fleet_want(ngx_http_llm_mail_t *m, u_char type)
 void
 ngx_http_llm_fleet_heard(u_char type, u_char *p, size_t len)
 {
-    ngx_int_t             rc;
+    int64_t               note[LLM_FLIGHT_NOTES];
     uint64_t              number, seq;
+    ngx_int_t             rc;
+    llm_flights_t        *fl;
     ngx_http_llm_mail_t  *m;
 
     if (len < NGX_HTTP_LLM_FLEET_HEAD - 1) {
@@ -198,8 +200,15 @@ ngx_http_llm_fleet_heard(u_char type, u_char *p, size_t len)
 
     rc = ngx_http_llm_fleet_open(type, number, seq, &p, &len);
 
-    if (rc == NGX_OK && type == 'e') {
-        ngx_http_llm_fleet_over(m, len == 1 && *p <= LLM_FLIGHT_LEFT
+    if (rc == NGX_OK && type == 'e' && len == NGX_HTTP_LLM_FLEET_END) {
+
+        ngx_memcpy(note, p + 1, sizeof(note));
+
+        fl = ngx_http_llm_area_lock(ngx_http_llm_flight_conf->flights);
+        llm_flight_note(fl, m->part.id, note);
+        ngx_http_llm_area_unlock(ngx_http_llm_flight_conf->flights);
+
+        ngx_http_llm_fleet_over(m, *p <= LLM_FLIGHT_LEFT
                                    ? *p : LLM_FLIGHT_FAILED);
         return;
     }

@@ -13,8 +13,10 @@
 static void ngx_http_llm_fleet_wanted(u_char *p, size_t len);
 static void ngx_http_llm_fleet_unwanted(u_char *p, size_t len);
 static void ngx_http_llm_fleet_carry(ngx_http_llm_flight_t *f);
+static void ngx_http_llm_fleet_end(ngx_http_llm_mail_t *m, ngx_uint_t state,
+    int64_t *note);
 static size_t ngx_http_llm_fleet_pack(ngx_http_llm_mail_t *m, u_char *p,
-    llm_flight_state_e *state);
+    llm_flight_piece_t *pc);
 static ngx_int_t ngx_http_llm_fleet_send(u_char *inbox, u_char type,
     uint64_t number, uint64_t seq, u_char *p, size_t len);
 
@@ -165,10 +167,11 @@ ngx_http_llm_fleet_free(ngx_http_llm_mail_t *m)
 static void
 ngx_http_llm_fleet_wanted(u_char *p, size_t len)
 {
-    u_char                state;
     u_char               *inbox;
     uint64_t              number;
     ngx_http_llm_mail_t  *m;
+
+    static int64_t  note[LLM_FLIGHT_NOTES];
 
     if (len != LLM_FLIGHT_NAME + NGX_HTTP_LLM_INBOX_NAME + 8) {
         return;
@@ -201,9 +204,7 @@ ngx_http_llm_fleet_wanted(u_char *p, size_t len)
     {
         /* it has just ended: what came of it is in the cache, or nowhere */
 
-        state = LLM_FLIGHT_LEFT;
-
-        (void) ngx_http_llm_fleet_send(m->inbox, 'e', number, 0, &state, 1);
+        ngx_http_llm_fleet_end(m, LLM_FLIGHT_LEFT, note);
         ngx_http_llm_fleet_free(m);
         return;
     }
@@ -239,15 +240,14 @@ static void
 ngx_http_llm_fleet_carry(ngx_http_llm_flight_t *f)
 {
     size_t                len;
-    u_char                end;
     ngx_int_t             rc;
-    llm_flight_state_e    state;
+    llm_flight_piece_t    pc;
     ngx_http_llm_mail_t  *m;
 
     m = (ngx_http_llm_mail_t *) f;
 
     for ( ;; ) {
-        len = ngx_http_llm_fleet_pack(m, ngx_http_llm_fleet_text, &state);
+        len = ngx_http_llm_fleet_pack(m, ngx_http_llm_fleet_text, &pc);
 
         if (len == 0) {
             break;
@@ -258,33 +258,44 @@ ngx_http_llm_fleet_carry(ngx_http_llm_flight_t *f)
 
         if (rc != NGX_OK) {
             /* the other end will miss a number */
-            state = LLM_FLIGHT_FAILED;
+            pc.state = LLM_FLIGHT_FAILED;
             break;
         }
     }
 
-    if (state == LLM_FLIGHT_OPEN) {
+    if (pc.state == LLM_FLIGHT_OPEN) {
         return;
     }
 
-    end = (u_char) state;
-
-    (void) ngx_http_llm_fleet_send(m->inbox, 'e', m->number, m->seq, &end, 1);
+    ngx_http_llm_fleet_end(m, pc.state, pc.note);
 
     ngx_http_llm_flight_quit(f);
     ngx_http_llm_fleet_free(m);
 }
 
 
+static void
+ngx_http_llm_fleet_end(ngx_http_llm_mail_t *m, ngx_uint_t state,
+    int64_t *note)
+{
+    u_char  text[NGX_HTTP_LLM_FLEET_END];
+
+    text[0] = (u_char) state;
+    ngx_memcpy(text + 1, note, NGX_HTTP_LLM_FLEET_END - 1);
+
+    (void) ngx_http_llm_fleet_send(m->inbox, 'e', m->number, m->seq, text,
+                                   sizeof(text));
+}
+
+
 static size_t
 ngx_http_llm_fleet_pack(ngx_http_llm_mail_t *m, u_char *p,
-    llm_flight_state_e *state)
+    llm_flight_piece_t *pc)
 {
     size_t                room;
     u_char               *start, *last;
     uint32_t              len;
     llm_flights_t        *fl;
-    llm_flight_piece_t    pc;
     ngx_http_llm_area_t  *area;
 
     area = ngx_http_llm_flight_conf->flights;
@@ -300,18 +311,16 @@ ngx_http_llm_fleet_pack(ngx_http_llm_mail_t *m, u_char *p,
         llm_flight_read(fl, m->part.id,
                         LLM_FLIGHT_HEAD|LLM_FLIGHT_DATA|LLM_FLIGHT_USAGE
                         |LLM_FLIGHT_ONE,
-                        p + NGX_HTTP_LLM_FLEET_PIECE, room, &pc);
+                        p + NGX_HTTP_LLM_FLEET_PIECE, room, pc);
 
-        *state = pc.state;
-
-        if (pc.size == 0) {
+        if (pc->size == 0) {
             break;
         }
 
-        len = (uint32_t) pc.size;
+        len = (uint32_t) pc->size;
 
-        p[0] = (u_char) pc.kind;
-        p[1] = (u_char) pc.end;
+        p[0] = (u_char) pc->kind;
+        p[1] = (u_char) pc->end;
         ngx_memcpy(p + 2, &len, 4);
 
         p += NGX_HTTP_LLM_FLEET_PIECE + len;

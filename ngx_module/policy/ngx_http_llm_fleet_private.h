@@ -16,6 +16,7 @@
 #define NGX_HTTP_LLM_FLEET_LETTER  (48 * 1024)
 #define NGX_HTTP_LLM_FLEET_PIECE   6       /* kind, end, length of a piece */
 #define NGX_HTTP_LLM_FLEET_HEAD    17      /* type, number, seq */
+#define NGX_HTTP_LLM_FLEET_END     (1 + LLM_FLIGHT_NOTES * sizeof(int64_t))
 
 
 /* what a sealed letter is bound to: its head, and the inbox it is for */

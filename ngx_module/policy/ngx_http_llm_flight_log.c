@@ -621,7 +621,7 @@ void
 ngx_http_llm_flight_end(ngx_http_llm_flight_t *f, ngx_uint_t state,
     ngx_msec_t keep)
 {
-    int64_t               used[2];
+    int64_t               note[LLM_FLIGHT_NOTES];
     llm_owners_t          wake;
     llm_flights_t        *fl;
     ngx_http_llm_area_t  *area;
@@ -640,14 +640,15 @@ ngx_http_llm_flight_end(ngx_http_llm_flight_t *f, ngx_uint_t state,
 
     fl = ngx_http_llm_area_lock(area);
 
-    if (state == LLM_FLIGHT_DONE && f->ctx && f->headed) {
-        used[0] = f->ctx->usage.prompt_tokens
-                  + f->ctx->usage.completion_tokens;
-        used[1] = f->ctx->cost;
+    if (f->ctx && f->ctx->charged) {
 
-        (void) llm_flight_append(fl, f->id, LLM_FLIGHT_HEAD, (u_char *) used,
-                                 sizeof(used), &f->limits, ngx_current_msec,
-                                 &wake);
+        /* what each who follows has been spared */
+
+        note[0] = f->ctx->usage.prompt_tokens
+                  + f->ctx->usage.completion_tokens;
+        note[1] = f->ctx->cost;
+
+        llm_flight_note(fl, f->id, note);
     }
 
     llm_flight_end(fl, f->id, state, keep, &wake);

@@ -37,8 +37,6 @@ static ngx_int_t ngx_http_llm_follow_over(ngx_http_llm_ctx_t *ctx,
 static ngx_int_t ngx_http_llm_follow_late(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_follow_read(ngx_http_llm_ctx_t *ctx, unsigned kinds,
     u_char *p, size_t size, llm_flight_piece_t *pc);
-static void ngx_http_llm_follow_saved(ngx_http_llm_ctx_t *ctx, u_char *p,
-    size_t size);
 static void *ngx_http_llm_follow_alloc(void *data, size_t size);
 
 
@@ -143,7 +141,7 @@ ngx_http_llm_follow_stream(ngx_http_llm_ctx_t *ctx)
     r = ctx->request;
     f = ctx->flight;
 
-    kinds = LLM_FLIGHT_HEAD|LLM_FLIGHT_DATA
+    kinds = LLM_FLIGHT_DATA
             | (ctx->rq.include_usage ? LLM_FLIGHT_USAGE : 0);
 
     for ( ;; ) {
@@ -178,11 +176,6 @@ ngx_http_llm_follow_stream(ngx_http_llm_ctx_t *ctx)
 
         ngx_http_llm_follow_read(ctx, kinds, f->buf->start,
                                  NGX_HTTP_LLM_FOLLOW_BUF, &pc);
-
-        if (pc.kind == LLM_FLIGHT_HEAD) {
-            ngx_http_llm_follow_saved(ctx, f->buf->start, pc.size);
-            continue;
-        }
 
         if (pc.size) {
             if (!ctx->committed
@@ -290,14 +283,8 @@ ngx_http_llm_follow_body(ngx_http_llm_ctx_t *ctx)
     f = ctx->flight;
 
     for ( ;; ) {
-        ngx_http_llm_follow_read(ctx, LLM_FLIGHT_HEAD|LLM_FLIGHT_DATA
-                                      |LLM_FLIGHT_USAGE, buf, sizeof(buf),
-                                 &pc);
-
-        if (pc.kind == LLM_FLIGHT_HEAD) {
-            ngx_http_llm_follow_saved(ctx, buf, pc.size);
-            continue;
-        }
+        ngx_http_llm_follow_read(ctx, LLM_FLIGHT_DATA|LLM_FLIGHT_USAGE, buf,
+                                 sizeof(buf), &pc);
 
         if (pc.size) {
             if (ngx_http_llm_follow_keep(f, buf, pc.size) != NGX_OK) {
@@ -404,22 +391,6 @@ ngx_http_llm_follow_whole(ngx_http_llm_ctx_t *ctx)
     }
 
     return NGX_OK;
-}
-
-
-/* the second head: what the call took of its leader */
-
-static void
-ngx_http_llm_follow_saved(ngx_http_llm_ctx_t *ctx, u_char *p, size_t size)
-{
-    int64_t  used[2];
-
-    if (size == sizeof(used)) {
-        ngx_memcpy(used, p, sizeof(used));
-
-        ctx->saved_tokens = ngx_max(used[0], 0);
-        ctx->saved_cost = ngx_max(used[1], 0);
-    }
 }
 
 
@@ -530,4 +501,9 @@ ngx_http_llm_follow_read(ngx_http_llm_ctx_t *ctx, unsigned kinds, u_char *p,
     fl = ngx_http_llm_area_lock(area);
     llm_flight_read(fl, ctx->flight->id, kinds, p, size, pc);
     ngx_http_llm_area_unlock(area);
+
+    if (pc->state == LLM_FLIGHT_DONE) {
+        ctx->saved_tokens = pc->note[0];
+        ctx->saved_cost = pc->note[1];
+    }
 }

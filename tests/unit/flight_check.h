@@ -98,8 +98,14 @@ flight_check_row(llm_flights_t *fl, uint32_t i)
     CHECK(f->state == LLM_FLIGHT_OPEN || !f->party.pending);
     CHECK(f->state != LLM_FLIGHT_FAILED || f->shut);
 
+    n = !f->shut && f->first != NONE
+        && (n == 0 ? f->state == LLM_FLIGHT_OPEN
+                   : f->first != f->last
+                     && llm_flight_block(fl, f->first)->readers == 0);
+    CHECK(n == f->listed);
+
     if (f->keep != 0) {
-        heap = n == 0 ? LLM_FLIGHT_IDLE : LLM_FLIGHT_READ;
+        heap = f->followers == 0 ? LLM_FLIGHT_IDLE : LLM_FLIGHT_READ;
         CHECK(f->slot < fl->kept[heap]);
         CHECK(llm_flight_heap(fl, heap)[f->slot] == i);
     }
@@ -126,6 +132,44 @@ flight_check_heaps(llm_flights_t *fl, uint32_t kept)
                   || (up->keep == f->keep && up->order < f->order));
         }
     }
+
+    return NULL;
+}
+
+
+/* what can be cut, and what is kept for nobody */
+
+static const char *
+flight_check_whole(llm_flights_t *fl, uint32_t listed)
+{
+    uint32_t           i, k, n, prev;
+    uint64_t           blocks;
+    llm_flight_row_t  *f;
+
+    n = 0;
+    prev = NONE;
+
+    for (i = fl->whole.first; i != NONE; i = f->whole.next) {
+        CHECK(i < fl->rows_used);
+        f = llm_flight_row(fl, i);
+        CHECK(f->party.used && f->listed && f->whole.prev == prev);
+        CHECK(++n <= listed);
+        prev = i;
+    }
+
+    CHECK(n == listed && fl->whole.last == prev);
+
+    blocks = 0;
+
+    for (i = 0; i < fl->kept[LLM_FLIGHT_IDLE]; i++) {
+        f = llm_flight_row(fl, llm_flight_heap(fl, LLM_FLIGHT_IDLE)[i]);
+
+        for (k = f->first; k != NONE; k = llm_flight_block(fl, k)->next) {
+            blocks++;
+        }
+    }
+
+    CHECK(fl->spare == blocks);
 
     return NULL;
 }
@@ -211,13 +255,14 @@ static const char *
 flight_check(llm_flights_t *fl)
 {
     uint32_t              i, k, flights, kept, ended, names, pending, rows,
-                          attached;
+                          attached, listed;
     uint64_t              blocks;
     const char           *e;
     llm_flight_row_t     *f;
     llm_flight_reader_t  *r;
 
     flights = kept = ended = names = pending = rows = attached = 0;
+    listed = 0;
     blocks = 0;
 
     for (i = 0; i < fl->rows_used; i++) {
@@ -235,6 +280,7 @@ flight_check(llm_flights_t *fl)
 
         flights++;
         kept += f->keep != 0;
+        listed += f->listed;
         ended += f->state != LLM_FLIGHT_OPEN;
         pending += f->party.pending;
 
@@ -261,6 +307,7 @@ flight_check(llm_flights_t *fl)
     CHECK(blocks == fl->blocks_used && blocks <= fl->stat.size);
 
     if ((e = flight_check_heaps(fl, kept)) != NULL
+        || (e = flight_check_whole(fl, listed)) != NULL
         || (e = flight_check_names(fl, names)) != NULL
         || (e = flight_check_news(fl, pending)) != NULL
         || (e = flight_check_free(fl, fl->free_row,

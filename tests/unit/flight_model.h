@@ -47,6 +47,7 @@ typedef struct {
     unsigned             size;
     uint64_t             end;
     unsigned             followers;
+    uint64_t             whole;            /* since when; 0: is not */
 } flight_t;
 
 typedef struct {
@@ -64,18 +65,21 @@ static flight_t            flights[ROWS];
 static reader_t            readers[READERS];
 static llm_flight_stat_t   st;
 static llm_owners_t        wake, want;
-static uint64_t            now, order, seed;
-static unsigned long       seen[16];
+static uint64_t            now, order, since, seed;
 
 enum {
     SEEN_FOLLOW = 0, SEEN_LEAD, SEEN_ALONE, SEEN_FULL, SEEN_EVICT, SEEN_LAG,
     SEEN_SHUT, SEEN_NO_ROOM, SEEN_KEPT, SEEN_LATE, SEEN_STOLEN, SEEN_TRIM,
-    SEEN_WHOLE, SEEN_SQUEEZED, SEEN_ALL
+    SEEN_WHOLE, SEEN_CUT, SEEN_CUT_SELF, SEEN_CUT_KEPT, SEEN_CUT_ENTER,
+    SEEN_REFUSED, SEEN_REFUSED_KEPT, SEEN_ALL
 };
+
+static unsigned long  seen[SEEN_ALL];
 
 static const char  *label[] = {
     "follow", "lead", "alone", "full", "evict", "lag", "shut", "no room",
-    "kept", "late", "stolen", "trim", "whole", "squeezed"
+    "kept", "late", "stolen", "trim", "whole", "cut", "cut self",
+    "cut kept", "cut enter", "refused", "refused kept"
 };
 
 
@@ -122,32 +126,61 @@ model_names(const flight_t *f)
 }
 
 
+/* the first of its blocks that somebody stands in */
+
 static uint64_t
-model_blocks(const flight_t *f)
+model_front(const flight_t *f)
 {
     uint64_t   at, min;
     reader_t  *r;
+
+    min = UINT64_MAX;
+
+    for (r = readers; r < readers + READERS; r++) {
+        if (r->party.used && r->flight == f) {
+            at = r->pos == 0 ? 0 : (r->pos - 1) / PAYLOAD;
+            min = at < min ? at : min;
+        }
+    }
+
+    return min;
+}
+
+
+static uint64_t
+model_blocks(const flight_t *f)
+{
+    uint64_t  min;
 
     if (!f->party.used || f->end == 0 || (f->shut && f->followers == 0)) {
         return 0;
     }
 
-    min = 0;
-
-    if (f->shut) {
-        min = UINT64_MAX;
-
-        for (r = readers; r < readers + READERS; r++) {
-            if (r->party.used && r->flight == f) {
-                at = r->pos == 0 ? 0 : (r->pos - 1) / PAYLOAD;
-                min = at < min ? at : min;
-            }
-        }
-    }
+    min = f->shut ? model_front(f) : 0;
 
     seen[SEEN_TRIM] += min != 0;
 
     return (f->end - 1) / PAYLOAD - min + 1;
+}
+
+
+/* whether a cut would free something, after each change of one flight */
+
+static void
+model_whole(flight_t *f)
+{
+    int  cut;
+
+    cut = f->party.used && !f->shut && f->end != 0
+          && (f->followers == 0 ? f->state == LLM_FLIGHT_OPEN
+                                : model_front(f) != 0);
+
+    if (!cut) {
+        f->whole = 0;
+
+    } else if (f->whole == 0) {
+        f->whole = ++since;
+    }
 }
 
 
@@ -158,6 +191,7 @@ model_shut(flight_t *f)
 
     f->shut = 1;
     f->keep = 0;
+    f->whole = 0;
 
     for (k = 0; k < LLM_FLIGHT_NAMES; k++) {
         f->name[k] = -1;
@@ -200,6 +234,78 @@ model_evict(void)
 }
 
 
+static flight_t *
+model_cut(const flight_t *except)
+{
+    flight_t  *f, *first;
+
+    first = NULL;
+
+    for (f = flights; f < flights + ROWS; f++) {
+        if (f->party.used && f->whole != 0 && f != except
+            && (first == NULL || f->whole < first->whole))
+        {
+            first = f;
+        }
+    }
+
+    if (first != NULL) {
+        seen[SEEN_CUT]++;
+        seen[SEEN_CUT_KEPT] += first->state != LLM_FLIGHT_OPEN;
+        model_shut(first);
+    }
+
+    return first;
+}
+
+
+/* blocks that are free, or would be if all were given up that nobody reads */
+
+static uint64_t
+model_spare(const flight_t *except)
+{
+    uint64_t         n;
+    const flight_t  *f;
+
+    n = st.size;
+
+    for (f = flights; f < flights + ROWS; f++) {
+        if (f == except || f->state == LLM_FLIGHT_OPEN || f->followers != 0) {
+            n -= model_blocks(f);
+        }
+    }
+
+    return n;
+}
+
+
+static int
+model_roomy(const flight_t *f)
+{
+    unsigned  n;
+    uint64_t  least;
+
+    if (f->followers != 0) {
+        return 1;
+    }
+
+    least = st.size / 8 > 8 ? st.size / 8 : 8;
+
+    for (n = 0; model_spare(f) < least; n++) {
+
+        if (n == 8 || model_cut(f) == NULL) {
+            seen[SEEN_REFUSED]++;
+            seen[SEEN_REFUSED_KEPT] += f->keep != 0;
+            return 0;
+        }
+
+        seen[SEEN_CUT_ENTER]++;
+    }
+
+    return 1;
+}
+
+
 static void
 model_detach(reader_t *r)
 {
@@ -221,6 +327,8 @@ model_detach(reader_t *r)
     if (f->followers == 0 && f->shut && f->state != LLM_FLIGHT_OPEN) {
         f->party.used = 0;
     }
+
+    model_whole(f);
 }
 
 
@@ -246,6 +354,7 @@ model_end(flight_t *f, llm_flight_state_e state, uint64_t keep)
         f->keep = keep;
         f->order = order++;
         seen[SEEN_KEPT]++;
+        model_whole(f);
     }
 }
 
@@ -303,6 +412,7 @@ model_append(flight_t *f, const piece_t *pc, size_t log)
 {
     uint64_t   need;
     reader_t  *r;
+    flight_t  *g;
 
     need = pc->len + 4;
 
@@ -334,15 +444,20 @@ model_append(flight_t *f, const piece_t *pc, size_t log)
             continue;
         }
 
-        if (f->shut || f->followers == 0) {
+        g = model_cut(NULL);
+
+        if (g == NULL) {
             seen[SEEN_NO_ROOM]++;
             st.full++;
             model_end(f, LLM_FLIGHT_FAILED, 0);
             return LLM_DECLINED;
         }
 
-        seen[SEEN_SQUEEZED]++;
-        model_shut(f);
+        seen[SEEN_CUT_SELF] += g == f;
+    }
+
+    if (f->shut && f->followers == 0) {
+        return LLM_OK;
     }
 
     if (f->pieces == f->size) {
@@ -353,6 +468,7 @@ model_append(flight_t *f, const piece_t *pc, size_t log)
 
     f->piece[f->pieces++] = *pc;
     f->end += need;
+    model_whole(f);
 
     for (r = readers; r < readers + READERS; r++) {
         if (r->party.used && r->flight == f && !r->party.told) {
