@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/llm_answer.h"
+#include "core/llm_dialect.h"
 #include "core/llm_json_inline.h"
 
 
@@ -35,7 +36,8 @@ typedef enum {
     LLM_AT_PARAM,
     LLM_AT_CODE,
     LLM_AT_FINISH_REASON,
-    LLM_AT_STATUS
+    LLM_AT_STATUS,
+    LLM_AT_OBJECT
 } llm_at_e;
 
 
@@ -58,6 +60,7 @@ typedef struct {
     unsigned              unfinished:1;     /* some choice is not */
     unsigned              data:1;           /* there is an element */
     unsigned              completed:1;
+    unsigned              bare:1;           /* {"object":"error"} */
 
     unsigned char         at[LLM_JSON_DEPTH + 1];
 } llm_answer_scan_t;
@@ -106,7 +109,9 @@ static const struct {
     { "param", LLM_AT_PARAM, 0 },                                    /* 25 */
     { "message", LLM_AT_MESSAGE, 0 },                                /* 26 */
 
-    { "finish_reason", LLM_AT_FINISH_REASON, 0 }                     /* 27 */
+    { "finish_reason", LLM_AT_FINISH_REASON, 0 },                    /* 27 */
+
+    { "object", LLM_AT_OBJECT, 3 }                                   /* 28 */
 };
 
 
@@ -117,7 +122,7 @@ static const struct {
 static const unsigned char
     llm_answer_first[LLM_AT_DATA + 1][LLM_ANSWER_NAME] =
 {
-    [LLM_AT_TOP] = { [4] = 5, [5] = 1, [6] = 3, [7] = 6, [8] = 7 },
+    [LLM_AT_TOP] = { [4] = 5, [5] = 1, [6] = 28, [7] = 6, [8] = 7 },
     [LLM_AT_RESPONSE] = { [5] = 8, [6] = 10 },
     [LLM_AT_VENDOR] = { [5] = 11 },
     [LLM_AT_USAGE] = { [12] = 12, [13] = 14, [17] = 16, [20] = 17, [21] = 18,
@@ -169,6 +174,7 @@ void
 llm_answer_scan(llm_answer_t *an, llm_endpoint_e endpoint,
     unsigned char *body, size_t len)
 {
+    size_t             blank;
     unsigned           open;
     llm_at_e           at, in;
     llm_json_t        *js;
@@ -181,7 +187,9 @@ llm_answer_scan(llm_answer_t *an, llm_endpoint_e endpoint,
     js = &sc.js;
 
     llm_answer_reset(an);
-    llm_json_init(js, body, len);
+
+    blank = llm_dialect_blank(body, len);
+    llm_json_init(js, blank != 0 ? body + blank : body, len - blank);
 
     if (llm_json_next(js) != LLM_JSON_OBJECT) {
         return;
@@ -220,6 +228,7 @@ llm_answer_scan(llm_answer_t *an, llm_endpoint_e endpoint,
             an->valid = 1;
             an->complete = llm_answer_complete(&sc, endpoint);
             an->error_shape = (sc.shape == LLM_SHAPE_ALL);
+            an->error |= sc.bare;
             return;
 
         case LLM_JSON_ERROR:
@@ -327,6 +336,11 @@ llm_answer_value(llm_answer_scan_t *sc, llm_at_e at, llm_json_token_e token)
     case LLM_AT_STATUS:
         sc->completed = (token == LLM_JSON_STRING
                          && llm_json_is(&sc->js, "completed", 9));
+        return;
+
+    case LLM_AT_OBJECT:
+        sc->bare = (token == LLM_JSON_STRING
+                    && llm_json_is(&sc->js, "error", 5));
         return;
 
     case LLM_AT_PROMPT_TOKENS:

@@ -32,7 +32,8 @@ typedef struct {
 
     unsigned              valid:1;            /* one JSON object, RFC 8259 */
     unsigned              error:1;            /* a top-level "error" that is
-                                                 not null */
+                                                 not null, or "object" is
+                                                 "error" */
     unsigned              error_shape:1;      /* {"error":{"message": string,
                                                  "type","param","code"}} with
                                                  code a string or null */
@@ -47,8 +48,9 @@ typedef struct {
 
 /*
  * One pass over a whole body.  Never fails: what could not be read is not
- * valid.  Usage per endpoint as the API documents it (chat: prompt_tokens …,
- * responses: input_tokens …).  "endpoint" LLM_ENDPOINTS: any.
+ * valid; white space and a byte order mark in front are passed over.  Usage
+ * per endpoint as the API documents it (chat: prompt_tokens …, responses:
+ * input_tokens …).  "endpoint" LLM_ENDPOINTS: any.
  */
 
 void llm_answer_scan(llm_answer_t *an, llm_endpoint_e endpoint,

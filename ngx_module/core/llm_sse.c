@@ -9,6 +9,7 @@
 
 
 #include "core/llm_sse_private.h"
+#include "core/llm_dialect.h"
 
 #include <string.h>
 
@@ -263,6 +264,35 @@ llm_sse_data(unsigned char *event, size_t len, llm_arena_t *arena,
     data->len--;
 
     return LLM_OK;
+}
+
+
+size_t
+llm_sse_clean(unsigned char *event, size_t len)
+{
+    size_t          n;
+    llm_str_t       data;
+    llm_arena_t     none;
+    unsigned char  *rest, *end;
+
+    memset(&none, 0, sizeof(llm_arena_t));
+
+    if (llm_sse_data(event, len, &none, &data) != LLM_OK) {
+        return len;
+    }
+
+    n = llm_dialect_clean(data.data, data.len);
+
+    if (n == data.len) {
+        return len;
+    }
+
+    rest = data.data + data.len;
+    end = event + len;
+
+    memmove(data.data + n, rest, (size_t) (end - rest));
+
+    return len - (data.len - n);
 }
 
 

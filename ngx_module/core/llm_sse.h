@@ -87,6 +87,15 @@ int llm_sse_data(unsigned char *event, size_t len, llm_arena_t *arena,
 
 
 /*
+ * Takes "error":null out of an event's data, in place (llm_dialect_clean());
+ * data in several lines stays as it is.  Returns the event's new length, its
+ * blank line included.
+ */
+
+size_t llm_sse_clean(unsigned char *event, size_t len);
+
+
+/*
  * What all chunks of a stream have in common, as JSON spells it (quotes
  * included); len 0: not there.  Points into the data.
  */

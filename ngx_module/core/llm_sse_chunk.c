@@ -173,7 +173,9 @@ unsigned
 llm_sse_chunk(llm_endpoint_e endpoint, const llm_str_t *data,
     llm_usage_t *usage, unsigned type)
 {
-    llm_sse_chunk_t  ch;
+    int               array;
+    llm_sse_chunk_t   ch;
+    llm_json_token_e  token;
 
     ch.bits = type;
     ch.choices = 0;
@@ -181,11 +183,21 @@ llm_sse_chunk(llm_endpoint_e endpoint, const llm_str_t *data,
 
     llm_json_init(&ch.js, data->data, data->len);
 
+    token = llm_json_next(&ch.js);
+
+    /* some put an error into an array, and nothing else */
+
+    array = (token == LLM_JSON_ARRAY);
+
+    if (array) {
+        token = llm_json_next(&ch.js);
+    }
+
     /* the end of an answer must be whole, an error need not be */
 
-    if (llm_json_next(&ch.js) != LLM_JSON_OBJECT
+    if (token != LLM_JSON_OBJECT
         || llm_sse_members(&ch, llm_sse_member) != LLM_OK
-        || llm_json_next(&ch.js) != LLM_JSON_END)
+        || array || llm_json_next(&ch.js) != LLM_JSON_END)
     {
         return ch.bits & LLM_SSE_ERROR;
     }
@@ -244,6 +256,16 @@ llm_sse_member(llm_sse_chunk_t *ch)
         if (token == LLM_JSON_STRING) {
             ch->bits |= llm_sse_type(js->start + 1,
                                      (size_t) (js->end - js->start) - 2);
+        }
+
+        return llm_sse_value(ch, token);
+    }
+
+    if (llm_sse_is(ch, "object")) {
+        token = llm_json_next(js);
+
+        if (token == LLM_JSON_STRING && llm_json_is(js, "error", 5)) {
+            ch->bits |= LLM_SSE_ERROR;
         }
 
         return llm_sse_value(ch, token);

@@ -255,10 +255,43 @@ test_error(void **state)
     error("{\"response\":{\"error\":{\"message\":\"m\",\"type\":\"t\","
           "\"param\":null,\"code\":\"c\"}}}", 1, 0, "m", "t", "\"c\"");
 
+    /* without a wrapper, as an error that came as a 200 */
+
+    error("{\"object\":\"error\",\"message\":\"m\",\"type\":\"t\",\"param\":"
+          "null,\"code\":40}", 1, 0, "", "", "");
+    error("{\"object\":\"errors\",\"message\":\"m\"}", 0, 0, "", "", "");
+    error("{\"x\":{\"object\":\"error\"}}", 0, 0, "", "", "");
+    error("{\"object\":\"error\",\"object\":\"list\"}", 0, 0, "", "", "");
+
     /* null takes back what stood before */
 
     error("{\"error\":{\"message\":\"m\",\"type\":\"t\",\"param\":null,"
           "\"code\":\"c\"},\"error\":null}", 0, 0, "", "", "");
+}
+
+
+/* what is in front of a body does not matter */
+
+static void
+test_blanks(void **state)
+{
+    size_t  i;
+    char    body[sizeof(chat) + 16];
+
+    static const char *const  blanks[] = { "", "\n", "\n\n \t\r\n",
+                                           "\xef\xbb\xbf",
+                                           "\xef\xbb\xbf\n", " \xef\xbb\xbf" };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(blanks) / sizeof(blanks[0]); i++) {
+        sprintf(body, "%s%s", blanks[i], chat);
+        usage(LLM_CHAT, body, 19, 5, 10, 3, 29);
+        assert_int_equal(an.complete, 1);
+
+        sprintf(body, "%s{\"error\":\"x\"}", blanks[i]);
+        error(body, 1, 0, "x", "", "");
+    }
 }
 
 
@@ -297,6 +330,10 @@ test_invalid(void **state)
 
     invalid("", 0);
     invalid("[]", 2);
+    invalid("\xef\xbb{}", 4);
+    invalid("\xef\xbb\xbf", 3);
+    invalid("{}\xef\xbb\xbf", 5);
+    invalid("[{\"error\":{\"message\":\"m\"}}]", 27);
     invalid("null", 4);
     invalid("\"error\"", 7);
     invalid("<html>", 6);
@@ -337,6 +374,7 @@ main(void)
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_complete),
         cmocka_unit_test(test_error),
+        cmocka_unit_test(test_blanks),
         cmocka_unit_test(test_invalid)
     };
 

@@ -113,6 +113,17 @@ test_error(void **state)
         "data: {\"type\":\"response.failed\",\"response\":{}}\n\n",
         "event: response.failed\ndata: {}\n\n",
 
+        /* in an array, without a wrapper, behind blanks and a mark */
+
+        "data: [{\"error\":{\"code\":503,\"message\":\"x\"}}]\n\n",
+        ("data: [{\ndata:   \"error\": {\ndata:     \"code\": 503\ndata: }\n"
+         "data: }]\n\n"),
+        ("data: {\"object\":\"error\",\"message\":\"x\",\"type\":"
+         "\"BadRequestError\",\"param\":null,\"code\":400}\n\n"),
+        "data: {\"message\":\"x\", \"object\" : \"error\" }\n\n",
+        "\xef\xbb\xbf""data: {\"error\":{\"code\":1}}\n\n",
+        ": OPENROUTER PROCESSING\n\n: x\ndata: {\"error\":{\"code\":1}}\n\n",
+
         /* an error cut short is one */
 
         "data: {\"error\":{\"message\":\"x\n\n",
@@ -137,7 +148,11 @@ test_error(void **state)
          "\"y\":{\"error\":\"z\"}}\n\n"),
         "data: {\"x\":{\"type\":\"error\"}}\n\n",
         "data: {\"x\":\"{\\\"error\\\":{\"}\n\n",
-        "data: [{\"error\":1}]\n\n",
+        "data: [[{\"error\":1}]]\n\n",
+        "data: [1,{\"error\":1}]\n\n",
+        "data: [{\"error\":null}]\n\n",
+        "data: {\"x\":{\"object\":\"error\"}}\n\n",
+        "data: {\"choices\":[],\"object\":\"errors\",\"x\":\"error\"}\n\n",
         "data: \"error\"\n\n",
         "data: {\"errors\":{\"error\":1}}\n\n",
         "data: {\"type\":[\"error\"]}\n\n",
@@ -297,6 +312,103 @@ test_usage(void **state)
     assert_int_equal(classify("data: {\"error\":{},\"choices\":[],\"usage\":"
                               "{\"total_tokens\":1}}\n\n"),
                      BITS(ERROR)|LLM_SSE_USAGE);
+}
+
+
+/* usage as dialects tell it */
+
+static void
+test_usage_kin(void **state)
+{
+    unsigned     i;
+    llm_usage_t  usage;
+
+    (void) state;
+
+    /* growing in each chunk: the last one says it, nothing is added up */
+
+    for (i = 1; i < 4; i++) {
+        char  event[256];
+
+        sprintf(event, ": keep-alive\n\n\ndata: {\"choices\":[{\"delta\":"
+                "{\"content\":\"x\"},\"finish_reason\":%s}],\"error\":null,"
+                "\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":%u,"
+                "\"total_tokens\":%u,\"completion_tokens_details\":null}}"
+                "\n\n",
+                i == 3 ? "\"stop\"" : "null", i, 5 + i);
+
+        assert_int_equal(classify_as(LLM_CHAT, event, &usage),
+                         i == 3 ? BITS(USAGE)|LLM_SSE_FINISH : BITS(USAGE));
+        assert_int_equal(usage.completion_tokens, i);
+        assert_int_equal(usage.total_tokens, 5 + i);
+        assert_int_equal(usage.reasoning_tokens, -1);
+    }
+
+    /* where Groq puts it, with or without a usage of null beside it */
+
+    for (i = 0; i < 3; i++) {
+        static const char *const  groq[] = {
+            ("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],"
+             "\"x_groq\":{\"id\":\"req_1\",\"usage\":{\"prompt_tokens\":1,"
+             "\"completion_tokens\":2,\"total_tokens\":3,"
+             "\"queue_time\":0.01}}}\n\n"),
+            ("data: {\"usage\":null,\"choices\":["
+             "{\"finish_reason\":\"stop\"}],"
+             "\"x_groq\":{\"usage\":{\"prompt_tokens\":1,"
+             "\"completion_tokens\":2,\"total_tokens\":3}}}\n\n"),
+            ("data: {\"x_groq\":{\"usage\":{\"prompt_tokens\":1,"
+             "\"completion_tokens\":2,\"total_tokens\":3}},\"choices\":"
+             "[{\"finish_reason\":\"stop\"}],\"usage\":null}\n\n")
+        };
+
+        assert_int_equal(classify_as(LLM_CHAT, groq[i], &usage),
+                         BITS(USAGE)|LLM_SSE_FINISH);
+        assert_int_equal(usage.prompt_tokens, 1);
+        assert_int_equal(usage.total_tokens, 3);
+    }
+
+    assert_int_equal(classify("data: {\"choices\":[{\"delta\":{\"role\":"
+                              "\"assistant\"}}],\"x_groq\":{\"id\":\"r\"}}"
+                              "\n\n"), LLM_SSE_DATA);
+}
+
+
+static void
+clean(const char *from, const char *to)
+{
+    size_t          n, len;
+    unsigned char  *event;
+
+    len = strlen(from);
+    event = own((const unsigned char *) from, len);
+    n = llm_sse_clean(event, len);
+
+    if (n != strlen(to) || memcmp(event, to, n) != 0) {
+        fail_msg("%s: %.*s", from, (int) n, event);
+    }
+
+    free(event);
+}
+
+
+static void
+test_clean(void **state)
+{
+    (void) state;
+
+    clean("data: {\"a\":1,\"error\":null}\n\n", "data: {\"a\":1}\n\n");
+    clean("data:{\"error\": null ,\"a\":1}\r\n\r\n",
+          "data:{\"a\":1}\r\n\r\n");
+    clean("\n: x\n\ndata: {\"error\":null}\nid: 7\r\r",
+          "\n: x\n\ndata: {}\nid: 7\r\r");
+    clean("data: {\"error\":null}", "data: {}");
+
+    clean("data: {\"error\":1}\n\n", "data: {\"error\":1}\n\n");
+    clean("data: {\ndata: \"error\":null}\n\n",
+          "data: {\ndata: \"error\":null}\n\n");
+    clean("data: [DONE]\n\n", "data: [DONE]\n\n");
+    clean(": {\"error\":null}\n\n", ": {\"error\":null}\n\n");
+    clean("", "");
 }
 
 
@@ -492,6 +604,8 @@ main(void)
         cmocka_unit_test(test_error),
         cmocka_unit_test(test_finish),
         cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_usage_kin),
+        cmocka_unit_test(test_clean),
         cmocka_unit_test(test_responses),
         cmocka_unit_test(test_positions),
         cmocka_unit_test(test_cut),
