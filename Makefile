@@ -59,7 +59,7 @@ $(BUILD)/mock: $(wildcard tests/mock/*.c tests/mock/*.h) $(TOOL_LIB) \
                $(TOOL_H) | need-build
 	@mkdir -p $(@D)
 	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
-	$(Q)$(CC) $(CFLAGS_C) -Itests/tools -o $@ $(filter %.c,$^)
+	$(Q)$(CC) $(CFLAGS_C) -Itests/tools -o $@ $(filter %.c,$^) -lssl -lcrypto
 
 $(BUILD)/load: $(wildcard tests/tools/load*.c) $(TOOL_LIB) $(TOOL_H) \
                | need-build

@@ -111,6 +111,78 @@ is +(grep { $_->status == 200 } @all), 5, 'five at once';
 cmp_ok Time::HiRes::time() - $start, '<', 1.2, 'in the time of one';
 
 
+# a provider that is ill for a while, one with a limit
+
+$mock->script({ fail_for_ms => 400, status => 503 });
+is $t->post('/v1/chat/completions', \%chat)->status, 503, 'ill';
+ok $t->until(sub { $t->post('/v1/chat/completions', \%chat)->status == 200 }),
+    'and well again';
+cmp_ok +($mock->arrivals)[-1], '>=', 400, 'when its time is over';
+
+$mock->script({ limit => { requests_per_minute => 60, burst => 2 } });
+@all = map { $t->start_post('/v1/chat/completions', \%chat) } 1 .. 5;
+$_->wait for @all;
+is +(grep { $_->status == 200 } @all), 2, 'two are within the limit';
+is $mock->stats->{limited}, 3, 'three are not';
+my ($limited) = grep { $_->status == 429 } @all;
+is $limited->header('x-ratelimit-remaining-requests'), 0, 'its headers';
+like $limited->header('retry-after-ms'), qr/^\d+$/, 'a pause';
+
+
+# connections: refused, dropped, never made
+
+$mock->script({ times => 1, hang => \1 });
+$r = $t->start_post('/v1/chat/completions', \%chat);
+$mock->wait(requests => 1);
+$mock->refuse;
+$r->wait;
+is $r->status, 502, 'dropped with a request under way';
+is $t->post('/v1/chat/completions', \%chat)->status, 502, 'refused';
+is $mock->stats->{cut}, 1, 'the mock still tells';
+$mock->serve;
+is $t->post('/v1/chat/completions', \%chat)->status, 200, 'back';
+$mock->listen(accept => 0);
+$r = $t->post('/v1/chat/completions', \%chat, timeout => 0.3);
+is $r->error, 'timeout', 'never connected';
+is $mock->stats->{accepted}, 2, 'indeed never';
+$mock->serve;
+
+
+# TLS: certificates good and bad
+
+my $cert = Test::LLM::Cert->new($t, 'provider.test');
+my %tls = map { $_ => $t->mock($cert->$_) }
+    qw(good chained other expired unknown);
+my $locations = join '', map {
+    "location /$_/ {
+        proxy_pass https://127.0.0.1:" . $tls{$_}->port . "/;
+        proxy_ssl_verify on;
+        proxy_ssl_verify_depth 2;
+        proxy_ssl_trusted_certificate %%CA%%;
+        proxy_ssl_server_name on;
+        proxy_ssl_name provider.test;
+    }\n" } keys %tls;
+
+$t->token(EXTRA => $locations);
+$t->reload($config);
+
+for my $which (qw(good chained)) {
+    $r = $t->post("/$which/v1/chat/completions", { %chat, stream => \1 });
+    is +($r->data)[-1], '[DONE]', "TLS, $which";
+    is +($tls{$which}->journal)[0]{sni}, 'provider.test', "$which: SNI";
+}
+
+for my $which (qw(other expired unknown)) {
+    $r = $t->post("/$which/v1/chat/completions", \%chat);
+    is $r->status, 502, "TLS, $which is refused";
+    is $tls{$which}->stats->{requests}, 0, "$which: nothing was asked";
+}
+
+like $t->log, qr/upstream SSL certificate does not match/, 'other: why';
+like $t->log, qr/verify error: \(10:certificate has expired/, 'expired: why';
+like $t->log, qr/verify error: \(18:self.signed certificate/, 'unknown: why';
+
+
 # Redis
 
 is $redis->command(SET => 'a', "1\r\n2"), 'OK', 'Redis';

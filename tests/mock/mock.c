@@ -35,12 +35,13 @@ uint64_t              mock_created;
 static span_t         keys[KEYS_MAX];
 static size_t         keys_n;
 static uint64_t       conn_numbers;
+static conn_t        *conns;
 
 
-static void options(int argc, char **argv, const char **port);
+static void options(int argc, char **argv, const char **port,
+    const char **control_port);
 static void usage(void);
 static script_t *script_file(const char *path);
-static void mock_accept(loop_io_t *io, uint32_t events);
 static void conn_event(loop_io_t *io, uint32_t events);
 static int conn_read(conn_t *c);
 static int conn_parse(conn_t *c);
@@ -54,26 +55,18 @@ static void conn_linger_timeout(loop_timer_t *t);
 int
 main(int argc, char **argv)
 {
-    int          n;
-    const char  *port;
-
-    static loop_io_t  listening;
+    const char  *port, *control_port;
 
     port = "0";
+    control_port = "0";
     mock_created = (uint64_t) time(NULL);
     mock_script = script_file(NULL);
     journal_init(1024);
 
-    options(argc, argv, &port);
+    options(argc, argv, &port, &control_port);
 
     loop_init();
-    listening.fd = loop_listen(port, &n);
-    listening.handler = mock_accept;
-    loop_add(&listening, EPOLLIN);
-
-    printf("mock listening on 127.0.0.1:%d\n", n);
-    fflush(stdout);
-
+    listen_start(port, control_port);
     loop_run();
 
     return 0;
@@ -81,7 +74,7 @@ main(int argc, char **argv)
 
 
 static void
-options(int argc, char **argv, const char **port)
+options(int argc, char **argv, const char **port, const char **control_port)
 {
     int          i;
     const char  *value;
@@ -95,6 +88,12 @@ options(int argc, char **argv, const char **port)
 
         if (strcmp(argv[i], "--port") == 0) {
             *port = value;
+
+        } else if (strcmp(argv[i], "--control-port") == 0) {
+            *control_port = value;
+
+        } else if (strcmp(argv[i], "--tls") == 0 && i + 2 < argc) {
+            tls_init(value, argv[++i + 1]);
 
         } else if (strcmp(argv[i], "--script") == 0) {
             script_release(mock_script);
@@ -117,7 +116,8 @@ options(int argc, char **argv, const char **port)
 static void
 usage(void)
 {
-    die("usage: mock [--port N] [--script FILE] [--journal N] [--key KEY]");
+    die("usage: mock [--port N] [--control-port N] [--script FILE] "
+        "[--journal N] [--key KEY] [--tls CERT KEY]");
 }
 
 
@@ -202,31 +202,31 @@ mock_key_ok(const http_head_t *head)
 }
 
 
-static void
-mock_accept(loop_io_t *io, uint32_t events)
+void
+conn_new(int fd, int control_port)
 {
-    int      fd, i;
     conn_t  *c;
 
-    (void) events;
-
-    for (i = 0; i < 64; i++) {
-        fd = loop_accept(io->fd);
-        if (fd == -1) {
-            return;
-        }
-
-        c = calloc(1, sizeof(conn_t));
-        if (c == NULL) {
-            die("out of memory");
-        }
-
-        c->io.fd = fd;
-        c->io.handler = conn_event;
-        c->number = ++conn_numbers;
-
-        loop_add(&c->io, EPOLLIN|EPOLLOUT|EPOLLRDHUP|EPOLLET);
+    c = calloc(1, sizeof(conn_t));
+    if (c == NULL) {
+        die("out of memory");
     }
+
+    c->io.fd = fd;
+    c->io.handler = conn_event;
+    c->number = ++conn_numbers;
+    c->control_port = control_port != 0;
+    c->tls = control_port ? NULL : tls_new(fd);
+
+    c->next = conns;
+    c->link = &conns;
+    conns = c;
+
+    if (c->next != NULL) {
+        c->next->link = &c->next;
+    }
+
+    loop_add(&c->io, EPOLLIN|EPOLLOUT|EPOLLRDHUP|EPOLLET);
 }
 
 
@@ -237,7 +237,9 @@ conn_event(loop_io_t *io, uint32_t events)
 
     c = (conn_t *) io;
 
-    if (events & (EPOLLIN|EPOLLRDHUP|EPOLLHUP|EPOLLERR)) {
+    /* a handshake may wait for either */
+
+    if ((events & (EPOLLIN|EPOLLRDHUP|EPOLLHUP|EPOLLERR)) || c->tls != NULL) {
         c->readable = 1;
     }
 
@@ -283,6 +285,14 @@ conn_next(conn_t *c)
 }
 
 
+ssize_t
+conn_write(conn_t *c, const void *data, size_t len)
+{
+    return c->tls != NULL ? tls_write(c->tls, data, len)
+                          : write(c->io.fd, data, len);
+}
+
+
 /* 1: there is more to look at */
 
 static int
@@ -298,7 +308,8 @@ conn_read(conn_t *c)
     buf_reserve(&c->in, c->in.size == 0 ? CONN_INPUT : 4096);
 
     room = c->in.size - c->in.len;
-    n = read(c->io.fd, c->in.data + c->in.len, room);
+    n = c->tls != NULL ? tls_read(c->tls, c->in.data + c->in.len, room)
+                       : read(c->io.fd, c->in.data + c->in.len, room);
 
     if (n == -1 && errno == EAGAIN) {
         c->readable = 0;
@@ -317,7 +328,7 @@ conn_read(conn_t *c)
 
     /* a short read has emptied the socket; the end comes as an event */
 
-    if ((size_t) n < room && !c->hup) {
+    if ((size_t) n < room && !c->hup && c->tls == NULL) {
         c->readable = 0;
     }
 
@@ -370,14 +381,14 @@ conn_head(conn_t *c)
     http_request(&c->head, c->in.data, c->in.len);
     c->state = CONN_BODY;
 
-    if (request_early(c)) {
+    if (!c->control_port && request_early(c)) {
         return 1;
     }
 
     if (c->head.expect && c->in.len == c->head.len) {
         buf_str(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
 
-        if (write(c->io.fd, c->out.data, c->out.len) == -1) {
+        if (conn_write(c, c->out.data, c->out.len) == -1) {
             conn_close(c);
         }
 
@@ -427,7 +438,7 @@ conn_body(conn_t *c)
     c->request.body.data = data;
     c->request.body.len = len;
 
-    if (control_is(&c->request)) {
+    if (c->control_port || control_is(&c->request)) {
         control_start(c);
 
     } else {
@@ -450,7 +461,7 @@ conn_bad(conn_t *c)
 
     mock_stats.broken++;
 
-    if (write(c->io.fd, answer, sizeof(answer) - 1) == -1) {
+    if (conn_write(c, answer, sizeof(answer) - 1) == -1) {
         c->hup = 1;
     }
 
@@ -518,6 +529,10 @@ conn_answered(conn_t *c)
     }
 
     if (c->in.len == 0 && !c->early) {
+        if (c->tls != NULL) {
+            tls_finish(c->tls);
+        }
+
         conn_close(c);
         return;
     }
@@ -528,6 +543,10 @@ conn_answered(conn_t *c)
     c->state = CONN_LINGER;
     c->timer.data = c;
     c->timer.handler = conn_linger_timeout;
+
+    if (c->tls != NULL) {
+        tls_finish(c->tls);
+    }
 
     shutdown(c->io.fd, SHUT_WR);
     loop_timer(&c->timer, loop_now() + LOOP_SEC);
@@ -560,6 +579,17 @@ conn_close(conn_t *c)
         script_release(c->answer.script);
     }
 
+    *c->link = c->next;
+
+    if (c->next != NULL) {
+        c->next->link = c->link;
+    }
+
+    if (c->tls != NULL && !tls_free(c->tls)) {
+        mock_stats.tls_failed++;
+        control_wake();
+    }
+
     loop_timer_del(&c->timer);
     loop_close(&c->io);
     pool_free(&c->answer.pool);
@@ -575,4 +605,35 @@ conn_close(conn_t *c)
     }
 
     loop_free(c);
+}
+
+
+/* resets the connections of all who asked for more than control */
+
+void
+conn_drop_all(const conn_t *except)
+{
+    conn_t  *c;
+
+    for (c = conns; c != NULL; /* void */ ) {
+        if (c == except || !c->provider || c->state == CONN_WAIT
+            || (c->state == CONN_ANSWER && c->control))
+        {
+            c = c->next;
+            continue;
+        }
+
+        if (c->state == CONN_ANSWER && c->answer.script != NULL) {
+            journal_end(c, ENDED_CUT);
+            script_release(c->answer.script);
+            c->answer.script = NULL;
+        }
+
+        loop_linger_reset(c->io.fd);
+        conn_close(c);
+
+        /* who waited for this may have gone, too */
+
+        c = conns;
+    }
 }

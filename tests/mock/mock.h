@@ -5,10 +5,14 @@
  * The mock provider: what its parts share.
  *
  *     mock.c          options, connections
+ *     mock_listen.c   listening sockets, open and shut
+ *     mock_tls.c      TLS
  *     mock_script.c   rules and x-mock-* headers: what shall happen
+ *     mock_limit.c    a provider's limits and the headers that tell them
  *     mock_request.c  what is asked, and which answer that gets
  *     mock_body.c     text and JSON bodies
  *     mock_other.c    embeddings, models
+ *     mock_stored.c   stored responses
  *     mock_event.c    the events of a stream
  *     mock_send.c     head, framing, pace, cuts
  *     mock_fast.c     precomputed answers
@@ -27,6 +31,8 @@
 #include "../tools/lib_json.h"
 #include "../tools/lib_loop.h"
 
+#include <sys/types.h>
+
 
 #define MOCK_BODY_MAX  ((int64_t) 64 << 20)
 
@@ -35,10 +41,14 @@ enum { FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CLOSE };
 enum { USAGE_AUTO, USAGE_NONE, USAGE_ALWAYS, USAGE_LAST, USAGE_EVERY };
 enum { CUT_CLOSE, CUT_RST, CUT_HANG, CUT_CLEAN };
 enum { EOL_LF, EOL_CRLF, EOL_CR };
+enum { LIMIT_OPENAI, LIMIT_AZURE, LIMIT_ANTHROPIC, LIMIT_NONE };
 
 /* cut_at beside a number of bytes; -1 is "not given" everywhere */
 #define CUT_START  -2
 #define CUT_HEAD   -3
+
+/* conditions of /__mock/wait */
+#define MOCK_WAITS  10
 
 
 typedef enum {
@@ -47,6 +57,7 @@ typedef enum {
     EP_RESPONSES,
     EP_EMBEDDINGS,
     EP_MODELS,
+    EP_STORED,
     EP_UNKNOWN
 } endpoint_t;
 
@@ -71,7 +82,12 @@ struct action_header_s {
 
 typedef struct {
     int64_t            delay_ms;
+    int64_t            delay_jitter_ms;
     int64_t            body_delay_ms;
+    int64_t            ttft_ms;
+    int64_t            idle_at;
+    int64_t            idle_ms;
+    int64_t            limit_headers;
     int64_t            hang;
     int64_t            status;
     int64_t            garbage;
@@ -118,6 +134,19 @@ typedef struct {
 } action_t;
 
 
+/* a bucket of requests and one of tokens, or a window's count of both */
+
+typedef struct {
+    int64_t            requests;        /* per minute or window; 0: any */
+    int64_t            burst;
+    int64_t            tokens;
+    int64_t            window_ms;       /* 0: buckets */
+    double             requests_left;
+    double             tokens_left;
+    uint64_t           since;           /* of what is left, or the window */
+} limit_t;
+
+
 typedef struct {
     span_t             path;
     span_t             method;
@@ -129,6 +158,9 @@ typedef struct {
     int64_t            times;
     int64_t            skip;
     int64_t            every;
+    int64_t            from_ms;
+    int64_t            until_ms;        /* -1: for ever */
+    limit_t           *limit;
 
     int64_t            seen;
     int64_t            acted;
@@ -140,6 +172,7 @@ typedef struct {
 typedef struct {
     int                refs;
     int                early;
+    uint64_t           since;           /* when it was set */
     size_t             n;
     rule_t            *rules;
     pool_t             pool;
@@ -150,6 +183,7 @@ typedef struct {
     endpoint_t         endpoint;
     span_t             path;            /* without the query */
     span_t             query;
+    span_t             what;            /* of a stored response */
     span_t             body;
     span_t             json;            /* empty: no JSON object */
     span_t             model;           /* still escaped */
@@ -178,6 +212,7 @@ typedef struct {
 
     phase_t            phase;
     int                waited;
+    int                idled;
     uint64_t           due;
     uint64_t           id;
     int64_t            status;
@@ -215,6 +250,9 @@ struct conn_s {
     loop_timer_t       timer;
     conn_state_t       state;
     uint64_t           number;
+    void              *tls;             /* NULL: without */
+    conn_t            *next;
+    conn_t           **link;            /* what points here */
 
     unsigned           readable:1;
     unsigned           hup:1;
@@ -223,6 +261,7 @@ struct conn_s {
     unsigned           control:1;       /* answers a control request */
     unsigned           provider:1;      /* counted as a connection */
     unsigned           early:1;
+    unsigned           control_port:1;
 
     buf_t              in;
     buf_t              out;
@@ -237,7 +276,7 @@ struct conn_s {
 
     /* while in CONN_WAIT */
     conn_t            *wait_next;
-    int64_t            wait_for[8];
+    int64_t            wait_for[MOCK_WAITS];
 };
 
 
@@ -255,6 +294,8 @@ typedef struct {
     int64_t            completion_tokens;
     int64_t            cached_tokens;
     int64_t            streamed_pieces;
+    int64_t            limited;
+    int64_t            tls_failed;
 } stats_t;
 
 
@@ -264,9 +305,37 @@ extern uint64_t   mock_created;
 
 /* mock.c */
 int       mock_key_ok(const http_head_t *head);
+void      conn_new(int fd, int control_port);
 void      conn_close(conn_t *c);
+void      conn_drop_all(const conn_t *except);
+ssize_t   conn_write(conn_t *c, const void *data, size_t len);
 void      conn_answered(conn_t *c);
 void      conn_next(conn_t *c);
+
+/* mock_listen.c */
+void      listen_start(const char *port, const char *control_port);
+
+/* -1: "what" is no object of known members */
+int       listen_change(conn_t *c, span_t what, buf_t *out);
+
+/* mock_tls.c: reading and writing as read() and write() do */
+void      tls_init(const char *cert, const char *key);
+void     *tls_new(int fd);
+ssize_t   tls_read(void *tls, void *data, size_t len);
+ssize_t   tls_write(void *tls, const void *data, size_t len);
+const char *tls_server_name(void *tls);
+
+/* tells the peer that nothing more comes */
+void      tls_finish(void *tls);
+
+/* 1: the handshake had been done */
+int       tls_free(void *tls);
+
+/* mock_limit.c */
+limit_t  *limit_parse(span_t object, pool_t *pool);
+void      limit_restart(limit_t *l);
+void      limit_apply(conn_t *c);
+void      limit_left(const script_t *s, buf_t *out);
 
 /* mock_script.c */
 script_t *script_parse(span_t text, buf_t *error);
@@ -303,6 +372,11 @@ void      usage_count(stats_t *stats, const conn_t *c);
 /* mock_other.c */
 void      body_embeddings(buf_t *out, const request_t *r, const answer_t *a);
 int       body_models(buf_t *out, const request_t *r);
+
+/* mock_stored.c: 0, or the status of what is wrong; a DELETE is done */
+int       stored_is(span_t path);
+int       stored_start(const char *method, request_t *r, answer_t *a);
+void      body_stored(buf_t *out, const request_t *r, const answer_t *a);
 
 /* mock_event.c: 0 when there is no such event */
 int       event_add(buf_t *out, const request_t *r, const answer_t *a,

@@ -2,7 +2,8 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * The endpoints below /__mock/: script, reset, stats, wait, journal, sent.
+ * The endpoints below /__mock/: script, reset, stats, wait, journal, sent,
+ * listen.
  */
 
 
@@ -19,12 +20,13 @@
 /* the conditions of a wait, in the order of wait_for */
 enum {
     WAIT_REQUESTS, WAIT_CLIENT_CLOSED, WAIT_DONE, WAIT_CUT, WAIT_BROKEN,
-    WAIT_IN_FLIGHT, WAIT_CONNECTIONS, WAIT_MIN_IN_FLIGHT
+    WAIT_IN_FLIGHT, WAIT_CONNECTIONS, WAIT_MIN_IN_FLIGHT, WAIT_LIMITED,
+    WAIT_TLS_FAILED
 };
 
-static const char *const  wait_names[] = {
+static const char *const  wait_names[MOCK_WAITS] = {
     "requests", "client_closed", "done", "cut", "broken", "in_flight",
-    "connections", "min_in_flight"
+    "connections", "min_in_flight", "limited", "tls_failed"
 };
 
 
@@ -32,6 +34,7 @@ static conn_t  *waiting;
 
 
 static void control_script(conn_t *c, buf_t *out);
+static void control_listen(conn_t *c, buf_t *out);
 static void control_stats(buf_t *out);
 static int control_wait(conn_t *c, buf_t *out);
 static int control_holds(const conn_t *c);
@@ -58,7 +61,7 @@ control_start(conn_t *c)
 
     memset(&out, 0, sizeof(buf_t));
 
-    path = c->request.path;
+    path = control_is(&c->request) ? c->request.path : span("/__mock/");
     path.data += 8;
     path.len -= 8;
 
@@ -66,6 +69,9 @@ control_start(conn_t *c)
 
     if (span_is(path, "script") && span_is(c->head.method, "POST")) {
         control_script(c, &out);
+
+    } else if (span_is(path, "listen") && span_is(c->head.method, "POST")) {
+        control_listen(c, &out);
 
     } else if (span_is(path, "reset")) {
         script_restart(mock_script);
@@ -126,6 +132,24 @@ control_script(conn_t *c, buf_t *out)
 
 
 static void
+control_listen(conn_t *c, buf_t *out)
+{
+    span_t  what;
+
+    if (!json_valid(c->request.body, &what)
+        || listen_change(c, what, out) != 0)
+    {
+        out->len = 0;
+        control_bad(c, out, "expected an object with booleans \"open\", "
+                    "\"accept\", \"drop\" and a number \"backlog\"");
+        return;
+    }
+
+    send_plain(c, 200, "application/json", out);
+}
+
+
+static void
 control_stats(buf_t *out)
 {
     const stats_t  *s;
@@ -142,9 +166,14 @@ control_stats(buf_t *out)
             (long long) s->connections, (long long) s->accepted);
 
     buf_fmt(out, "\"prompt_tokens\":%lld,\"completion_tokens\":%lld,"
-            "\"cached_tokens\":%lld,\"streamed_pieces\":%lld}\n",
+            "\"cached_tokens\":%lld,\"streamed_pieces\":%lld,"
+            "\"limited\":%lld,\"tls_failed\":%lld,",
             (long long) s->prompt_tokens, (long long) s->completion_tokens,
-            (long long) s->cached_tokens, (long long) s->streamed_pieces);
+            (long long) s->cached_tokens, (long long) s->streamed_pieces,
+            (long long) s->limited, (long long) s->tls_failed);
+
+    limit_left(mock_script, out);
+    buf_str(out, "}\n");
 }
 
 
@@ -155,7 +184,7 @@ control_wait(conn_t *c, buf_t *out)
 {
     size_t  i;
 
-    for (i = 0; i < 8; i++) {
+    for (i = 0; i < MOCK_WAITS; i++) {
         c->wait_for[i] = control_arg(&c->request, wait_names[i], -1);
     }
 
@@ -187,10 +216,11 @@ control_holds(const conn_t *c)
 
     const int64_t  now[] = {
         s->requests, s->client_closed, s->done, s->cut, s->broken,
-        s->in_flight, s->connections, s->in_flight
+        s->in_flight, s->connections, s->in_flight, s->limited,
+        s->tls_failed
     };
 
-    for (i = 0; i < 8; i++) {
+    for (i = 0; i < MOCK_WAITS; i++) {
         if (c->wait_for[i] == -1) {
             continue;
         }
@@ -339,7 +369,7 @@ control_known_args(const request_t *r, buf_t *out)
         eq = eq == NULL ? p : eq;
         len = (size_t) (eq - p);
 
-        for (i = 0; i < 8; i++) {
+        for (i = 0; i < MOCK_WAITS; i++) {
             if (strlen(wait_names[i]) == len
                 && memcmp(wait_names[i], p, len) == 0)
             {
@@ -347,7 +377,7 @@ control_known_args(const request_t *r, buf_t *out)
             }
         }
 
-        if ((i == 8 && !span_is(((span_t) { p, len }), "timeout_ms"))
+        if ((i == MOCK_WAITS && !span_is(((span_t) { p, len }), "timeout_ms"))
             || span_int((span_t) { eq + 1, (size_t) (last - eq - 1) }) < 0)
         {
             buf_str(out, "{\"error\":\"unknown or wrong condition\"}\n");
@@ -368,7 +398,9 @@ control_bad(conn_t *c, buf_t *out, const char *message)
     buf_json(out, message, strlen(message));
     buf_str(out, "}\n");
 
-    send_plain(c, c->request.path.len > 12
-                  && span_ends(c->request.path, span("/script")) ? 400 : 404,
+    send_plain(c, control_is(&c->request)
+                  && (span_ends(c->request.path, span("/script"))
+                      || span_ends(c->request.path, span("/listen")))
+                  ? 400 : 404,
                "application/json", out);
 }

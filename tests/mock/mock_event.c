@@ -53,7 +53,7 @@ event_add(buf_t *out, const request_t *r, const answer_t *a, int64_t k)
         if (k > a->act.error_event) {
             buf_str(&data, "[DONE]");
 
-        } else if (r->endpoint == EP_RESPONSES) {
+        } else if (r->endpoint == EP_RESPONSES || r->endpoint == EP_STORED) {
             name = "error";
             buf_add(&data, "{", 1);
             body_error_fields(&data, 500, &a->act, 1);
@@ -65,7 +65,7 @@ event_add(buf_t *out, const request_t *r, const answer_t *a, int64_t k)
             buf_str(&data, "}}");
         }
 
-    } else if (r->endpoint == EP_RESPONSES) {
+    } else if (r->endpoint == EP_RESPONSES || r->endpoint == EP_STORED) {
         name = event_response(&data, r, a, k);
 
         if (name == NULL) {

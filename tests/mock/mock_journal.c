@@ -37,6 +37,7 @@ typedef struct {
     buf_t          head;
     buf_t          body;
     buf_t          kept;
+    buf_t          sni;                 /* as a C string; empty: none */
 } record_t;
 
 
@@ -114,6 +115,12 @@ journal_begin(conn_t *c)
     rec->keep = c->answer.act.keep == 1;
     rec->ended = ENDED_NOT;
     rec->body_length = r->body.len;
+
+    rec->sni.len = 0;
+
+    if (c->tls != NULL) {
+        buf_str(&rec->sni, tls_server_name(c->tls));
+    }
 
     rec->head.len = 0;
     buf_add(&rec->head, c->in.data, c->head.len);
@@ -250,6 +257,8 @@ journal_json(buf_t *out, int64_t from, int64_t limit)
 
     buf_add(out, "{", 1);
     journal_time(out, "now_ms", loop_now());
+    buf_add(out, ",", 1);
+    journal_time(out, "since_ms", mock_script->since);
     buf_fmt(out, ",\"dropped\":%llu,\"requests\":[",
             (unsigned long long) (first - journal_base));
 
@@ -305,6 +314,11 @@ journal_record_json(buf_t *out, const record_t *rec)
     buf_json(out, head.method.data, head.method.len);
     buf_str(out, ",\"path\":");
     buf_json(out, head.target.data, head.target.len);
+
+    if (rec->sni.len != 0) {
+        buf_str(out, ",\"sni\":");
+        buf_json(out, rec->sni.data, rec->sni.len);
+    }
 
     buf_str(out, ",\"headers\":{");
     journal_headers_json(out, &head);

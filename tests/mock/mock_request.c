@@ -10,7 +10,9 @@
 #define _GNU_SOURCE
 #endif
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "mock.h"
 
@@ -23,6 +25,7 @@ static void request_json(request_t *r);
 static void request_count(conn_t *c);
 static void request_action(conn_t *c, int early, buf_t *error);
 static int request_refuse(conn_t *c, buf_t *error);
+static int request_stored(conn_t *c);
 static void request_error(conn_t *c, int64_t status, const char *code,
     const char *message);
 static void request_prepare(conn_t *c);
@@ -65,6 +68,7 @@ request_endpoint(request_t *r)
         : span_ends(path, span("/embeddings")) ? EP_EMBEDDINGS
         : span_ends(path, span("/models")) ? EP_MODELS
         : memmem(path.data, path.len, "/models/", 8) != NULL ? EP_MODELS
+        : stored_is(path) ? EP_STORED
         : EP_UNKNOWN;
 }
 
@@ -198,6 +202,7 @@ request_start(conn_t *c)
     }
 
     if (!request_refuse(c, &error)) {
+        limit_apply(c);
         request_prepare(c);
     }
 
@@ -230,6 +235,11 @@ request_action(conn_t *c, int early, buf_t *error)
     headers = action_headers(&a->act, &c->head, &a->pool, error);
     a->in_play = a->rule != -1 || headers != 0;
 
+    if (request_ids == 0) {
+        /* no two mocks give the same ids */
+        request_ids = (uint64_t) getpid() << 32;
+    }
+
     a->id = ++request_ids;
     a->status = a->act.status >= 0 ? a->act.status : 200;
     a->close = !c->head.keep_alive || a->act.keep_alive == 0;
@@ -237,6 +247,7 @@ request_action(conn_t *c, int early, buf_t *error)
     a->fixed = 0;
     a->sse = 0;
     a->waited = 0;
+    a->idled = 0;
     a->event = 0;
     a->sent = 0;
     a->crc = 0;
@@ -288,6 +299,9 @@ request_refuse(conn_t *c, buf_t *error)
     } else if (r->endpoint == EP_UNKNOWN) {
         request_error(c, 404, "unknown_url", "Unknown request URL.");
 
+    } else if (r->endpoint == EP_STORED) {
+        return request_stored(c);
+
     } else if (r->endpoint == EP_MODELS) {
         if (post) {
             request_error(c, 405, "method_not_supported",
@@ -314,6 +328,28 @@ request_refuse(conn_t *c, buf_t *error)
     }
 
     return 1;
+}
+
+
+static int
+request_stored(conn_t *c)
+{
+    int   status;
+    char  method[16];
+
+    snprintf(method, sizeof(method), "%.*s", (int) c->head.method.len,
+             c->head.method.data);
+
+    status = stored_start(method, &c->request, &c->answer);
+
+    if (status == 405) {
+        request_error(c, 405, "method_not_supported", "Not allowed here.");
+
+    } else if (status != 0) {
+        request_error(c, 404, NULL, "Response not found.");
+    }
+
+    return status != 0;
 }
 
 
@@ -370,7 +406,8 @@ request_prepare(conn_t *c)
 
     answer_content(a);
 
-    a->sse = r->stream && r->endpoint <= EP_RESPONSES
+    a->sse = r->stream && (r->endpoint <= EP_RESPONSES
+                           || r->endpoint == EP_STORED)
              && a->status >= 200 && a->status < 300;
     a->fixed = !a->sse || act->body.data != NULL || act->garbage >= 0;
 
@@ -425,6 +462,9 @@ request_fixed(conn_t *c)
             request_error(c, 404, "model_not_found",
                           "The model does not exist.");
         }
+
+    } else if (r->endpoint == EP_STORED) {
+        body_stored(&a->body, r, a);
 
     } else if (r->endpoint != EP_UNKNOWN) {
         body_answer(&a->body, r, a);

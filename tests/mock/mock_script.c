@@ -38,7 +38,10 @@ typedef struct {
 
 
 static const member_t  members[] = {
-    number(delay_ms), number(body_delay_ms), boolean(hang), number(status),
+    number(delay_ms), number(delay_jitter_ms), number(body_delay_ms),
+    number(ttft_ms), number(idle_at), number(idle_ms),
+    word(limit_headers, "openai azure anthropic none"),
+    boolean(hang), number(status),
     number(garbage), number(truncate), number(content_length),
     word(framing, "length chunked close"), boolean(keep_alive),
     boolean(early), number(content_bytes), number(chunks),
@@ -82,6 +85,7 @@ script_parse(span_t text, buf_t *error)
     }
 
     s->refs = 1;
+    s->since = loop_now();
 
     if (!json_valid(text, &root)
         || (root.data[0] != '{' && root.data[0] != '['))
@@ -148,9 +152,15 @@ script_restart(script_t *s)
 {
     size_t  i;
 
+    s->since = loop_now();
+
     for (i = 0; i < s->n; i++) {
         s->rules[i].seen = 0;
         s->rules[i].acted = 0;
+
+        if (s->rules[i].limit != NULL) {
+            limit_restart(s->rules[i].limit);
+        }
     }
 }
 
@@ -161,9 +171,18 @@ script_match(script_t *s, const http_head_t *head, const request_t *r,
 {
     size_t   i;
     rule_t  *rule;
+    int64_t  ms;
+
+    ms = (int64_t) ((loop_now() - s->since) / LOOP_MS);
 
     for (i = 0; i < s->n; i++) {
         rule = &s->rules[i];
+
+        if (ms < rule->from_ms
+            || (rule->until_ms >= 0 && ms >= rule->until_ms))
+        {
+            continue;
+        }
 
         if (early && rule->action.early != 1) {
             continue;
@@ -285,6 +304,7 @@ rule_parse(rule_t *rule, span_t object, pool_t *pool, buf_t *error)
 
     action_init(&rule->action);
     rule->times = -1;
+    rule->until_ms = -1;
     rule->stream = -1;
 
     if (object.data[0] != '{') {
@@ -305,7 +325,10 @@ rule_parse(rule_t *rule, span_t object, pool_t *pool, buf_t *error)
 
         n = span_is(it.key, "times") ? &rule->times
             : span_is(it.key, "skip") ? &rule->skip
-            : span_is(it.key, "every") ? &rule->every : NULL;
+            : span_is(it.key, "every") ? &rule->every
+            : span_is(it.key, "from_ms") ? &rule->from_ms
+            : span_is(it.key, "until_ms") ? &rule->until_ms
+            : span_is(it.key, "fail_for_ms") ? &rule->until_ms : NULL;
 
         if (n != NULL && span_int(it.value) >= 0) {
             *n = span_int(it.value);
@@ -316,6 +339,16 @@ rule_parse(rule_t *rule, span_t object, pool_t *pool, buf_t *error)
             && headers_parse(&rule->action.headers, it.value, pool) == 0)
         {
             continue;
+        }
+
+        if (n == NULL && span_is(it.key, "limit")) {
+            rule->limit = limit_parse(it.value, pool);
+
+            if (rule->limit != NULL) {
+                continue;
+            }
+
+            n = &rule->times;
         }
 
         value = member_text(it.value, pool);

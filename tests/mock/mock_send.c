@@ -28,6 +28,7 @@ static int send_drain(conn_t *c);
 static void send_timer(conn_t *c, uint64_t when);
 static void send_timer_handler(loop_timer_t *t);
 static int send_start(conn_t *c);
+static int64_t send_delay(const action_t *act);
 static int send_after_head(conn_t *c);
 static int send_unit(conn_t *c);
 static void send_body(conn_t *c, const char *data, size_t len);
@@ -114,7 +115,7 @@ send_drain(conn_t *c)
             len = (size_t) act->slice;
         }
 
-        n = write(c->io.fd, c->out.data + c->out_pos, len);
+        n = conn_write(c, c->out.data + c->out_pos, len);
 
         if (n == -1) {
             if (errno == EAGAIN) {
@@ -172,6 +173,7 @@ send_timer_handler(loop_timer_t *t)
 static int
 send_start(conn_t *c)
 {
+    int64_t    delay;
     answer_t  *a;
 
     a = &c->answer;
@@ -180,9 +182,11 @@ send_start(conn_t *c)
         return 0;
     }
 
-    if (a->act.delay_ms > 0 && !a->waited) {
+    delay = a->waited ? 0 : send_delay(&a->act);
+
+    if (delay > 0) {
         a->waited = 1;
-        send_timer(c, loop_now() + (uint64_t) a->act.delay_ms * LOOP_MS);
+        send_timer(c, loop_now() + (uint64_t) delay * LOOP_MS);
         return 0;
     }
 
@@ -207,9 +211,32 @@ send_start(conn_t *c)
 }
 
 
+/* the jitter is the same in each run */
+
+static int64_t
+send_delay(const action_t *act)
+{
+    int64_t          delay;
+
+    static uint64_t  random = 88172645463325252;
+
+    delay = act->delay_ms > 0 ? act->delay_ms : 0;
+
+    if (act->delay_jitter_ms > 0) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        delay += (int64_t) (random % ((uint64_t) act->delay_jitter_ms + 1));
+    }
+
+    return delay;
+}
+
+
 static int
 send_after_head(conn_t *c)
 {
+    int64_t    delay;
     answer_t  *a;
 
     a = &c->answer;
@@ -219,13 +246,16 @@ send_after_head(conn_t *c)
         return 1;
     }
 
-    if (a->act.body_delay_ms > 0 && !a->waited) {
+    delay = a->act.body_delay_ms > 0 ? a->act.body_delay_ms : 0;
+    delay += a->sse && a->act.ttft_ms > 0 ? a->act.ttft_ms : 0;
+
+    if (delay > 0 && !a->waited) {
         if (!send_drain(c)) {
             return 0;
         }
 
         a->waited = 1;
-        send_timer(c, loop_now() + (uint64_t) a->act.body_delay_ms * LOOP_MS);
+        send_timer(c, loop_now() + (uint64_t) delay * LOOP_MS);
         return 0;
     }
 
@@ -258,6 +288,19 @@ send_unit(conn_t *c)
     if (a->act.cut_events >= 0 && a->event >= a->act.cut_events) {
         a->phase = PHASE_CUT;
         return 1;
+    }
+
+    if (a->act.idle_ms > 0 && a->event == a->act.idle_at && !a->idled
+        && !a->fixed)
+    {
+        if (!send_drain(c)) {
+            return 0;
+        }
+
+        a->idled = 1;
+        a->due = loop_now() + (uint64_t) a->act.idle_ms * LOOP_MS;
+        send_timer(c, a->due);
+        return 0;
     }
 
     if (a->act.pace_ms > 0 && a->event != 0 && !a->waited && !a->fixed) {

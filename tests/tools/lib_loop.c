@@ -183,6 +183,21 @@ loop_add(loop_io_t *io, uint32_t events)
 
 
 void
+loop_change(loop_io_t *io, uint32_t events)
+{
+    struct epoll_event  ev;
+
+    memset(&ev, 0, sizeof(struct epoll_event));
+    ev.events = events;
+    ev.data.ptr = io;
+
+    if (epoll_ctl(loop_epoll, EPOLL_CTL_MOD, io->fd, &ev) == -1) {
+        die("epoll_ctl: %s", strerror(errno));
+    }
+}
+
+
+void
 loop_close(loop_io_t *io)
 {
     if (io->fd != -1) {

@@ -50,6 +50,7 @@ void      loop_stop(void);
 uint64_t  loop_now(void);
 
 void      loop_add(loop_io_t *io, uint32_t events);
+void      loop_change(loop_io_t *io, uint32_t events);
 
 /* closes the socket; the memory must last until loop_free() frees it */
 void      loop_close(loop_io_t *io);

@@ -26,7 +26,8 @@ trap cleanup EXIT
 
 if [ $# -eq 0 ]; then
     cc="${CC:-gcc} ${CFLAGS:--O2}"
-    $cc -o "$tmp/mock" "$here"/../mock/*.c "$here"/lib_*.c || exit 1
+    $cc -o "$tmp/mock" "$here"/../mock/*.c "$here"/lib_*.c -lssl -lcrypto \
+        || exit 1
     $cc -o "$tmp/load" "$here"/load*.c "$here"/lib_*.c || exit 1
     $cc -o "$tmp/faultproxy" "$here"/faultproxy*.c "$here"/lib_*.c || exit 1
 fi
@@ -67,8 +68,12 @@ script() { get "$url/__mock/script" -d "$1"; }
 events() { grep -c '^data: ' <<<"$1"; }
 ms() { echo $(($(date +%s%N) / 1000000)); }
 
+# port_of NAME [listening|control]
+port_of() { sed -n "s/^mock ${2:-listening} on .*://p" "$tmp/$1.out"; }
+
 start mock "$bin/mock"
-port=$(sed 's/.*://' "$tmp/mock.out")
+port=$(port_of mock)
+control=http://127.0.0.1:$(port_of mock control)/__mock
 url=http://127.0.0.1:$port
 chat=$url/v1/chat/completions
 json='{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}]}'
@@ -223,10 +228,144 @@ is "in flight no more" "$(get "$url/__mock/wait?in_flight=0&done=4")" \
     '*"in_flight":0,*'
 
 start mock2 "$bin/mock" --key sesame
-keyed=http://127.0.0.1:$(sed 's/.*://' "$tmp/mock2.out")/v1/chat/completions
+keyed=http://127.0.0.1:$(port_of mock2)/v1/chat/completions
 is "no key" "$(get $keyed -d "$json")" '*"code":"invalid_api_key"*'
 is "key" "$(code $keyed -d "$json" -H 'Authorization: Bearer sesame')" 200
 is "wrong key" "$(code $keyed -d "$json" -H 'Authorization: Bearer sesam')" 401
+
+# --- a time for each rule, a pause here and there
+
+script '{"rules":[{"fail_for_ms":300,"status":503},
+    {"from_ms":300,"until_ms":600,"status":529}]}' >/dev/null
+is "at first" "$(code $chat -d "$json")" 503
+sleep 0.35
+is "then" "$(code $chat -d "$json")" 529
+sleep 0.35
+is "and healthy" "$(code $chat -d "$json")" 200
+is "control only" "$(code ${control%/__mock}/v1/chat/completions \
+    -d "$json")" 404
+get -X POST $control/reset >/dev/null
+is "a reset begins anew" "$(code $chat -d "$json")" 503
+script '{}' >/dev/null
+
+t=$(ms); h 'ttft-ms: 150' 'idle-at: 3' 'idle-ms: 150' >/dev/null
+t=$(($(ms) - t))
+is "first event, idle: 2 x 150 ms ($t)" "$((t >= 300 && t < 1000))" 1
+is "idle at an event" "$(exit_of -m 0.2 -N $chat -d "$sse" \
+    -H 'x-mock-idle-at: 3' -H 'x-mock-idle-ms: 5000'; events \
+    "$(cat "$tmp/body")")" '28?3'
+t=$(ms)
+for _ in 1 2 3 4 5 6; do
+    get $chat -d "$json" -H 'x-mock-delay-jitter-ms: 100' >/dev/null
+done
+t=$(($(ms) - t))
+is "jitter: six of 0 to 100 ms ($t)" "$((t >= 60 && t < 900))" 1
+
+# --- limits
+
+script '{"rules":[{"limit":{"requests_per_minute":60,"burst":2,
+    "tokens_per_minute":6000}}]}' >/dev/null
+is "limit: first" "$(get -i $chat -d "$json")" '*200 OK*'\
+'x-ratelimit-limit-requests: 60*'
+head=$(get -i $chat -d "$json")
+is "limit: remaining" "$head" '*x-ratelimit-remaining-requests: 0?*'
+is "limit: reset" "$head" '*x-ratelimit-reset-requests: [12]*s?*'
+is "limit: tokens" "$head" '*x-ratelimit-remaining-tokens: 59[4-9]?*'\
+'x-ratelimit-limit-tokens: 6000*'
+head=$(get -i $chat -d "$json")
+is "limit: 429" "$head" '*429 *retry-after-ms: *retry-after: 1*'\
+'"message":"Rate limit reached for gpt-4o on requests per min: Limit 60,*'\
+'"type":"requests"*"code":"rate_limit_exceeded"*'
+is "limit: stats" "$(get $control/stats)" '*"limited":1,*"remaining":0,*'
+wait_ms=$(sed -n 's/^retry-after-ms: \([0-9]*\).*/\1/p' <<<"$head")
+sleep "$(printf '%d.%03d' $((wait_ms / 1000)) $((wait_ms % 1000)))"
+is "limit: after that pause ($wait_ms ms)" "$(code $chat -d "$json")" 200
+is "limit: reset" "$(get -X POST $control/reset)" '*"remaining":2,*'
+
+script '{"rules":[{"limit":{"tokens_per_minute":60}}]}' >/dev/null
+is "limit: tokens" "$(for _ in 1 2 3; do code $chat -d "$json"; done)" \
+    200200429
+is "limit: type" "$(get $chat -d "$json")" '*"type":"tokens"*'
+script '{"rules":[{"limit":{"requests_per_minute":3,"window_ms":400}}]}' \
+    >/dev/null
+is "window" "$(for _ in 1 2 3 4; do code $chat -d "$json"; done)" \
+    200200200429
+sleep 0.4
+is "the next window" "$(for _ in 1 2 3; do code $chat -d "$json"; done)" \
+    200200200
+for style in openai azure anthropic none; do
+    script '{"rules":[{"limit_headers":"'$style'",
+        "limit":{"requests_per_minute":6,"burst":1}}]}' >/dev/null
+    get $chat -d "$json" >/dev/null
+    get -i $chat -d "$json" | tr -d '\r' >"$tmp/$style"
+done
+is "headers: openai" "$(cat "$tmp/openai")" '*reset-requests: *.[0-9]*s?*'
+is "headers: azure" "$(grep -i reset "$tmp/azure")" \
+    'x-ratelimit-reset-requests: 10'
+is "headers: anthropic" "$(grep -i -e reset "$tmp/anthropic")" \
+    'anthropic-ratelimit-requests-reset: 20??-??-??T??:??:??Z'
+is "headers: none" "$(grep -ciE 'ratelimit-|retry' "$tmp/none")" 0
+is "headers: none, 429" "$(cat "$tmp/none")" '*429 Too*'
+is "limit: wrong" "$(script '{"rules":[{"limit":{"rpm":6}}]}')" \
+    '{"error":"unknown member *limit*'
+script '{}' >/dev/null
+
+# --- the listening socket
+
+listen() { get $control/listen -d "$1"; }
+
+exec 3<>/dev/tcp/127.0.0.1/$port
+printf '%s\r\nContent-Length: 13\r\n\r\n{"model":"a"}' \
+    'POST /v1/completions HTTP/1.1' >&3
+read -r -t 5 line <&3
+is "a connection" "$line" '*200 OK*'
+is "closed" "$(listen '{"open":false}')" '{"open":false,"accept":true}'
+is "refuses" "$(exit_of $chat -d "$json")" 7
+is "who is there stays" "$(get $control/stats)" '*"connections":1,*'
+listen '{"drop":true}' >/dev/null
+is "until dropped" "$(get $control/stats)" '*"connections":0,*'
+exec 3>&-
+listen '{"open":true}' >/dev/null
+is "open again" "$(code $chat -d "$json")" 200
+listen '{"accept":false}' >/dev/null
+is "never connects" "$(get -m 0.3 -o /dev/null -w '%{time_connect}' \
+    $chat -d "$json")" 0.000000
+listen '{"accept":true}' >/dev/null
+is "accepts again" "$(code $chat -d "$json")" 200
+listen '{"accept":false,"backlog":8}' >/dev/null
+is "connects to nobody" "$(get -m 0.3 -o /dev/null -w '%{time_connect}' \
+    $chat -d "$json")" '0.0??[0-9]*[1-9]*'
+listen '{"accept":true}' >/dev/null
+is "listen: misspelt" "$(code $control/listen -d '{"closed":true}')" 400
+
+# --- TLS
+
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+    -keyout "$tmp/key.pem" -out "$tmp/cert.pem" -days 2 \
+    -subj /CN=localhost -addext subjectAltName=DNS:localhost 2>/dev/null
+start mock3 "$bin/mock" --tls "$tmp/cert.pem" "$tmp/key.pem"
+tls=https://localhost:$(port_of mock3)/v1/chat/completions
+tls_control=http://127.0.0.1:$(port_of mock3 control)/__mock
+safe=(--cacert "$tmp/cert.pem" --resolve "localhost:$(port_of mock3):127.0.0.1")
+is "TLS" "$(get "${safe[@]}" $tls -d "$json")" '{"id":"chatcmpl-mock*'
+is "TLS: stream" "$(events "$(get "${safe[@]}" -N $tls -d "$sse" \
+    -H 'x-mock-chunks: 20000' -H 'x-mock-chunk-bytes: 200')")" 20003
+is "TLS: slices" "$(events "$(get "${safe[@]}" -N $tls -d "$sse" \
+    -H 'x-mock-slice: 7')")" 11
+is "TLS: 8 MB" "$(get "${safe[@]}" -o /dev/null -w '%{http_code}' $tls \
+    --data-binary @"$tmp/big")" 200
+is "TLS: cut" "$(exit_of "${safe[@]}" -N $tls -d "$sse" \
+    -H 'x-mock-cut-events: 3')" 18
+is "TLS: reset" "$(exit_of "${safe[@]}" -N $tls -d "$sse" \
+    -H 'x-mock-cut: rst' -H 'x-mock-cut-events: 3')" 56
+is "TLS: until close" "$(exit_of "${safe[@]}" -N $tls -d "$sse" \
+    -H 'x-mock-framing: close')" 0
+is "TLS: not trusted" "$(exit_of $tls -d "$json")" 60
+is "TLS: counted" "$(get "$tls_control/wait?tls_failed=1")" \
+    '*"tls_failed":1,*'
+is "TLS: journal" "$(get $tls_control/journal)" '*"sni":"localhost"*'
+is "TLS: bad file" "$("$bin/mock" --tls "$tmp/cert.pem" "$tmp/x" 2>&1)" \
+    '*/x: error:*'
 
 # --- load
 

@@ -20,6 +20,7 @@ use POSIX qw(:sys_wait_h);
 use Test::More ();
 use Time::HiRes qw(time sleep);
 
+use Test::LLM::Cert;
 use Test::LLM::Config;
 use Test::LLM::HTTP;
 use Test::LLM::Metrics;
@@ -248,10 +249,14 @@ sub mock {
     my $until = time + 10;
 
     while (time < $until) {
-        if ($self->read("$name.out") =~ /listening on \S+:(\d+)/) {
+        my ($control, $port) = $self->read("$name.out")
+            =~ /control on \S+:(\d+)\n.*listening on \S+:(\d+)\n/;
+
+        if ($port) {
             $self->token($name eq 'mock1' ? 'MOCK' : uc $name,
-                "127.0.0.1:$1");
-            return Test::LLM::Mock->new(pid => $pid, port => $1);
+                "127.0.0.1:$port");
+            return Test::LLM::Mock->new(pid => $pid, port => $port,
+                control => $control);
         }
 
         last if waitpid($pid, WNOHANG) == $pid;

@@ -21,6 +21,9 @@ sub new {
 sub port { $_[0]{port} }
 sub pid  { $_[0]{pid} }
 
+# for requests below /__mock/: never TLS, and never closed
+sub control_port { $_[0]{control} }
+
 
 # script({...}, {...}): the rules, in order; none: the usual answers
 
@@ -40,6 +43,23 @@ sub stats {
     my ($self) = @_;
     return $self->control(GET => '/__mock/stats');
 }
+
+
+# listen(open => 0), listen(accept => 0), listen(drop => 1): see the README
+# of the mock; refuse(): as a machine that died, serve(): as at the start
+
+sub listen {
+    my ($self, %what) = @_;
+
+    $_ = $_ ? JSON::PP::true : JSON::PP::false
+        for @what{grep { $_ ne 'backlog' } keys %what};
+
+    return $self->control(POST => '/__mock/listen', \%what);
+}
+
+
+sub refuse { $_[0]->listen(open => 0, drop => 1) }
+sub serve  { $_[0]->listen(open => 1, accept => 1) }
 
 
 # the tokens that a provider would ask money for: (prompt, completion, cached)
@@ -64,6 +84,18 @@ sub journal {
 }
 
 
+# when they came, in ms since the script was set, in order of arrival
+
+sub arrivals {
+    my ($self) = @_;
+
+    my $answer = $self->control(GET => '/__mock/journal');
+
+    return map { $_->{arrival_ms} - $answer->{since_ms} }
+        @{$answer->{requests}};
+}
+
+
 # the texts of the chat requests, in order of arrival; "<" and ">" around one
 # are left out
 
@@ -80,7 +112,7 @@ sub texts {
 sub wait {
     my ($self, %query) = @_;
 
-    my $r = Test::LLM::HTTP->start(port => $self->{port},
+    my $r = Test::LLM::HTTP->start(port => $self->{control},
         path => '/__mock/wait' . query(%query),
         timeout => 5 + ($query{timeout_ms} // 5000) / 1000);
 
@@ -95,7 +127,7 @@ sub wait {
 sub sent {
     my ($self, $index) = @_;
 
-    my ($r) = Test::LLM::HTTP->all({ port => $self->{port},
+    my ($r) = Test::LLM::HTTP->all({ port => $self->{control},
         path => "/__mock/sent?index=$index" });
 
     return $r->status && $r->status == 200 ? $r->body : undef;
@@ -105,7 +137,7 @@ sub sent {
 sub control {
     my ($self, $method, $path, $body) = @_;
 
-    my ($r) = Test::LLM::HTTP->all({ port => $self->{port}, path => $path,
+    my ($r) = Test::LLM::HTTP->all({ port => $self->{control}, path => $path,
         method => $method, body => $body });
 
     if (($r->status // 0) != 200) {
