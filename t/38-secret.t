@@ -77,9 +77,9 @@ my $sealed = pack_it('a', $text);
 is length $small, HEAD + SUM + length $text, 'a small one, open';
 is length $sealed, HEAD + 1 + length('first') + NONCE + TAG + length $text,
     'and sealed';
-is substr($sealed, 0, HEAD), pack('a2CCV', 'LP', 1, 2, length $text), 'its head';
+is substr($sealed, 0, HEAD), pack('a2CCV', 'LP', 2, 2, length $text), 'its head';
 is substr($sealed, HEAD, 6), pack('C/a', 'first'), 'its key id';
-is substr($open, 0, HEAD), pack('a2CCV', 'LP', 1, 1, length $long),
+is substr($open, 0, HEAD), pack('a2CCV', 'LP', 2, 1, length $long),
     'a long one is compressed';
 cmp_ok length $open, '<', length($long) / 4, 'to less';
 is length($shut) - length($open), 1 + length('first') + NONCE + TAG - SUM,
@@ -116,8 +116,9 @@ refused($shut, DAMAGED, 'more than may be', secret => 'a', max => length($long) 
 refused($open, OPEN, 'an open one where all are sealed', secret => 'a', sealed => 1);
 refused('', ALIEN, 'nothing', secret => 'a');
 refused($long, ALIEN, 'something else', secret => 'a');
-refused("LP\x02" . substr($open, 3), ALIEN, 'a later version', secret => 'none');
-refused("LP\x01\x05" . substr($open, 4), ALIEN, 'an unknown flag', secret => 'none');
+refused("LP\x01" . substr($open, 3), ALIEN, 'an older version', secret => 'none');
+refused("LP\x03" . substr($open, 3), ALIEN, 'a later version', secret => 'none');
+refused("LP\x02\x05" . substr($open, 4), ALIEN, 'an unknown flag', secret => 'none');
 
 is_deeply [ $t->unpacked($open, secret => 'a', about => 'key') ], [ OK, $long ],
     'an open one where they need not be sealed';

@@ -12,6 +12,7 @@
 
 
 #define LLM_CANON_DIGITS  15              /* of an exponent that is added up */
+#define LLM_CANON_NEAR    256
 
 
 /* digits in front of the point and behind it, times ten to the power */
@@ -26,8 +27,8 @@ typedef struct {
 } llm_canon_number_t;
 
 
-static void llm_canon_string(llm_canon_t *cn, const unsigned char *p,
-    const unsigned char *end);
+static const unsigned char *llm_canon_string(llm_canon_t *cn,
+    const unsigned char *p);
 static const unsigned char *llm_canon_number(llm_canon_t *cn,
     const unsigned char *p, int real);
 static void llm_canon_split(llm_canon_number_t *n, const unsigned char *p,
@@ -93,23 +94,95 @@ llm_canon_name(llm_canon_t *cn, const unsigned char *p, size_t len)
 }
 
 
+#if (LLM_JSON_SSE2)
+
+/* which of these are a quote or a backslash, one bit for each */
+
+static inline unsigned
+llm_canon_mask(__m128i v)
+{
+    __m128i  quote, slash;
+
+    quote = _mm_cmpeq_epi8(v, _mm_set1_epi8('"'));
+    slash = _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'));
+
+    return (unsigned) _mm_movemask_epi8(_mm_or_si128(quote, slash));
+}
+
+#endif
+
+
+/*
+ * Looks for a quote or a backslash in what comes next: where it is, or how far
+ * it looked.
+ */
+
+static inline const unsigned char *
+llm_canon_near(const unsigned char *p, const unsigned char *last)
+{
+#if (LLM_JSON_SSE2)
+
+    unsigned              mask;
+    const unsigned char  *stop;
+
+    /* a load may go beyond the string, but not beyond the text */
+
+    stop = last - p > LLM_CANON_NEAR ? p + LLM_CANON_NEAR : last;
+
+    for ( /* void */ ; stop - p >= 16; p += 16) {
+        mask = llm_canon_mask(llm_json_load(p));
+
+        if (mask != 0) {
+            return p + __builtin_ctz(mask);
+        }
+    }
+
+#else
+
+    (void) last;
+
+#endif
+
+    return p;
+}
+
+
+/*
+ * Short runs are the rule where there are escapes at all; memchr() is for
+ * what is long.
+ */
+
 const unsigned char *
 llm_canon_skip_string(const unsigned char *p, const unsigned char *last)
 {
     const unsigned char  *q, *slash;
 
-    for (q = p + 1; /* void */ ; q++) {
+    for (p++; /* void */ ; p = q) {
+
+        q = llm_canon_near(p, last);
+
+        if (*q == '"') {
+            return q + 1;
+        }
+
+        if (*q == '\\') {
+            q += 2;
+            continue;
+        }
+
         q = memchr(q, '"', (size_t) (last - q));
         slash = q;
 
-        while (slash[-1] == '\\') {
+        while (slash > p && slash[-1] == '\\') {
             slash--;
         }
 
+        q++;
+
         /* backslashes escape each other in pairs */
 
-        if (((q - slash) & 1) == 0) {
-            return q + 1;
+        if (((q - slash) & 1) != 0) {
+            return q;
         }
     }
 }
@@ -185,9 +258,7 @@ llm_canon_value(llm_canon_t *cn, const unsigned char *p)
             continue;
 
         case '"':
-            end = llm_canon_skip_string(p, cn->last);
-            llm_canon_string(cn, p, end);
-            p = end;
+            p = llm_canon_string(cn, p);
             continue;
 
         case '-':
@@ -231,49 +302,47 @@ llm_canon_real(llm_canon_t *cn, const unsigned char *p)
 }
 
 
-/*
- * Copies up to a backslash or the end: where that is.  Short runs are the
- * rule where there are escapes at all, so this is no memchr() and memcpy().
- */
+/* copies up to a quote or a backslash: where that is */
 
 static inline const unsigned char *
-llm_canon_run(llm_canon_t *cn, const unsigned char *p,
-    const unsigned char *end)
+llm_canon_run(llm_canon_t *cn, const unsigned char *p)
 {
 #if (LLM_JSON_SSE2)
 
-    size_t    n;
+    size_t    n, used;
     __m128i   v;
     unsigned  mask;
 
-    /* a load may go beyond the string, but not beyond the text */
+    used = cn->used;
 
-    while (p < end && cn->last - p >= 16) {
+    while (cn->last - p >= 16) {
 
-        if (LLM_CANON_BUFFER - cn->used < 16) {
+        if (LLM_CANON_BUFFER - used < 16) {
+            cn->used = used;
             llm_canon_flush(cn);
+            used = 0;
         }
 
         v = llm_json_load(p);
-        mask = (unsigned) _mm_movemask_epi8(
-                                   _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+        mask = llm_canon_mask(v);
 
-        _mm_storeu_si128((__m128i *) (void *) (cn->buf + cn->used), v);
+        _mm_storeu_si128((__m128i *) (void *) (cn->buf + used), v);
 
-        n = mask != 0 ? (size_t) __builtin_ctz(mask) : 16;
-        n = n < (size_t) (end - p) ? n : (size_t) (end - p);
-
-        cn->used += n;
-        p += n;
-
-        if (n < 16) {
-            return p;
+        if (mask != 0) {
+            n = (size_t) __builtin_ctz(mask);
+            cn->used = used + n;
+            return p + n;
         }
+
+        used += 16;
+        p += 16;
     }
+
+    cn->used = used;
 
 #endif
 
-    while (p < end && *p != '\\') {
+    while (*p != '"' && *p != '\\') {
         llm_canon_byte(cn, *p++);
     }
 
@@ -281,27 +350,43 @@ llm_canon_run(llm_canon_t *cn, const unsigned char *p,
 }
 
 
-static void
-llm_canon_string(llm_canon_t *cn, const unsigned char *p,
-    const unsigned char *end)
+static const unsigned char *
+llm_canon_string(llm_canon_t *cn, const unsigned char *p)
 {
-    size_t         i, n;
-    unsigned char  out[4];
+    size_t                i, n;
+    unsigned char         out[4];
+    const unsigned char  *end;
 
     /* the body of a large file goes to the sink as it lies there */
 
-    if (end - p > LLM_CANON_BUFFER
-        && memchr(p, '\\', (size_t) (end - p)) == NULL)
-    {
-        llm_canon_put(cn, p, (size_t) (end - p));
-        return;
+    if (cn->last - p > LLM_CANON_BUFFER) {
+        end = memchr(p + 1, '"', (size_t) (cn->last - p - 1));
+
+        if (end - p > LLM_CANON_BUFFER
+            && memchr(p, '\\', (size_t) (end - p)) == NULL)
+        {
+            llm_canon_put(cn, p, (size_t) (end + 1 - p));
+            return end + 1;
+        }
     }
 
-    for ( ;; ) {
-        p = llm_canon_run(cn, p, end);
+    llm_canon_byte(cn, *p++);
 
-        if (p == end) {
-            return;
+    for ( ;; ) {
+        p = llm_canon_run(cn, p);
+
+        if (*p == '"') {
+            llm_canon_byte(cn, '"');
+            return p + 1;
+        }
+
+        if (p[1] == '"' || p[1] == '\\') {
+
+            /* these two are written as they are here */
+
+            llm_canon_byte(cn, *p++);
+            llm_canon_byte(cn, *p++);
+            continue;
         }
 
         n = llm_json_unescape(&p, out);

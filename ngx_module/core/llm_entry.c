@@ -25,6 +25,7 @@
 
 
 #include "core/llm_entry.h"
+#include "core/llm_sum.h"
 
 #include <string.h>
 
@@ -40,19 +41,15 @@
 #define LLM_ENTRY_HEADSUM  112
 #define LLM_ENTRY_FIXED    120
 
-#define LLM_ENTRY_SEED     0x9e3779b97f4a7c15ULL
-#define LLM_ENTRY_PRIME    0xd6e8feb86659fd93ULL
 
-
-static void llm_entry_put(unsigned char *p, uint64_t v, unsigned bytes);
-static uint64_t llm_entry_sum(uint64_t h, const unsigned char *p, size_t len);
 static uint64_t llm_entry_head_sum(const unsigned char *p, size_t head);
 static unsigned char *llm_entry_copy(unsigned char *p, const llm_str_t *s);
 static unsigned char *llm_entry_take(unsigned char *p, llm_str_t *s,
     size_t len);
 
 
-/* written out, each of these is one load where the machine allows it */
+/* written out, each of these is one load or store where the machine allows
+   it */
 
 static inline uint32_t
 llm_entry_get4(const unsigned char *p)
@@ -72,6 +69,30 @@ llm_entry_get8(const unsigned char *p)
 }
 
 
+static inline void
+llm_entry_put4(unsigned char *p, uint64_t v)
+{
+    p[0] = (unsigned char) v;
+    p[1] = (unsigned char) (v >> 8);
+    p[2] = (unsigned char) (v >> 16);
+    p[3] = (unsigned char) (v >> 24);
+}
+
+
+static inline void
+llm_entry_put8(unsigned char *p, uint64_t v)
+{
+    p[0] = (unsigned char) v;
+    p[1] = (unsigned char) (v >> 8);
+    p[2] = (unsigned char) (v >> 16);
+    p[3] = (unsigned char) (v >> 24);
+    p[4] = (unsigned char) (v >> 32);
+    p[5] = (unsigned char) (v >> 40);
+    p[6] = (unsigned char) (v >> 48);
+    p[7] = (unsigned char) (v >> 56);
+}
+
+
 size_t
 llm_entry_head_size(const llm_entry_t *e)
 {
@@ -85,35 +106,35 @@ llm_entry_encode_head(const llm_entry_t *e, unsigned char *p)
 {
     unsigned char  *last;
 
-    llm_entry_put(p, LLM_ENTRY_MAGIC, 4);
-    llm_entry_put(p + 4, LLM_ENTRY_VERSION, 4);
-    llm_entry_put(p + 8, e->content_type.len, 4);
-    llm_entry_put(p + 12, e->provider.len, 4);
-    llm_entry_put(p + 16, e->model.len, 4);
-    llm_entry_put(p + 20, e->ttl, 4);
-    llm_entry_put(p + 24, e->created, 8);
-    llm_entry_put(p + 32, e->body.len, 8);
+    llm_entry_put4(p, LLM_ENTRY_MAGIC);
+    llm_entry_put4(p + 4, LLM_ENTRY_VERSION);
+    llm_entry_put4(p + 8, e->content_type.len);
+    llm_entry_put4(p + 12, e->provider.len);
+    llm_entry_put4(p + 16, e->model.len);
+    llm_entry_put4(p + 20, e->ttl);
+    llm_entry_put8(p + 24, e->created);
+    llm_entry_put8(p + 32, e->body.len);
 
-    llm_entry_put(p + 40, (uint64_t) e->usage.prompt_tokens, 8);
-    llm_entry_put(p + 48, (uint64_t) e->usage.cached_tokens, 8);
-    llm_entry_put(p + 56, (uint64_t) e->usage.completion_tokens, 8);
-    llm_entry_put(p + 64, (uint64_t) e->usage.reasoning_tokens, 8);
-    llm_entry_put(p + 72, (uint64_t) e->usage.total_tokens, 8);
+    llm_entry_put8(p + 40, (uint64_t) e->usage.prompt_tokens);
+    llm_entry_put8(p + 48, (uint64_t) e->usage.cached_tokens);
+    llm_entry_put8(p + 56, (uint64_t) e->usage.completion_tokens);
+    llm_entry_put8(p + 64, (uint64_t) e->usage.reasoning_tokens);
+    llm_entry_put8(p + 72, (uint64_t) e->usage.total_tokens);
 
-    llm_entry_put(p + LLM_ENTRY_COST, (uint64_t) e->cost, 8);
-    llm_entry_put(p + LLM_ENTRY_STALE, e->stale_error, 4);
-    llm_entry_put(p + LLM_ENTRY_STALE + 4, e->stale_renew, 4);
-    llm_entry_put(p + LLM_ENTRY_KIND, e->endpoint, 8);
+    llm_entry_put8(p + LLM_ENTRY_COST, (uint64_t) e->cost);
+    llm_entry_put4(p + LLM_ENTRY_STALE, e->stale_error);
+    llm_entry_put4(p + LLM_ENTRY_STALE + 4, e->stale_renew);
+    llm_entry_put8(p + LLM_ENTRY_KIND, e->endpoint);
 
-    llm_entry_put(p + LLM_ENTRY_BODYSUM,
-                  llm_entry_sum(0, e->body.data, e->body.len), 8);
+    llm_entry_put8(p + LLM_ENTRY_BODYSUM,
+                   llm_sum(0, e->body.data, e->body.len));
 
     last = llm_entry_copy(p + LLM_ENTRY_FIXED, &e->content_type);
     last = llm_entry_copy(last, &e->provider);
     last = llm_entry_copy(last, &e->model);
 
-    llm_entry_put(p + LLM_ENTRY_HEADSUM,
-                  llm_entry_head_sum(p, (size_t) (last - p)), 8);
+    llm_entry_put8(p + LLM_ENTRY_HEADSUM,
+                   llm_entry_head_sum(p, (size_t) (last - p)));
 
     return last;
 }
@@ -146,7 +167,7 @@ llm_entry_decode(llm_entry_t *e, unsigned char *p, size_t len)
         || llm_entry_get8(p + LLM_ENTRY_HEADSUM)
            != llm_entry_head_sum(p, (size_t) head)
         || llm_entry_get8(p + LLM_ENTRY_BODYSUM)
-           != llm_entry_sum(0, p + head, (size_t) body))
+           != llm_sum(0, p + head, (size_t) body))
     {
         return LLM_DECLINED;
     }
@@ -188,74 +209,14 @@ llm_entry_decode(llm_entry_t *e, unsigned char *p, size_t len)
 }
 
 
-static void
-llm_entry_put(unsigned char *p, uint64_t v, unsigned bytes)
-{
-    while (bytes-- != 0) {
-        *p++ = (unsigned char) v;
-        v >>= 8;
-    }
-}
-
-
-/*
- * Each step is a one-to-one map of the sum, so that damage within one word is
- * always found, and damage across words with all but one chance in 2^64.
- */
-
-static inline uint64_t
-llm_entry_mix(uint64_t h, uint64_t word)
-{
-    h = (h ^ word) * LLM_ENTRY_PRIME;
-
-    return h << 29 | h >> 35;
-}
-
-
-/* two sums side by side, since a step waits for the one before it */
-
-static uint64_t
-llm_entry_sum(uint64_t h, const unsigned char *p, size_t len)
-{
-    size_t         n;
-    uint64_t       g;
-    unsigned char  rest[8];
-
-    h = llm_entry_mix(h + LLM_ENTRY_SEED, len);
-    g = LLM_ENTRY_SEED;
-
-    for (n = len; n >= 16; n -= 16) {
-        h = llm_entry_mix(h, llm_entry_get8(p));
-        g = llm_entry_mix(g, llm_entry_get8(p + 8));
-        p += 16;
-    }
-
-    if (n >= 8) {
-        h = llm_entry_mix(h, llm_entry_get8(p));
-        p += 8;
-        n -= 8;
-    }
-
-    if (n != 0) {
-        memset(rest, 0, sizeof(rest));
-        memcpy(rest, p, n);
-        g = llm_entry_mix(g, llm_entry_get8(rest));
-    }
-
-    h = llm_entry_mix(h, g);
-
-    return h ^ h >> 32;
-}
-
-
 static uint64_t
 llm_entry_head_sum(const unsigned char *p, size_t head)
 {
     uint64_t  h;
 
-    h = llm_entry_sum(0, p, LLM_ENTRY_HEADSUM);
+    h = llm_sum(0, p, LLM_ENTRY_HEADSUM);
 
-    return llm_entry_sum(h, p + LLM_ENTRY_FIXED, head - LLM_ENTRY_FIXED);
+    return llm_sum(h, p + LLM_ENTRY_FIXED, head - LLM_ENTRY_FIXED);
 }
 
 

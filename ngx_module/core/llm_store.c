@@ -159,6 +159,13 @@ llm_store_put(llm_store_t *st, const unsigned char *key, uint64_t until,
 }
 
 
+void
+llm_store_expect(const llm_store_t *st, const unsigned char *key)
+{
+    __builtin_prefetch(llm_store_bucket(st, key));
+}
+
+
 size_t
 llm_store_find(llm_store_t *st, const unsigned char *key, uint64_t now)
 {

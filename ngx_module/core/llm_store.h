@@ -60,6 +60,12 @@ int llm_store_put(llm_store_t *st, const unsigned char *key, uint64_t until,
 size_t llm_store_find(llm_store_t *st, const unsigned char *key,
     uint64_t now);
 
+/*
+ * The key will soon be looked for: what is then read first is fetched into
+ * the cache of the processor.  Needs no lock.
+ */
+void llm_store_expect(const llm_store_t *st, const unsigned char *key);
+
 /* copies the value that llm_store_find() has just found, or nothing */
 void llm_store_copy(const llm_store_t *st, const unsigned char *key,
     unsigned char *p);

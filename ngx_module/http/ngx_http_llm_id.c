@@ -94,6 +94,14 @@ ngx_http_llm_random(void)
 ngx_table_elt_t *
 ngx_http_llm_header_in(ngx_http_request_t *r, const char *name, size_t len)
 {
+    return ngx_http_llm_header_next(r, name, len, NULL);
+}
+
+
+ngx_table_elt_t *
+ngx_http_llm_header_next(ngx_http_request_t *r, const char *name, size_t len,
+    ngx_table_elt_t *last)
+{
     ngx_uint_t        i;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
@@ -102,6 +110,16 @@ ngx_http_llm_header_in(ngx_http_request_t *r, const char *name, size_t len)
         h = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
+
+            if (last) {
+
+                if (&h[i] == last) {
+                    last = NULL;
+                }
+
+                continue;
+            }
+
             if (h[i].key.len == len
                 && ngx_memcmp(h[i].lowcase_key, name, len) == 0)
             {

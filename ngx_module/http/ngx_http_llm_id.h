@@ -27,5 +27,9 @@ uint32_t ngx_http_llm_random(void);
 ngx_table_elt_t *ngx_http_llm_header_in(ngx_http_request_t *r,
     const char *name, size_t len);
 
+/* the next line of that header behind "last"; NULL: the first one */
+ngx_table_elt_t *ngx_http_llm_header_next(ngx_http_request_t *r,
+    const char *name, size_t len, ngx_table_elt_t *last);
+
 
 #endif /* _NGX_HTTP_LLM_ID_H_INCLUDED_ */

@@ -9,15 +9,31 @@
 
 #include "policy/ngx_http_llm_cache_private.h"
 #include "policy/ngx_http_llm_purge.h"
+#include "state/ngx_http_llm_area.h"
 #include "state/ngx_http_llm_secret.h"
 #include "http/ngx_http_llm_id.h"
 
 
-#define ngx_http_llm_cache_header(r, name)                                   \
-    ngx_http_llm_header_in(r, name, sizeof(name) - 1)
+/* what goes into a name before the body is mostly less than this */
+
+#define NGX_HTTP_LLM_CACHE_NAME  256
+
+
+#define ngx_http_llm_cache_header(r, name, last)                             \
+    ngx_http_llm_header_next(r, name, sizeof(name) - 1, last)
+
+
+/* an update for each few bytes costs more than they do */
+
+typedef struct {
+    size_t                  used;
+    u_char                  text[NGX_HTTP_LLM_CACHE_NAME];
+} ngx_http_llm_cache_name_t;
 
 
 static void ngx_http_llm_cache_wish(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_cache_wish_line(ngx_http_llm_ctx_t *ctx,
+    ngx_str_t *line);
 static void ngx_http_llm_cache_wish_one(ngx_http_llm_ctx_t *ctx, u_char *p,
     size_t len);
 static ngx_int_t ngx_http_llm_cache_digest(ngx_http_llm_ctx_t *ctx);
@@ -27,7 +43,10 @@ static void ngx_http_llm_cache_scope(ngx_http_llm_ctx_t *ctx,
     ngx_str_t *scope);
 static void ngx_http_llm_cache_update(void *data, const u_char *p,
     size_t len);
-static void ngx_http_llm_cache_update_str(ngx_str_t *s);
+static void ngx_http_llm_cache_add(ngx_http_llm_cache_name_t *name,
+    const void *p, size_t len);
+static void ngx_http_llm_cache_add_str(ngx_http_llm_cache_name_t *name,
+    ngx_str_t *s);
 
 
 void
@@ -52,6 +71,10 @@ ngx_http_llm_cache_name(ngx_http_llm_ctx_t *ctx)
     }
 
     ctx->keyed = 1;
+
+    if (ctx->mcf->store) {
+        llm_store_expect(ctx->mcf->store->sh->data, ctx->digest);
+    }
 }
 
 
@@ -60,18 +83,26 @@ ngx_http_llm_cache_name(ngx_http_llm_ctx_t *ctx)
 static void
 ngx_http_llm_cache_wish(ngx_http_llm_ctx_t *ctx)
 {
-    u_char           *p, *last, *next;
-    size_t            len;
     ngx_table_elt_t  *h;
 
-    h = ngx_http_llm_cache_header(ctx->request, "cache-control");
-    if (h == NULL) {
-        return;
+    for (h = ngx_http_llm_cache_header(ctx->request, "cache-control", NULL);
+         h;
+         h = ngx_http_llm_cache_header(ctx->request, "cache-control", h))
+    {
+        ngx_http_llm_cache_wish_line(ctx, &h->value);
     }
+}
 
-    last = h->value.data + h->value.len;
 
-    for (p = h->value.data; p < last; p = next + 1) {
+static void
+ngx_http_llm_cache_wish_line(ngx_http_llm_ctx_t *ctx, ngx_str_t *line)
+{
+    u_char  *p, *last, *next;
+    size_t   len;
+
+    last = line->data + line->len;
+
+    for (p = line->data; p < last; p = next + 1) {
 
         next = ngx_strlchr(p, last, ',');
         if (next == NULL) {
@@ -131,11 +162,12 @@ ngx_http_llm_cache_wish_one(ngx_http_llm_ctx_t *ctx, u_char *p, size_t len)
 static ngx_int_t
 ngx_http_llm_cache_digest(ngx_http_llm_ctx_t *ctx)
 {
-    u_char                  c;
-    uint64_t                generation;
-    ngx_str_t               scope, *model, none;
-    ngx_table_elt_t        *beta;
-    ngx_http_llm_target_t  *target;
+    u_char                      c;
+    uint64_t                    generation;
+    ngx_str_t                   scope, *model, none;
+    ngx_table_elt_t            *beta;
+    ngx_http_llm_target_t      *target;
+    ngx_http_llm_cache_name_t   name;
 
     target = ctx->route->targets.elts;
     model = target->model.len ? &target->model : &ctx->model;
@@ -143,7 +175,7 @@ ngx_http_llm_cache_digest(ngx_http_llm_ctx_t *ctx)
     ngx_http_llm_cache_scope(ctx, &scope);
 
     generation = ngx_http_llm_cache_generation(ctx, &scope, model);
-    beta = ngx_http_llm_cache_header(ctx->request, "openai-beta");
+    beta = NULL;
 
     ngx_str_null(&none);
 
@@ -152,14 +184,28 @@ ngx_http_llm_cache_digest(ngx_http_llm_ctx_t *ctx)
     }
 
     c = (u_char) ctx->endpoint;
+    name.used = 0;
 
-    ngx_http_llm_mac_update(&c, 1);
-    ngx_http_llm_mac_update((u_char *) &generation, sizeof(generation));
+    ngx_http_llm_cache_add(&name, &c, 1);
+    ngx_http_llm_cache_add(&name, &generation, sizeof(generation));
 
-    ngx_http_llm_cache_update_str(&ctx->conf->cache_namespace);
-    ngx_http_llm_cache_update_str(&scope);
-    ngx_http_llm_cache_update_str(model);
-    ngx_http_llm_cache_update_str(beta ? &beta->value : &none);
+    ngx_http_llm_cache_add_str(&name, &ctx->conf->cache_namespace);
+    ngx_http_llm_cache_add_str(&name, &scope);
+    ngx_http_llm_cache_add_str(&name, model);
+    ngx_http_llm_cache_add_str(&name, &ctx->request->args);
+
+    /* all lines of it, and an empty one behind them */
+
+    do {
+        beta = ngx_http_llm_cache_header(ctx->request, "openai-beta", beta);
+
+        if (beta == NULL || beta->value.len) {
+            ngx_http_llm_cache_add_str(&name, beta ? &beta->value : &none);
+        }
+
+    } while (beta);
+
+    ngx_http_llm_mac_update(name.text, name.used);
 
     if (llm_request_digest(&ctx->rq, &ctx->arena, ngx_http_llm_cache_update,
                            NULL)
@@ -249,12 +295,33 @@ ngx_http_llm_cache_update(void *data, const u_char *p, size_t len)
 
 
 static void
-ngx_http_llm_cache_update_str(ngx_str_t *s)
+ngx_http_llm_cache_add(ngx_http_llm_cache_name_t *name, const void *p,
+    size_t len)
+{
+    if (len > NGX_HTTP_LLM_CACHE_NAME - name->used) {
+        ngx_http_llm_mac_update(name->text, name->used);
+        name->used = 0;
+
+        if (len > NGX_HTTP_LLM_CACHE_NAME) {
+            ngx_http_llm_mac_update(p, len);
+            return;
+        }
+    }
+
+    if (len) {
+        ngx_memcpy(name->text + name->used, p, len);
+        name->used += len;
+    }
+}
+
+
+static void
+ngx_http_llm_cache_add_str(ngx_http_llm_cache_name_t *name, ngx_str_t *s)
 {
     uint32_t  n;
 
     n = (uint32_t) s->len;
 
-    ngx_http_llm_mac_update((u_char *) &n, sizeof(n));
-    ngx_http_llm_mac_update(s->data, s->len);
+    ngx_http_llm_cache_add(name, &n, sizeof(n));
+    ngx_http_llm_cache_add(name, s->data, s->len);
 }

@@ -117,9 +117,21 @@ ngx_http_llm_cache_redis(ngx_http_llm_main_conf_t *mcf)
 void
 ngx_http_llm_cache_key(u_char *p, const char *prefix, const u_char *name)
 {
-    p = ngx_cpymem(p, prefix, sizeof(NGX_HTTP_LLM_CACHE_PREFIX) - 1);
+    u_char      high, low, hex[2 * NGX_HTTP_LLM_DIGEST_LEN];
+    ngx_uint_t  i;
 
-    ngx_hex_dump(p, (u_char *) name, NGX_HTTP_LLM_DIGEST_LEN);
+    /* a miss needs four: without a table many digits are made at a time */
+
+    for (i = 0; i < NGX_HTTP_LLM_DIGEST_LEN; i++) {
+        high = name[i] >> 4;
+        low = name[i] & 0xf;
+
+        hex[2 * i] = high + (high > 9 ? 'a' - 10 : '0');
+        hex[2 * i + 1] = low + (low > 9 ? 'a' - 10 : '0');
+    }
+
+    p = ngx_cpymem(p, prefix, sizeof(NGX_HTTP_LLM_CACHE_PREFIX) - 1);
+    ngx_memcpy(p, hex, sizeof(hex));
 }
 
 

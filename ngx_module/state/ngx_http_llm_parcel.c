@@ -18,12 +18,12 @@
 
 #include "state/ngx_http_llm_parcel.h"
 
-#include "core/llm_siphash.h"
+#include "core/llm_sum.h"
 
 #include <zstd.h>
 
 
-#define NGX_HTTP_LLM_PARCEL_VERSION     1
+#define NGX_HTTP_LLM_PARCEL_VERSION     2
 #define NGX_HTTP_LLM_PARCEL_HEAD        8
 #define NGX_HTTP_LLM_PARCEL_SUM         8
 #define NGX_HTTP_LLM_PARCEL_MAX         (16 * 1024 * 1024)
@@ -39,8 +39,8 @@ static ngx_int_t ngx_http_llm_parcel_compress(ngx_pool_t *pool,
     ngx_str_t *plain, ngx_str_t *in);
 static ngx_int_t ngx_http_llm_parcel_about(ngx_pool_t *pool, u_char *head,
     ngx_str_t *about, ngx_str_t *both);
-static void ngx_http_llm_parcel_sum(ngx_str_t *about, ngx_str_t *in,
-    u_char *sum);
+static void ngx_http_llm_parcel_sum(u_char *head, ngx_str_t *about,
+    ngx_str_t *in, u_char *sum);
 static ngx_int_t ngx_http_llm_parcel_check(u_char *head,
     ngx_http_llm_secret_t *secret, ngx_uint_t sealed, ngx_str_t *in,
     size_t max, ngx_http_llm_parcel_e *why);
@@ -118,12 +118,14 @@ ngx_http_llm_parcel_pack(ngx_pool_t *pool, ngx_http_llm_secret_t *secret,
     *p++ = (u_char) (plain.len >> 16);
     *p++ = (u_char) (plain.len >> 24);
 
-    if (ngx_http_llm_parcel_about(pool, out->data, about, &both) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
     if (secret != NULL) {
         sealed.data = p;
+
+        if (ngx_http_llm_parcel_about(pool, out->data, about, &both)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
 
         if (ngx_http_llm_seal(secret, &in, &both, &sealed) != NGX_OK) {
             ngx_log_error(NGX_LOG_ERR, pool->log, 0,
@@ -135,7 +137,7 @@ ngx_http_llm_parcel_pack(ngx_pool_t *pool, ngx_http_llm_secret_t *secret,
         p += sealed.len;
 
     } else {
-        ngx_http_llm_parcel_sum(&both, &in, p);
+        ngx_http_llm_parcel_sum(out->data, about, &in, p);
         p = ngx_cpymem(p + NGX_HTTP_LLM_PARCEL_SUM, in.data, in.len);
     }
 
@@ -263,18 +265,18 @@ ngx_http_llm_parcel_about(ngx_pool_t *pool, u_char *head, ngx_str_t *about,
 /* finds accidents; against malice there is the seal */
 
 static void
-ngx_http_llm_parcel_sum(ngx_str_t *about, ngx_str_t *in, u_char *sum)
+ngx_http_llm_parcel_sum(u_char *head, ngx_str_t *about, ngx_str_t *in,
+    u_char *sum)
 {
-    uint64_t    key[2], out[2];
+    uint64_t    h;
     ngx_uint_t  i;
 
-    static const uint64_t  none[2];
-
-    llm_siphash(none, about->data, about->len, key);
-    llm_siphash(key, in->data, in->len, out);
+    h = llm_sum(0, head, NGX_HTTP_LLM_PARCEL_HEAD);
+    h = llm_sum(h, about->data, about->len);
+    h = llm_sum(h, in->data, in->len);
 
     for (i = 0; i < NGX_HTTP_LLM_PARCEL_SUM; i++) {
-        sum[i] = (u_char) (out[0] >> 8 * i);
+        sum[i] = (u_char) (h >> 8 * i);
     }
 }
 
@@ -345,14 +347,16 @@ ngx_http_llm_parcel_open(ngx_pool_t *pool, ngx_http_llm_secret_t *secret,
     ngx_int_t  rc;
     ngx_str_t  body, both;
 
-    if (ngx_http_llm_parcel_about(pool, in->data, about, &both) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
     body.data = in->data + NGX_HTTP_LLM_PARCEL_HEAD;
     body.len = in->len - NGX_HTTP_LLM_PARCEL_HEAD;
 
     if (in->data[3] & NGX_HTTP_LLM_PARCEL_IS_SEALED) {
+
+        if (ngx_http_llm_parcel_about(pool, in->data, about, &both)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
 
         content->data = ngx_pnalloc(pool, body.len + 1);
         if (content->data == NULL) {
@@ -377,7 +381,7 @@ ngx_http_llm_parcel_open(ngx_pool_t *pool, ngx_http_llm_secret_t *secret,
         content->data = body.data + NGX_HTTP_LLM_PARCEL_SUM;
         content->len = body.len - NGX_HTTP_LLM_PARCEL_SUM;
 
-        ngx_http_llm_parcel_sum(&both, content, sum);
+        ngx_http_llm_parcel_sum(in->data, about, content, sum);
 
         if (ngx_memcmp(sum, body.data, NGX_HTTP_LLM_PARCEL_SUM) == 0) {
             return NGX_OK;

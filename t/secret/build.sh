@@ -22,7 +22,7 @@ flock 9
 [ -f "$build/nginx/objs/Makefile" ] || "$here/util/build-module.sh" "$build" >&2
 
 module=$here/ngx_module
-sources=("$here"/t/secret/*.c "$module"/core/llm_siphash.c
+sources=("$here"/t/secret/*.c "$module"/core/llm_sum.c
          "$module"/state/ngx_http_llm_{secret,secret_seal,parcel,source}.c)
 headers=("$here"/t/secret/*.h
          "$module"/state/ngx_http_llm_{secret,secret_private,parcel,source}.h)

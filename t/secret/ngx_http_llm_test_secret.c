@@ -20,7 +20,7 @@
 
 #include "ngx_http_llm_test_secret.h"
 
-#include "core/llm_siphash.h"
+#include "core/llm_sum.h"
 
 
 typedef struct {
@@ -414,11 +414,9 @@ static ngx_int_t
 ngx_http_llm_test_forge(ngx_http_request_t *r, ngx_http_llm_test_ctx_t *ctx)
 {
     u_char      *p;
-    uint64_t     key[2], sum[2];
+    uint64_t     sum;
     ngx_str_t    both, out;
     ngx_uint_t   i;
-
-    static const uint64_t  none[2];
 
     p = ngx_pnalloc(r->pool, ctx->body.len + 8 + NGX_HTTP_LLM_SEAL_LEN);
     both.len = 8 + ctx->about.len;
@@ -432,7 +430,7 @@ ngx_http_llm_test_forge(ngx_http_request_t *r, ngx_http_llm_test_ctx_t *ctx)
 
     *p++ = 'L';
     *p++ = 'P';
-    *p++ = 1;
+    *p++ = 2;
     *p++ = (u_char) ctx->flags;
 
     for (i = 0; i < 4; i++) {
@@ -454,11 +452,12 @@ ngx_http_llm_test_forge(ngx_http_request_t *r, ngx_http_llm_test_ctx_t *ctx)
         p += out.len;
 
     } else {
-        llm_siphash(none, both.data, both.len, key);
-        llm_siphash(key, ctx->body.data, ctx->body.len, sum);
+        sum = llm_sum(0, p - 8, 8);
+        sum = llm_sum(sum, ctx->about.data, ctx->about.len);
+        sum = llm_sum(sum, ctx->body.data, ctx->body.len);
 
         for (i = 0; i < 8; i++) {
-            *p++ = (u_char) (sum[0] >> 8 * i);
+            *p++ = (u_char) (sum >> 8 * i);
         }
 
         p = ngx_cpymem(p, ctx->body.data, ctx->body.len);
