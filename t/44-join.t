@@ -34,7 +34,8 @@ $t->key('alone', cache => { scope => 'key' });
 $t->key('one', concurrency => 1);
 $t->key('short', concurrency => 1, queue => { size => 8, timeout_ms => 500 });
 $t->key('broke', team => 'broke', requests_per_minute => 1,
-    burst_requests => 1000, tokens_per_minute => 100, cache => { scope => 'global' });
+    burst_requests => 1000, tokens_per_minute => 100,
+    cache => { scope => 'global' });
 $t->key('rich', team => 'rich', cache => { scope => 'global' });
 
 sub server {
@@ -60,8 +61,8 @@ my $mock = $t->mock('--journal', 4000);
 my $dying = $t->mock;
 
 $t->gateway(
-    routes => 'llm_provider dying uri=/llm/dying/ key=file:%%DIR%%/provider.key'
-        . '; llm_route dying dying; llm_route * mock;',
+    routes => 'llm_provider dying uri=/llm/dying/ '
+        . 'key=file:%%DIR%%/provider.key; llm_route dying dying; llm_route * mock;',
     location => 'llm_cache on; llm_retry tries=1;',
     server => '%%BOTH%% listen 127.0.0.1:%%PORT_H2%% http2;
         access_log %%DIR%%/llm.log llm;
@@ -355,20 +356,33 @@ equal('a stream without [DONE] is the same for all', $leader, @r);
 is $r[0]->text, $content, 'and whole';
 calls(1, 'one call');
 
+
+# all events, and then neither an end nor more: the gateway has asked for usage
+begin('silent behind [DONE]', cut => 'hang', cut_events => 2
+    + @{$leader->events});
+$leader = lead(0, stream => 1);
+@r = follow(2, stream => 1, headers => { 'x-request-timeout-ms' => 900 });
+$_->wait for @r;
+is +(grep { error_events($_) && grep { $_ eq '[DONE]' } $_->data } @r), 0,
+    'no error event behind [DONE]';
+is_deeply [map { $_->text } @r], [($content) x 2], 'but the whole answer';
+$leader->close;
+
 begin('time is up before a byte', delay_ms => 600);
 $leader = lead(0, stream => 1, headers => { 'x-request-timeout-ms' => 300 });
-@r = follow(6, stream => 1);
+@r = map { $t->on($worker[$_ % 2], text(), stream => 1) } 1 .. 6;
 $_->wait for $leader, @r;
-is $leader->status, 504, 'a leader whose time is up';
-whole('leaves the others with an answer', @r);
+is $leader->status, 504, 'who has less time than others';
+whole('does not call for them', @r);
+calls(2, 'but one of them does');
 
 begin('time is up in the middle', pace_ms => 30);
 $leader = lead(0, stream => 1, headers => { 'x-request-timeout-ms' => 800 });
-@r = follow(6, stream => 1);
+@r = map { $t->on($worker[$_ % 2], text(), stream => 1) } 1 .. 6;
 $_->wait for $leader, @r;
-is outcome($leader), 'broken', 'a leader whose time is up in the middle';
-is +(grep { !/^(?:whole|broken)$/ } map { outcome($_) } @r), 0,
-    'the others have one outcome';
+is outcome($leader), 'broken', 'whose time is up in the middle';
+whole('does not harm the others', @r);
+calls(2, 'who share a call');
 
 begin('large JSON', content_bytes => 2_500_000);
 $leader = lead(0);

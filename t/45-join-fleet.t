@@ -294,7 +294,8 @@ sub ready {
             ->json // {})->{redis} eq 'up' }, 15), 'Redis is up';
     }
 
-    ok $hub->until(sub { (() = readers()) == 4 }, 15), 'and all workers read letters';
+    ok $hub->until(sub { (() = readers()) == 4 }, 15),
+        'and all workers read letters';
 }
 
 

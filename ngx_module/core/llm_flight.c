@@ -173,6 +173,19 @@ llm_flight_followers(const llm_flights_t *fl, llm_flight_id_t flight)
 
 
 void
+llm_flight_said(llm_flights_t *fl, llm_flight_id_t flight)
+{
+    uint32_t  i;
+
+    i = llm_flight_find(fl, flight);
+
+    if (i != LLM_FLIGHT_NONE) {
+        llm_flight_row(fl, i)->last_piece = 1;
+    }
+}
+
+
+void
 llm_flight_note(llm_flights_t *fl, llm_flight_id_t flight,
     const int64_t *note)
 {
@@ -491,6 +504,7 @@ llm_flight_lead(llm_flights_t *fl, const llm_flight_ask_t *ask,
     f->keep = 0;
     f->end = 0;
     f->state = LLM_FLIGHT_OPEN;
+    f->last_piece = 0;
     memset(f->note, 0, sizeof(f->note));
     f->shut = 0;
     f->first = LLM_FLIGHT_NONE;

@@ -134,6 +134,9 @@ int llm_flight_append(llm_flights_t *fl, llm_flight_id_t flight,
 void llm_flight_note(llm_flights_t *fl, llm_flight_id_t flight,
     const int64_t *note);
 
+/* what has been appended is all that the answer has to say */
+void llm_flight_said(llm_flights_t *fl, llm_flight_id_t flight);
+
 /*
  * The leader is through; LLM_FLIGHT_DONE, _LEFT or _FAILED (as any other).
  * Followers read to the end at their pace.  A flight that is done can be
@@ -165,6 +168,7 @@ typedef struct {
                                                be it of a head or of data */
     llm_flight_state_e    state;            /* OPEN: or not all is read yet */
     int64_t               note[LLM_FLIGHT_NOTES];  /* … once it is DONE */
+    unsigned              whole;            /* all is read, however it ends */
 } llm_flight_piece_t;
 
 void llm_flight_read(llm_flights_t *fl, llm_flight_id_t follower,

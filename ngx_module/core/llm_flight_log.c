@@ -127,6 +127,7 @@ llm_flight_read(llm_flights_t *fl, llm_flight_id_t follower, unsigned kinds,
     if (r->pos == f->end) {
         llm_flight_untell(fl, i);
         pc->state = f->state;
+        pc->whole = f->last_piece;
         memcpy(pc->note, f->note, sizeof(pc->note));
     }
 

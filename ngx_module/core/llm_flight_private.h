@@ -103,6 +103,7 @@ typedef struct {
     uint64_t              end;             /* bytes ever appended */
     int64_t               note[LLM_FLIGHT_NOTES];
     uint32_t              state;
+    uint32_t              last_piece;      /* nothing more is to come */
     uint32_t              shut;
     uint32_t              first;           /* block */
     uint32_t              last;

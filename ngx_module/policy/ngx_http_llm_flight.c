@@ -29,7 +29,6 @@
 static void *ngx_http_llm_flight_area_create(void *mem, size_t size);
 static void ngx_http_llm_flight_area_reset(void *data);
 static void ngx_http_llm_flight_news(void);
-static void ngx_http_llm_flight_reaped(ngx_uint_t owner);
 static void ngx_http_llm_flight_expire(ngx_event_t *ev);
 static ngx_http_llm_flight_t *ngx_http_llm_flight_part(
     ngx_http_llm_ctx_t *ctx);
@@ -92,7 +91,6 @@ ngx_http_llm_flight_init_process(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_flight_conf = mcf;
 
     ngx_http_llm_wake_also(ngx_http_llm_flight_news);
-    ngx_http_llm_owner_reaped(ngx_http_llm_flight_reaped);
 
     ngx_http_llm_flight_dummy.fd = (ngx_socket_t) -1;
 
@@ -148,7 +146,7 @@ ngx_http_llm_flight_news(void)
 }
 
 
-static void
+void
 ngx_http_llm_flight_reaped(ngx_uint_t owner)
 {
     llm_owners_t          wake;
@@ -443,9 +441,14 @@ ngx_http_llm_flight_try(ngx_http_llm_ctx_t *ctx)
 
         follow |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_EQUAL);
 
-        /* who may be cut off or cut short does not call for others */
+        /*
+         * Who may be cut off or cut short, or has less time than others, does
+         * not call for them.
+         */
 
-        if (!ctx->key->terms.cut && !ctx->key->terms.clamp) {
+        if (!ctx->key->terms.cut && !ctx->key->terms.clamp
+            && ctx->deadline - ctx->start >= ctx->conf->timeout_total)
+        {
             lead |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_EQUAL);
             f->equal = 1;
         }

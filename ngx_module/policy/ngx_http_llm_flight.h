@@ -23,6 +23,9 @@ ngx_int_t ngx_http_llm_flight_init_process(ngx_http_llm_main_conf_t *mcf,
     ngx_cycle_t *cycle);
 void ngx_http_llm_flight_exit_process(void);
 
+/* a worker is gone: what it led and followed is left */
+void ngx_http_llm_flight_reaped(ngx_uint_t owner);
+
 /* … and its letters: behind the init of Redis, before the exit of Redis */
 ngx_int_t ngx_http_llm_fleet_init_process(ngx_http_llm_main_conf_t *mcf,
     ngx_cycle_t *cycle);

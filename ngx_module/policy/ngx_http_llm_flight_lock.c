@@ -12,8 +12,7 @@
 #include "core/llm_siphash.h"
 
 
-static u_char *ngx_http_llm_flight_gateway(ngx_http_llm_ctx_t *ctx,
-    u_char *p);
+static u_char *ngx_http_llm_flight_gateway(ngx_http_llm_ctx_t *ctx);
 
 
 ngx_int_t
@@ -38,7 +37,8 @@ ngx_http_llm_flight_holder(ngx_http_llm_ctx_t *ctx, ngx_str_t *holder)
 
     p = ngx_cpymem(f->holder, name->data, name->len);
     *p++ = ':';
-    p = ngx_http_llm_flight_gateway(ctx, p);
+    p = ngx_cpymem(p, ngx_http_llm_flight_gateway(ctx),
+                   NGX_HTTP_LLM_FLIGHT_GATEWAY);
     p = ngx_sprintf(p, ":%uL", f->id);
 
     f->holder_len = p - f->holder;
@@ -53,13 +53,27 @@ ngx_http_llm_flight_holder(ngx_http_llm_ctx_t *ctx, ngx_str_t *holder)
 /* random, of this memory: all workers of this gateway have it, no others */
 
 static u_char *
-ngx_http_llm_flight_gateway(ngx_http_llm_ctx_t *ctx, u_char *p)
+ngx_http_llm_flight_gateway(ngx_http_llm_ctx_t *ctx)
 {
-    uint64_t  sum[2];
+    uint64_t  *seed, sum[2];
 
-    llm_siphash(ctx->mcf->flights->sh->seed, (u_char *) "gateway", 7, sum);
+    static u_char    name[NGX_HTTP_LLM_FLIGHT_GATEWAY];
+    static uint64_t  of[2];
 
-    return ngx_hex_dump(p, (u_char *) sum, NGX_HTTP_LLM_FLIGHT_GATEWAY / 2);
+    seed = ctx->mcf->flights->sh->seed;
+
+    /* made once by a worker; a single process may get other memory */
+
+    if (of[0] != seed[0] || of[1] != seed[1]) {
+        of[0] = seed[0];
+        of[1] = seed[1];
+
+        llm_siphash(seed, (u_char *) "gateway", 7, sum);
+
+        (void) ngx_hex_dump(name, (u_char *) sum, sizeof(name) / 2);
+    }
+
+    return name;
 }
 
 
@@ -100,22 +114,21 @@ ngx_http_llm_flight_locked(ngx_http_llm_ctx_t *ctx)
 void
 ngx_http_llm_flight_elsewhere(ngx_http_llm_ctx_t *ctx, ngx_str_t *holder)
 {
-    u_char                  own[NGX_HTTP_LLM_FLIGHT_GATEWAY];
     ngx_http_llm_flight_t  *f;
 
     f = ctx->flight;
-
-    (void) ngx_http_llm_flight_gateway(ctx, own);
 
     /*
      * What this gateway itself holds could be followed without Redis: it is
      * closed, or over, and the lock is but left behind.
      */
 
-    if (f && holder->len > NGX_HTTP_LLM_INBOX_NAME + 1 + sizeof(own)
+    if (f && holder->len > NGX_HTTP_LLM_INBOX_NAME + 1
+                           + NGX_HTTP_LLM_FLIGHT_GATEWAY
         && holder->len <= NGX_HTTP_LLM_FLIGHT_HOLDER
-        && ngx_memcmp(holder->data + NGX_HTTP_LLM_INBOX_NAME + 1, own,
-                      sizeof(own))
+        && ngx_memcmp(holder->data + NGX_HTTP_LLM_INBOX_NAME + 1,
+                      ngx_http_llm_flight_gateway(ctx),
+                      NGX_HTTP_LLM_FLIGHT_GATEWAY)
            != 0)
     {
         f->elsewhere.data = ngx_pstrdup(ctx->request->pool, holder);

@@ -159,6 +159,10 @@ ngx_http_llm_flight_event(ngx_http_llm_ctx_t *ctx, u_char *event, size_t len,
         return NGX_OK;
     }
 
+    if (bits & LLM_SSE_DONE) {
+        f->terminal = 1;
+    }
+
     f->ends[f->events++] = (uint32_t) f->len
                            | (bits & LLM_SSE_USAGE_ONLY
                               ? NGX_HTTP_LLM_FLIGHT_USAGE : 0);
@@ -341,6 +345,10 @@ ngx_http_llm_flight_publish(ngx_http_llm_flight_t *f)
                                f->tee + start, end - start, &f->limits,
                                ngx_current_msec, &wake);
         start = end;
+    }
+
+    if (f->terminal) {
+        llm_flight_said(fl, f->id);
     }
 
     ngx_http_llm_area_unlock(area);

@@ -22,6 +22,7 @@
 #define NGX_HTTP_LLM_FOLLOW_GATHER  (32 * 1024 * 1024)
 
 
+static ngx_int_t ngx_http_llm_follow_on(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_follow_head(ngx_http_llm_ctx_t *ctx,
     llm_flight_piece_t *pc);
 static ngx_int_t ngx_http_llm_follow_stream(ngx_http_llm_ctx_t *ctx);
@@ -43,10 +44,8 @@ static void *ngx_http_llm_follow_alloc(void *data, size_t size);
 ngx_int_t
 ngx_http_llm_follow(ngx_http_llm_ctx_t *ctx)
 {
-    u_char                  head[NGX_HTTP_LLM_FLIGHT_HEAD];
     ngx_int_t               rc;
     ngx_msec_int_t          left;
-    llm_flight_piece_t      pc;
     ngx_http_llm_flight_t  *f;
 
     f = ctx->flight;
@@ -66,6 +65,12 @@ ngx_http_llm_follow(ngx_http_llm_ctx_t *ctx)
         }
     }
 
+    rc = ngx_http_llm_follow_on(ctx);
+
+    if (rc != NGX_AGAIN) {
+        return rc;
+    }
+
     left = (ngx_msec_int_t) (ctx->deadline - ngx_current_msec);
 
     if (left <= 0) {
@@ -75,6 +80,22 @@ ngx_http_llm_follow(ngx_http_llm_ctx_t *ctx)
     if (!ctx->timer.timer_set) {
         ngx_add_timer(&ctx->timer, (ngx_msec_t) left);
     }
+
+    return NGX_AGAIN;
+}
+
+
+/* all that there is to read, and what it comes to */
+
+static ngx_int_t
+ngx_http_llm_follow_on(ngx_http_llm_ctx_t *ctx)
+{
+    u_char                  head[NGX_HTTP_LLM_FLIGHT_HEAD];
+    ngx_int_t               rc;
+    llm_flight_piece_t      pc;
+    ngx_http_llm_flight_t  *f;
+
+    f = ctx->flight;
 
     if (!f->headed) {
         ngx_http_llm_follow_read(ctx, LLM_FLIGHT_HEAD|LLM_FLIGHT_ONE, head,
@@ -183,6 +204,10 @@ ngx_http_llm_follow_stream(ngx_http_llm_ctx_t *ctx)
             {
                 return NGX_ERROR;
             }
+
+            /* no heartbeat inside an event, nor behind the last one */
+            ctx->quiet = !pc.end || pc.whole;
+            ctx->last_out = ngx_current_msec;
 
             rc = ngx_http_llm_follow_send(ctx, pc.size);
 
@@ -420,7 +445,11 @@ ngx_http_llm_follow_over(ngx_http_llm_ctx_t *ctx, llm_flight_state_e state)
                    "llm follow over: %ui committed:%d", (ngx_uint_t) state,
                    ctx->committed);
 
-    if (state == LLM_FLIGHT_DONE && f->headed) {
+    /* once the last event is there, it does not matter how the call ended */
+
+    if ((state == LLM_FLIGHT_DONE || (f->terminal && ctx->committed))
+        && f->headed)
+    {
 
         if (!ctx->committed
             && ngx_http_llm_reply_begin(ctx, &f->type) != NGX_OK)
@@ -472,6 +501,10 @@ ngx_http_llm_follow_over(ngx_http_llm_ctx_t *ctx, llm_flight_state_e state)
 static ngx_int_t
 ngx_http_llm_follow_late(ngx_http_llm_ctx_t *ctx)
 {
+    if (ctx->flight->terminal && ctx->committed) {
+        return ngx_http_llm_follow_over(ctx, LLM_FLIGHT_DONE);
+    }
+
     ngx_http_llm_flight_quit(ctx->flight);
 
     (void) ngx_http_llm_error(ctx, NGX_HTTP_GATEWAY_TIME_OUT, "timeout",
@@ -501,6 +534,8 @@ ngx_http_llm_follow_read(ngx_http_llm_ctx_t *ctx, unsigned kinds, u_char *p,
     fl = ngx_http_llm_area_lock(area);
     llm_flight_read(fl, ctx->flight->id, kinds, p, size, pc);
     ngx_http_llm_area_unlock(area);
+
+    ctx->flight->terminal = pc->whole;
 
     if (pc->state == LLM_FLIGHT_DONE) {
         ctx->saved_tokens = pc->note[0];
