@@ -7,6 +7,7 @@
 #include "policy/ngx_http_llm_identify.h"
 #include "policy/ngx_http_llm_tenant.h"
 #include "http/ngx_http_llm_id.h"
+#include "http/ngx_http_llm_loopback.h"
 #include "http/ngx_http_llm_reply.h"
 #include "state/ngx_http_llm_zone.h"
 
@@ -20,6 +21,10 @@
 #define NGX_HTTP_LLM_IDENTIFY_SEEN  512         /* a power of two */
 
 
+static ngx_int_t ngx_http_llm_identify_find(ngx_http_llm_ctx_t *ctx,
+    const llm_policy_t *policy);
+static const llm_key_t *ngx_http_llm_identify_name(const llm_policy_t *policy,
+    ngx_str_t *name);
 static ngx_int_t ngx_http_llm_identify_secret(ngx_http_request_t *r,
     ngx_str_t *secret);
 static ngx_int_t ngx_http_llm_identify_hash(ngx_str_t *secret, u_char *md);
@@ -76,32 +81,18 @@ ngx_http_llm_identify_init_process(ngx_cycle_t *cycle)
 ngx_int_t
 ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx)
 {
-    u_char                  md[32];
-    ngx_str_t               secret;
+    ngx_int_t               rc;
     ngx_pool_cleanup_t     *cln;
     ngx_http_request_t     *r;
     ngx_http_llm_policy_t  *policy;
 
     r = ctx->request;
-
-    if (ngx_http_llm_identify_secret(r, &secret) != NGX_OK) {
-        return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
-            "invalid_api_key",
-            "You didn't provide an API key. Put it into an Authorization "
-            "header: Authorization: Bearer YOUR_KEY.");
-    }
-
-    if (ngx_http_llm_identify_hash(&secret, md) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
     policy = ngx_http_llm_tenants(ctx->mcf->tenants);
 
-    ctx->key = llm_policy_find(policy->policy, md);
+    rc = ngx_http_llm_identify_find(ctx, policy->policy);
 
-    if (ctx->key == NULL) {
-        return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
-            "invalid_api_key", "Incorrect API key provided.");
+    if (rc != NGX_OK) {
+        return rc;
     }
 
     cln = ngx_pool_cleanup_add(r->pool, 0);
@@ -134,6 +125,68 @@ ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx)
     }
 
     return NGX_OK;
+}
+
+
+/* by the client's secret; what this nginx asks itself names the key */
+
+static ngx_int_t
+ngx_http_llm_identify_find(ngx_http_llm_ctx_t *ctx,
+    const llm_policy_t *policy)
+{
+    u_char     md[32];
+    ngx_int_t  rc;
+    ngx_str_t  secret;
+
+    rc = ngx_http_llm_loopback_key(ctx->request, &secret);
+
+    if (rc == NGX_OK) {
+        ctx->key = ngx_http_llm_identify_name(policy, &secret);
+
+    } else if (rc == NGX_DECLINED) {
+
+        if (ngx_http_llm_identify_secret(ctx->request, &secret) != NGX_OK) {
+            return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
+                "invalid_api_key",
+                "You didn't provide an API key. Put it into an Authorization "
+                "header: Authorization: Bearer YOUR_KEY.");
+        }
+
+        if (ngx_http_llm_identify_hash(&secret, md) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        ctx->key = llm_policy_find(policy, md);
+    }
+
+    if (ctx->key == NULL) {
+        return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
+            "invalid_api_key", "Incorrect API key provided.");
+    }
+
+    return NGX_OK;
+}
+
+
+static const llm_key_t *
+ngx_http_llm_identify_name(const llm_policy_t *policy, ngx_str_t *name)
+{
+    unsigned          i, n;
+    const llm_key_t  *key;
+
+    n = llm_policy_keys(policy);
+
+    for (i = 0; i < n; i++) {
+        key = llm_policy_key(policy, i);
+
+        if (key->name.len == name->len
+            && ngx_memcmp(key->name.data, name->data, name->len) == 0)
+        {
+            return key;
+        }
+    }
+
+    return NULL;
 }
 
 

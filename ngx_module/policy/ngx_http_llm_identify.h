@@ -2,8 +2,9 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * Who is calling: from the secret in the header to the key in the tenants
- * file, before a byte of the body is read.
+ * Who is calling: from the secret in the header, or on the internal listener
+ * the name, to the key in the tenants file, before a byte of the body is
+ * read.
  */
 
 
