@@ -34,13 +34,6 @@ static ngx_conf_enum_t  ngx_http_llm_temperatures[] = {
 };
 
 
-static ngx_conf_enum_t  ngx_http_llm_on_off[] = {
-    { ngx_string("on"), 1 },
-    { ngx_string("off"), 0 },
-    { ngx_null_string, 0 }
-};
-
-
 static ngx_http_llm_arg_t  ngx_http_llm_cache_args[] = {
     { ngx_string("ttl="), NGX_HTTP_LLM_ARG_SEC,
       ngx_http_llm_offset(cache_ttl), 1, 365 * 86400,
@@ -99,37 +92,6 @@ static ngx_conf_enum_t  ngx_http_llm_bypasses[] = {
     { ngx_string("tools"), LLM_BYPASS_TOOLS },
     { ngx_string("temperature"), LLM_BYPASS_TEMPERATURE },
     { ngx_null_string, 0 }
-};
-
-
-static ngx_http_llm_arg_t  ngx_http_llm_retry_args[] = {
-    { ngx_string("tries="), NGX_HTTP_LLM_ARG_NUMBER,
-      ngx_http_llm_offset(retry_tries), 1, 20,
-      "a number from 1 to 20", NULL },
-    { ngx_string("base="), NGX_HTTP_LLM_ARG_MSEC,
-      ngx_http_llm_offset(retry_base), 1, 60000,
-      "a time from 1ms to 60s", NULL },
-    { ngx_string("cap="), NGX_HTTP_LLM_ARG_MSEC,
-      ngx_http_llm_offset(retry_cap), 1, 600000,
-      "a time from 1ms to 10m", NULL },
-    { ngx_string("max_wait="), NGX_HTTP_LLM_ARG_MSEC,
-      ngx_http_llm_offset(retry_max_wait), 1, 3600000,
-      "a time from 1ms to 1h", NULL },
-    ngx_http_llm_null_arg
-};
-
-
-static ngx_http_llm_arg_t  ngx_http_llm_timeout_args[] = {
-    { ngx_string("total="), NGX_HTTP_LLM_ARG_MSEC,
-      ngx_http_llm_offset(timeout_total), 1, 86400000,
-      "a time from 1ms to 24h", NULL },
-    { ngx_string("first_byte="), NGX_HTTP_LLM_ARG_MSEC,
-      ngx_http_llm_offset(timeout_first_byte), 1, 86400000,
-      "a time from 1ms to 24h", NULL },
-    { ngx_string("drain="), NGX_HTTP_LLM_ARG_MSEC,
-      ngx_http_llm_offset(timeout_drain), 0, 3600000,
-      "a time up to 1h, or 0", NULL },
-    ngx_http_llm_null_arg
 };
 
 
@@ -198,14 +160,7 @@ ngx_http_llm_create_loc_conf(ngx_conf_t *cf)
     conf->join_log = NGX_CONF_UNSET_SIZE;
     conf->join_followers = NGX_CONF_UNSET_UINT;
 
-    conf->retry_tries = NGX_CONF_UNSET_UINT;
-    conf->retry_base = NGX_CONF_UNSET_MSEC;
-    conf->retry_cap = NGX_CONF_UNSET_MSEC;
-    conf->retry_max_wait = NGX_CONF_UNSET_MSEC;
-
-    conf->timeout_total = NGX_CONF_UNSET_MSEC;
-    conf->timeout_first_byte = NGX_CONF_UNSET_MSEC;
-    conf->timeout_drain = NGX_CONF_UNSET_MSEC;
+    ngx_http_llm_create_attempts(conf);
 
     return conf;
 }
@@ -229,17 +184,9 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->join_followers, prev->join_followers,
                               1000);
 
-    ngx_conf_merge_uint_value(conf->retry_tries, prev->retry_tries, 3);
-    ngx_conf_merge_msec_value(conf->retry_base, prev->retry_base, 250);
-    ngx_conf_merge_msec_value(conf->retry_cap, prev->retry_cap, 8000);
-    ngx_conf_merge_msec_value(conf->retry_max_wait, prev->retry_max_wait,
-                              60000);
-
-    ngx_conf_merge_msec_value(conf->timeout_total, prev->timeout_total,
-                              600000);
-    ngx_conf_merge_msec_value(conf->timeout_first_byte,
-                              prev->timeout_first_byte, 300000);
-    ngx_conf_merge_msec_value(conf->timeout_drain, prev->timeout_drain, 0);
+    if (ngx_http_llm_merge_attempts(cf, prev, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
 
     if (conf->gateway && ngx_http_llm_error_pages(cf) != NGX_OK) {
         return NGX_CONF_ERROR;
@@ -452,39 +399,6 @@ ngx_http_llm_bypass_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return NGX_CONF_OK;
-}
-
-
-char *
-ngx_http_llm_retry_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_llm_loc_conf_t *llcf = conf;
-
-    if (llcf->retry_tries != NGX_CONF_UNSET_UINT
-        || llcf->retry_base != NGX_CONF_UNSET_MSEC
-        || llcf->retry_cap != NGX_CONF_UNSET_MSEC
-        || llcf->retry_max_wait != NGX_CONF_UNSET_MSEC)
-    {
-        return "is duplicate";
-    }
-
-    return ngx_http_llm_args(cf, 1, ngx_http_llm_retry_args, conf);
-}
-
-
-char *
-ngx_http_llm_timeout_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_llm_loc_conf_t *llcf = conf;
-
-    if (llcf->timeout_total != NGX_CONF_UNSET_MSEC
-        || llcf->timeout_first_byte != NGX_CONF_UNSET_MSEC
-        || llcf->timeout_drain != NGX_CONF_UNSET_MSEC)
-    {
-        return "is duplicate";
-    }
-
-    return ngx_http_llm_args(cf, 1, ngx_http_llm_timeout_args, conf);
 }
 
 

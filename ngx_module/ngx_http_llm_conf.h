@@ -11,51 +11,13 @@
 
 
 #include "http/ngx_http_llm.h"
+#include "http/ngx_http_llm_arg.h"
 
 
-/* a parameter "name=value" of a directive, and where its value goes */
-
-typedef enum {
-    NGX_HTTP_LLM_ARG_MSEC = 0,
-    NGX_HTTP_LLM_ARG_SEC,
-    NGX_HTTP_LLM_ARG_SIZE,
-    NGX_HTTP_LLM_ARG_SIZE_OR_NONE,               /* 0, or from "min" on */
-    NGX_HTTP_LLM_ARG_NUMBER,
-    NGX_HTTP_LLM_ARG_CHOICE,                     /* ngx_uint_t, ngx_flag_t */
-    NGX_HTTP_LLM_ARG_NAME                        /* up to "max" bytes */
-} ngx_http_llm_arg_e;
-
-
-typedef struct {
-    ngx_str_t                   name;
-    ngx_http_llm_arg_e          type;
-    size_t                      offset;
-    ngx_uint_t                  min;
-    ngx_uint_t                  max;
-    const char                 *expected;
-    ngx_conf_enum_t            *choices;
-} ngx_http_llm_arg_t;
-
-
-#define ngx_http_llm_null_arg  { ngx_null_string, 0, 0, 0, 0, NULL, NULL }
-
-
-/*
- * One parameter, by the table, which ends with a null argument; what is wrong
- * or unknown is logged with what was expected.
- */
-char *ngx_http_llm_arg(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_llm_arg_t *args, void *conf);
-
-/* all parameters of the directive from the one with number "first" on */
-char *ngx_http_llm_args(ngx_conf_t *cf, ngx_uint_t first,
-    ngx_http_llm_arg_t *args, void *conf);
-
-/* NGX_OK: 1 to "max" of [A-Za-z0-9_.-] */
-ngx_int_t ngx_http_llm_arg_name(ngx_str_t *s, size_t max);
-
-/* "on" or "off" in the first parameter, and nothing behind "off" */
-char *ngx_http_llm_arg_switch(ngx_conf_t *cf, ngx_flag_t *field);
+/* what a location says of attempts: retries, breaker, time, heartbeat */
+void ngx_http_llm_create_attempts(ngx_http_llm_loc_conf_t *conf);
+char *ngx_http_llm_merge_attempts(ngx_conf_t *cf,
+    ngx_http_llm_loc_conf_t *prev, ngx_http_llm_loc_conf_t *conf);
 
 void *ngx_http_llm_create_main_conf(ngx_conf_t *cf);
 void *ngx_http_llm_create_srv_conf(ngx_conf_t *cf);
@@ -73,6 +35,8 @@ char *ngx_http_llm_tenants_slot(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_llm_prices_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_llm_state_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_internal_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_llm_gateway_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_llm_cache_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -80,6 +44,12 @@ char *ngx_http_llm_bypass_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_llm_join_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_retry_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_retry_wait_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_breaker_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_heartbeat_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_llm_timeout_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 

@@ -7,6 +7,7 @@
 
 
 #include "ngx_http_llm_conf.h"
+#include "http/ngx_http_llm_loopback.h"
 #include "policy/ngx_http_llm_prices.h"
 #include "policy/ngx_http_llm_quota.h"
 #include "policy/ngx_http_llm_tenant.h"
@@ -270,4 +271,15 @@ ngx_http_llm_state_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     mcf->state = ngx_http_llm_state_create(cf, &value[1]);
 
     return mcf->state ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+char *
+ngx_http_llm_internal_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    return ngx_http_llm_loopback_conf(cf, &value[1]);
 }

@@ -13,16 +13,26 @@
 #include "state/ngx_http_llm_zone.h"
 
 
+/* what may follow the URI of an entry: nothing, anything, or one segment and
+   the entry's "end" */
+
+#define NGX_HTTP_LLM_GATEWAY_PREFIX   1
+#define NGX_HTTP_LLM_GATEWAY_SEGMENT  2
+
+
 typedef struct {
     ngx_str_t                   uri;
     ngx_uint_t                  prefix;
     ngx_uint_t                  method;
     ngx_uint_t                  endpoint;
     ngx_int_t                 (*handler)(ngx_http_request_t *r);
+    ngx_str_t                   end;
 } ngx_http_llm_api_t;
 
 
 static ngx_http_llm_api_t *ngx_http_llm_gateway_api(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_llm_gateway_match(ngx_http_request_t *r,
+    ngx_http_llm_api_t *api);
 static ngx_int_t ngx_http_llm_gateway_refuse(ngx_http_request_t *r,
     ngx_uint_t status);
 static ngx_int_t ngx_http_llm_gateway_allow(ngx_http_request_t *r,
@@ -32,33 +42,48 @@ static ngx_int_t ngx_http_llm_gateway_allow(ngx_http_request_t *r,
 static ngx_http_llm_api_t  ngx_http_llm_gateway_apis[] = {
 
     { ngx_string("/v1/chat/completions"), 0, NGX_HTTP_POST,
-      LLM_CHAT, NULL },
+      LLM_CHAT, NULL, ngx_null_string },
 
     { ngx_string("/v1/completions"), 0, NGX_HTTP_POST,
-      LLM_COMPLETIONS, NULL },
+      LLM_COMPLETIONS, NULL, ngx_null_string },
 
     { ngx_string("/v1/embeddings"), 0, NGX_HTTP_POST,
-      LLM_EMBEDDINGS, NULL },
+      LLM_EMBEDDINGS, NULL, ngx_null_string },
 
     { ngx_string("/v1/responses"), 0, NGX_HTTP_POST,
-      LLM_RESPONSES, NULL },
+      LLM_RESPONSES, NULL, ngx_null_string },
+
+    { ngx_string("/v1/responses/"), NGX_HTTP_LLM_GATEWAY_SEGMENT,
+      NGX_HTTP_GET|NGX_HTTP_DELETE,
+      NGX_HTTP_LLM_STORED, NULL, ngx_null_string },
+
+    { ngx_string("/v1/responses/"), NGX_HTTP_LLM_GATEWAY_SEGMENT,
+      NGX_HTTP_POST,
+      NGX_HTTP_LLM_STORED, NULL, ngx_string("/cancel") },
+
+    { ngx_string("/v1/responses/"), NGX_HTTP_LLM_GATEWAY_SEGMENT,
+      NGX_HTTP_GET,
+      NGX_HTTP_LLM_STORED, NULL, ngx_string("/input_items") },
+
+    { ngx_string("/v1/compare"), 0, NGX_HTTP_POST,
+      NGX_HTTP_LLM_COMPARE, NULL, ngx_null_string },
 
     { ngx_string("/v1/models"), 0, NGX_HTTP_GET,
-      NGX_HTTP_LLM_MODELS, NULL },
+      NGX_HTTP_LLM_MODELS, NULL, ngx_null_string },
 
-    { ngx_string("/v1/models/"), 1, NGX_HTTP_GET,
-      NGX_HTTP_LLM_MODELS, NULL },
+    { ngx_string("/v1/models/"), NGX_HTTP_LLM_GATEWAY_PREFIX, NGX_HTTP_GET,
+      NGX_HTTP_LLM_MODELS, NULL, ngx_null_string },
 
-    { ngx_string("/v1/streams/"), 1, NGX_HTTP_GET,
-      NGX_HTTP_LLM_STREAMS, NULL },
+    { ngx_string("/v1/streams/"), NGX_HTTP_LLM_GATEWAY_PREFIX, NGX_HTTP_GET,
+      NGX_HTTP_LLM_STREAMS, NULL, ngx_null_string },
 
     { ngx_string("/healthz"), 0, NGX_HTTP_GET|NGX_HTTP_HEAD,
-      LLM_ENDPOINTS, ngx_http_llm_health_handler },
+      LLM_ENDPOINTS, ngx_http_llm_health_handler, ngx_null_string },
 
     { ngx_string("/readyz"), 0, NGX_HTTP_GET|NGX_HTTP_HEAD,
-      LLM_ENDPOINTS, ngx_http_llm_health_handler },
+      LLM_ENDPOINTS, ngx_http_llm_health_handler, ngx_null_string },
 
-    { ngx_null_string, 0, 0, 0, NULL }
+    { ngx_null_string, 0, 0, 0, NULL, ngx_null_string }
 };
 
 
@@ -102,19 +127,50 @@ ngx_http_llm_gateway_api(ngx_http_request_t *r)
     ngx_http_llm_api_t  *api;
 
     for (api = ngx_http_llm_gateway_apis; api->uri.len; api++) {
-
-        if (api->prefix ? r->uri.len <= api->uri.len
-                        : r->uri.len != api->uri.len)
-        {
-            continue;
-        }
-
-        if (ngx_memcmp(r->uri.data, api->uri.data, api->uri.len) == 0) {
+        if (ngx_http_llm_gateway_match(r, api)) {
             return api;
         }
     }
 
     return NULL;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_gateway_match(ngx_http_request_t *r, ngx_http_llm_api_t *api)
+{
+    size_t   len;
+    u_char  *p, *last;
+
+    if (api->prefix ? r->uri.len <= api->uri.len
+                    : r->uri.len != api->uri.len)
+    {
+        return 0;
+    }
+
+    if (ngx_memcmp(r->uri.data, api->uri.data, api->uri.len) != 0) {
+        return 0;
+    }
+
+    if (api->prefix != NGX_HTTP_LLM_GATEWAY_SEGMENT) {
+        return 1;
+    }
+
+    last = r->uri.data + r->uri.len;
+
+    p = ngx_strlchr(r->uri.data + api->uri.len, last, '/');
+    if (p == NULL) {
+        p = last;
+    }
+
+    if (p == r->uri.data + api->uri.len) {
+        return 0;
+    }
+
+    len = last - p;
+
+    return len == api->end.len
+           && (len == 0 || ngx_memcmp(p, api->end.data, len) == 0);
 }
 
 
@@ -196,6 +252,9 @@ ngx_http_llm_gateway_allow(ngx_http_request_t *r, ngx_http_llm_api_t *api)
 
     if (api->method & NGX_HTTP_POST) {
         ngx_str_set(&h->value, "POST");
+
+    } else if (api->method & NGX_HTTP_DELETE) {
+        ngx_str_set(&h->value, "GET, DELETE");
 
     } else if (api->method & NGX_HTTP_HEAD) {
         ngx_str_set(&h->value, "GET, HEAD");

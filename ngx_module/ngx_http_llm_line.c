@@ -22,8 +22,12 @@
 #include "policy/ngx_http_llm_identify.h"
 #include "policy/ngx_http_llm_limit.h"
 #include "state/ngx_http_llm_zone.h"
+#include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_attempt.h"
+#include "upstream/ngx_http_llm_compare.h"
+#include "upstream/ngx_http_llm_choose.h"
 #include "upstream/ngx_http_llm_forward.h"
+#include "upstream/ngx_http_llm_heart.h"
 #include "upstream/ngx_http_llm_models.h"
 
 
@@ -57,6 +61,7 @@ static ngx_http_llm_stage_t  ngx_http_llm_line_call[] = {
     { "read",     ngx_http_llm_line_read },
     { "parse",    ngx_http_llm_parse },
     { "recall",   ngx_http_llm_line_recall },
+    { "affinity", ngx_http_llm_affinity },
     { "join",     ngx_http_llm_join },
     { "take",     ngx_http_llm_line_take },
     { "serve",    ngx_http_llm_line_serve },
@@ -77,6 +82,23 @@ static ngx_http_llm_stage_t  ngx_http_llm_line_streams[] = {
     { "identify", ngx_http_llm_identify },
     { "read",     ngx_http_llm_line_read },
     { "resume",   ngx_http_llm_resume },
+    { "reply",    ngx_http_llm_line_reply }
+};
+
+
+static ngx_http_llm_stage_t  ngx_http_llm_line_compare[] = {
+    { "identify", ngx_http_llm_identify },
+    { "read",     ngx_http_llm_line_read },
+    { "compare",  ngx_http_llm_compare },
+    { "reply",    ngx_http_llm_line_reply }
+};
+
+
+static ngx_http_llm_stage_t  ngx_http_llm_line_stored[] = {
+    { "identify", ngx_http_llm_identify },
+    { "read",     ngx_http_llm_line_read },
+    { "stored",   ngx_http_llm_affinity_stored },
+    { "forward",  ngx_http_llm_forward },
     { "reply",    ngx_http_llm_line_reply }
 };
 
@@ -114,6 +136,9 @@ ngx_http_llm_line_start(ngx_http_request_t *r, ngx_uint_t endpoint)
     ctx->wake = ngx_http_llm_line_wake;
     ctx->table = endpoint < LLM_ENDPOINTS ? ngx_http_llm_line_call
                  : endpoint == NGX_HTTP_LLM_MODELS ? ngx_http_llm_line_models
+                 : endpoint == NGX_HTTP_LLM_COMPARE
+                   ? ngx_http_llm_line_compare
+                 : endpoint == NGX_HTTP_LLM_STORED ? ngx_http_llm_line_stored
                  : ngx_http_llm_line_streams;
     ctx->endpoint = ngx_min(endpoint, LLM_ENDPOINTS);
     ctx->start = ngx_current_msec;
@@ -206,6 +231,8 @@ ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx)
         return;
     }
 
+    ngx_http_llm_heart_stop(ctx);
+
     if (rc == NGX_ERROR) {
         rc = ngx_http_llm_error(ctx, NGX_HTTP_INTERNAL_SERVER_ERROR,
                                 "server_error", NULL,
@@ -221,6 +248,10 @@ ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx)
 
     } else if (ctx->committed) {
         rc = NGX_ERROR;
+
+    } else if (ctx->begun) {
+        ctx->committed = 1;
+        rc = ngx_http_llm_reply_break(ctx, 1);
 
     } else {
         ctx->committed = 1;
@@ -251,6 +282,8 @@ ngx_http_llm_line_wait(ngx_http_llm_ctx_t *ctx)
     if (ctx->attempt && ctx->attempt->running) {
         ctx->attempt->sr->read_event_handler = ngx_http_llm_line_watch;
     }
+
+    ngx_http_llm_heart_start(ctx);
 
     if (!ctx->gone && ngx_http_llm_attempt_client_gone(r)) {
         ngx_http_llm_line_watch(r);
@@ -309,6 +342,10 @@ ngx_http_llm_line_resume(ngx_http_request_t *r)
         && ngx_http_output_filter(r, NULL) == NGX_ERROR)
     {
         ctx->gone = 1;
+    }
+
+    if (ctx->begun && !ctx->committed && c->buffered) {
+        (void) ngx_http_output_filter(r, NULL);
     }
 
     ngx_http_llm_line_step(ctx);
@@ -376,6 +413,7 @@ ngx_http_llm_line_settle(void *data)
         ngx_del_timer(&ctx->timer);
     }
 
+    ngx_http_llm_heart_stop(ctx);
     ngx_http_llm_cache_cancel(ctx);
     ngx_http_llm_line_charge(ctx);
     ngx_http_llm_flight_leave(ctx);
@@ -393,6 +431,8 @@ ngx_http_llm_line_settle(void *data)
             ctx->gone = 1;
         }
     }
+
+    ngx_http_llm_choose_end(ctx, LLM_TARGET_NEUTRAL);
 
     status = ctx->gone ? NGX_HTTP_CLIENT_CLOSED_REQUEST
                        : ctx->request->headers_out.status;
@@ -609,7 +649,8 @@ ngx_http_llm_line_serve(ngx_http_llm_ctx_t *ctx)
         /* the next request must not wait for this one's end */
         r->keepalive = 0;
 
-        rc = ngx_http_llm_reply_answer(ctx);
+        rc = ctx->begun ? ngx_http_llm_heart_answer(ctx)
+                        : ngx_http_llm_reply_answer(ctx);
 
         if (rc == NGX_ERROR || rc > NGX_OK) {
             return NGX_ERROR;
@@ -626,7 +667,8 @@ static ngx_int_t
 ngx_http_llm_line_reply(ngx_http_llm_ctx_t *ctx)
 {
     ctx->committed = 1;
-    ctx->rc = ngx_http_llm_reply_answer(ctx);
+    ctx->rc = ctx->begun ? ngx_http_llm_heart_answer(ctx)
+                         : ngx_http_llm_reply_answer(ctx);
 
     return NGX_DONE;
 }

@@ -11,10 +11,15 @@
 #include "http/ngx_http_llm.h"
 
 
-/* behind the endpoints of calls: models, and streams to be taken up again */
+/*
+ * Behind the endpoints of calls: models, streams to be taken up again,
+ * comparisons of models, and stored responses.
+ */
 
 #define NGX_HTTP_LLM_MODELS   LLM_ENDPOINTS
 #define NGX_HTTP_LLM_STREAMS  (LLM_ENDPOINTS + 1)
+#define NGX_HTTP_LLM_COMPARE  (LLM_ENDPOINTS + 2)
+#define NGX_HTTP_LLM_STORED   (LLM_ENDPOINTS + 3)
 
 
 /*

@@ -6,6 +6,7 @@
 
 #include "ngx_http_llm_conf.h"
 #include "http/ngx_http_llm_id.h"
+#include "http/ngx_http_llm_loopback.h"
 #include "http/ngx_http_llm_variables.h"
 #include "operate/ngx_http_llm_admin.h"
 #include "operate/ngx_http_llm_health.h"
@@ -18,13 +19,17 @@
 #include "policy/ngx_http_llm_purge.h"
 #include "policy/ngx_http_llm_quota.h"
 #include "policy/ngx_http_llm_tenant.h"
+#include "state/ngx_http_llm_owner.h"
 #include "state/ngx_http_llm_redis.h"
 #include "state/ngx_http_llm_state.h"
 #include "state/ngx_http_llm_wake.h"
 #include "state/ngx_http_llm_zone.h"
+#include "upstream/ngx_http_llm_affinity.h"
+#include "upstream/ngx_http_llm_choose.h"
 #include "upstream/ngx_http_llm_models.h"
 #include "upstream/ngx_http_llm_provider.h"
 #include "upstream/ngx_http_llm_relay.h"
+#include "upstream/ngx_http_llm_resolve.h"
 #include "upstream/ngx_http_llm_route.h"
 
 #if (__GLIBC__)
@@ -41,6 +46,7 @@ static ngx_int_t ngx_http_llm_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_llm_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_llm_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_llm_init_process(ngx_cycle_t *cycle);
+static void ngx_http_llm_reaped(ngx_uint_t owner);
 static void ngx_http_llm_exit_process(ngx_cycle_t *cycle);
 
 
@@ -99,6 +105,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_internal"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_internal_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("llm_provider"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
       ngx_http_llm_provider,
@@ -110,6 +123,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
       ngx_http_llm_route_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_resolve"),
+      NGX_HTTP_UPS_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_resolve_slot,
+      NGX_HTTP_SRV_CONF_OFFSET,
       0,
       NULL },
 
@@ -144,6 +164,27 @@ static ngx_command_t  ngx_http_llm_commands[] = {
     { ngx_string("llm_retry"),
       NGX_HTTP_LLM_ANY_CONF|NGX_CONF_1MORE,
       ngx_http_llm_retry_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_retry_wait"),
+      NGX_HTTP_LLM_ANY_CONF|NGX_CONF_2MORE,
+      ngx_http_llm_retry_wait_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_breaker"),
+      NGX_HTTP_LLM_ANY_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_breaker_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_heartbeat"),
+      NGX_HTTP_LLM_ANY_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_heartbeat_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -214,6 +255,8 @@ ngx_module_t  ngx_http_llm_module = {
 static ngx_int_t
 ngx_http_llm_preconfiguration(ngx_conf_t *cf)
 {
+    ngx_http_llm_loopback_reset();
+
     return ngx_http_llm_variables_add(cf);
 }
 
@@ -243,7 +286,8 @@ ngx_http_llm_postconfiguration(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
-    if (ngx_http_llm_tenants_check(mcf->tenants, cf) != NGX_OK
+    if (ngx_http_llm_loopback_check(cf) != NGX_OK
+        || ngx_http_llm_tenants_check(mcf->tenants, cf) != NGX_OK
         || (mcf->prices && ngx_http_llm_prices_check(mcf->prices, cf)
                            != NGX_OK)
         || ngx_http_llm_provider_check(cf) != NGX_OK)
@@ -252,7 +296,9 @@ ngx_http_llm_postconfiguration(ngx_conf_t *cf)
     }
 
     if (ngx_http_llm_cache_create(cf, mcf) != NGX_OK
-        || ngx_http_llm_flight_create(cf, mcf) != NGX_OK)
+        || ngx_http_llm_flight_create(cf, mcf) != NGX_OK
+        || ngx_http_llm_choose_create(cf, mcf) != NGX_OK
+        || ngx_http_llm_affinity_create(cf, mcf) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -296,7 +342,9 @@ ngx_http_llm_init_module(ngx_cycle_t *cycle)
         }
     }
 
-    if (ngx_http_llm_wake_init_module(cycle) != NGX_OK) {
+    if (ngx_http_llm_wake_init_module(cycle) != NGX_OK
+        || ngx_http_llm_loopback_init_module(cycle) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -330,6 +378,8 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
+    ngx_http_llm_resolve_init_process(cycle);
+
     mcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_llm_module);
 
     if (mcf == NULL || mcf->gateways == 0) {
@@ -349,6 +399,8 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     (void) mallopt(M_MMAP_THRESHOLD, NGX_HTTP_LLM_HEAP / 4);
 
 #endif
+
+    ngx_http_llm_owner_reaped(ngx_http_llm_reaped);
 
     if (ngx_http_llm_id_init_process(cycle) != NGX_OK
         || ngx_http_llm_identify_init_process(cycle) != NGX_OK
@@ -398,6 +450,18 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     }
 
     return ngx_http_llm_quota_init_process(mcf->quota, mcf->zone, cycle);
+}
+
+
+/* what a worker that is gone held beside its tickets */
+
+static void
+ngx_http_llm_reaped(ngx_uint_t owner)
+{
+    ngx_http_llm_flight_reaped(owner);
+    ngx_http_llm_choose_reaped(ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                                     ngx_http_llm_module),
+                               owner);
 }
 
 

@@ -128,7 +128,9 @@ ngx_http_llm_parse_route(ngx_http_llm_ctx_t *ctx)
 
     route = ngx_http_llm_route(ctx->mcf, &ctx->model);
 
-    if (route && llm_policy_allows(ctx->key, &ctx->rq.model)) {
+    if (route && llm_policy_allows(ctx->key, &ctx->rq.model)
+        && ngx_http_llm_route_safe(route, &ctx->model))
+    {
         ctx->route = route;
         return NGX_OK;
     }

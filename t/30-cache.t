@@ -248,8 +248,8 @@ my %say = (model => 'gpt-4o', input => 'once');
 for my $state (
     [ 'responses without store', 'responses', {} ],
     [ 'responses with store', 'responses', { store => JSON::PP::true } ],
-    [ 'previous_response_id', 'responses',
-        { store => JSON::PP::false, previous_response_id => 'resp_1' } ],
+    [ 'a conversation', 'responses',
+        { store => JSON::PP::false, conversation => 'conv_1' } ],
     [ 'background', 'responses',
         { store => JSON::PP::false, background => JSON::PP::true } ],
     [ 'chat with store', 'chat/completions',

@@ -55,11 +55,11 @@ $t->token(OTHERS => provider(backup => '%%MOCK2%%')
 
 $t->gateway(
     redis => 0,
-    location => 'llm_retry tries=3 base=20ms cap=50ms max_wait=30s;
+    location => 'llm_retry budget=100 floor=1000 tries=3 base=20ms cap=50ms max_wait=30s;
         access_log %%DIR%%/llm.log llm;',
     server => '%%OTHERS%%',
-    http => server(PORT_SLOW => 'llm_retry tries=2 base=5s cap=5s;')
-        . server(PORT_GROW => 'llm_retry tries=6 base=100ms cap=400ms;')
+    http => server(PORT_SLOW => 'llm_retry budget=100 floor=1000 tries=2 base=5s cap=5s;')
+        . server(PORT_GROW => 'llm_retry budget=100 floor=1000 tries=6 base=100ms cap=400ms;')
         . q{
     log_format llm '$llm_request_id attempts=$llm_attempts '
         'upstream="$upstream_status" error=$llm_error '
@@ -142,31 +142,32 @@ is $mock->stats->{requests}, 3, 'and no more';
 like logged('fails'), qr/attempts=3 upstream="503 : 503 : 503"/, 'log';
 
 
-# errors that no client could read
+# errors that no client could read: what can be read of them is kept
 
 my $large = '{"error":{"message":"' . 'x' x 100_000
     . '","type":"t","param":null,"code":null}}';
 
 for my $wrong (
     [ 'HTML', "<html><body>Bad Gateway</body></html>\n" ],
-    [ 'an array', '[{"error":{"message":"m"}}]' ],
+    [ 'an array', '[{"error":{"message":"m"}}]', undef ],
     [ 'nothing', '' ],
-    [ 'a string', '"error"' ],
-    [ 'an error string', '{"error":"m"}' ],
-    [ 'a message alone', '{"message":"m"}' ],
+    [ 'a string', '"error"', undef ],
+    [ 'an error string', '{"error":"m"}', undef ],
+    [ 'a message alone', '{"message":"m"}', undef ],
     [ 'a numeric code', '{"error":{"message":"m","type":"t","param":null,'
-        . '"code":500}}' ],
-    [ 'half a JSON', '{"error":{"message":"m","type":' ],
+        . '"code":500}}', '500' ],
+    [ 'half a JSON', '{"error":{"message":"m","type":', undef ],
     [ 'a large error', $large ],
 ) {
     my ($name, $body) = @$wrong;
+    my $code = @$wrong == 3 ? $wrong->[2] : 'upstream_error';
 
     for my $status (400, 500) {
         $mock->script({ status => $status, body => $body,
             headers => { %$quick, 'content-type' => 'text/html' } });
         $r = $t->chat('hello');
         is $r->status, $status, "$name keeps its status $status";
-        error_is($r, 'upstream_error', "$name with $status");
+        error_is($r, $code, "$name with $status");
         is $mock->stats->{requests}, $status == 400 ? 1 : 3,
             "$name with $status: calls";
     }
@@ -208,9 +209,10 @@ for my $broken (
     [ 'nothing', { body => '' } ],
     [ 'an array', { body => '[]' } ],
     [ 'JSON and more', { body => '{"choices":[]} {}' } ],
-    [ 'an error with 200', { body => $error } ],
+    [ 'an error with 200', { body => $error }, undef ],
 ) {
     my ($name, $rule) = @$broken;
+    my $code = @$broken == 3 ? $broken->[2] : 'upstream_error';
 
     $mock->script({ times => 1, %$rule });
     $r = $t->chat('hello');
@@ -221,7 +223,7 @@ for my $broken (
     $mock->script($rule);
     $r = $t->chat('hello');
     is $r->status, 502, "$name for ever is 502";
-    error_is($r, 'upstream_error', $name);
+    error_is($r, $code, $name);
     is $mock->stats->{requests}, 3, "$name: three calls";
 }
 

@@ -32,10 +32,10 @@ EOT
 }
 
 my $mock = $t->gateway(
-    location => 'llm_retry base=10ms cap=20ms;',
+    location => 'llm_retry budget=100 floor=1000 base=10ms cap=20ms;',
     http => server(PORT_TOTAL => 'llm_timeout total=600ms;')
         . server(PORT_FIRST => 'llm_timeout first_byte=400ms;
-            llm_retry tries=2 base=10ms cap=20ms;')
+            llm_retry budget=100 floor=1000 tries=2 base=10ms cap=20ms;')
         . server(PORT_DRAIN => 'llm_timeout drain=5s; llm_cache on;')
         . server(PORT_BRIEF => 'llm_timeout drain=300ms; llm_cache on;'),
 );

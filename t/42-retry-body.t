@@ -18,13 +18,13 @@ my $t = Test::LLM->new;
 
 my $mock = $t->gateway(
     redis => 0,
-    location => 'llm_retry base=1ms cap=2ms;',
+    location => 'llm_retry budget=100 floor=1000 base=1ms cap=2ms;',
     http => <<'EOT',
     server {
         listen 127.0.0.1:%%PORT_FILE%%;
         client_body_buffer_size 4k;
         client_max_body_size 16m;
-        location / { llm_gateway; llm_retry base=1ms cap=2ms; }
+        location / { llm_gateway; llm_retry budget=100 floor=1000 base=1ms cap=2ms; }
         location /llm/mock/ {
             internal; proxy_pass http://mock/v1/; %%PROXY%%
         }

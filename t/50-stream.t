@@ -17,7 +17,7 @@ use Test::LLM;
 
 my $t = Test::LLM->new;
 my $mock = $t->gateway(provider => 'include_usage=off', redis => 0,
-    location => 'llm_retry base=5ms cap=10ms; llm_timeout first_byte=5s;');
+    location => 'llm_retry budget=100 floor=1000 base=5ms cap=10ms; llm_timeout first_byte=5s;');
 
 
 # 20 events, 50 ms apart

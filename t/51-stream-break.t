@@ -18,7 +18,21 @@ $t->key('user');
 $t->key('single', team => 'single', concurrency => 1);
 
 my $mock = $t->gateway(provider => 'include_usage=off', redis => 0,
-    location => 'llm_retry base=5ms cap=10ms;');
+    location => 'llm_retry base=5ms cap=10ms; llm_breaker off;',
+    http => <<'EOT');
+    server {
+        listen 127.0.0.1:%%PORT_EVERY%%;
+        location / {
+            llm_gateway;
+            llm_cache on;
+            llm_retry tries=1;
+            llm_breaker off;
+        }
+        location /llm/mock/ {
+            internal; proxy_pass http://mock/v1/; %%PROXY%%
+        }
+    }
+EOT
 
 
 # the provider dies after five events
@@ -140,6 +154,143 @@ ok !$r->complete, 'does not end as a good one';
 unlike substr($r->body, -200), qr/"error"/, 'and has no words of ours in it';
 
 
+# cut at every byte of a stream: all of it, or an error
+
+my $head = '{"id":"chatcmpl-1","object":"chat.completion.chunk",'
+    . '"created":1,"model":"gpt-4o","choices":[{"index":0,';
+my $told = join '', map { "data: $_\n\n" }
+    (map { qq($head"delta":$_,"finish_reason":null}]}) }
+        '{"role":"assistant","content":""}', '{"content":"some "}',
+        '{"content":"more \u00fc words"}'),
+    qq($head"delta":{},"finish_reason":"stop"}]}), '[DONE]';
+my @told = split /(?<=\n\n)/, $told;
+my $finished = length join '', @told[0 .. 3];
+
+my $charged = 'llm_tokens_total{kind="prompt"}';
+my $completed = 'llm_tokens_total{kind="completion"}';
+my ($whole, $streamed, %outcome) = (0, 0);
+my %before = map { $_ => $t->metric($_) } $charged, $completed,
+    'llm_cache_put_total';
+my $port = $t->port('PORT_EVERY');
+
+$mock->script({ body => $told,
+    headers => { 'content-type' => 'text/event-stream' } });
+
+for my $way (qw(close clean)) {
+    my @at = 0 .. length $told;
+
+    while (my @some = splice @at, 0, 20) {
+        my @r = map { $t->start_chat("$way at " . sprintf('%04d', $_),
+            stream => 1, port => $port, headers => { 'x-mock-cut' => $way,
+                'x-mock-cut-at' => $_ }) } @some;
+
+        for my $at (@some) {
+            my $r = shift @r;
+            $r->wait;
+
+            my $what = outcome($r, substr $told, 0, $at);
+            push @{$outcome{$what}}, "$way $at";
+            $whole++ if $what eq 'whole';
+            $streamed++ if $r->status == 200;
+        }
+    }
+}
+
+is join(' ', sort keys %outcome), 'error refused whole',
+    'every byte: all of it, or an error';
+is_deeply [map { "$_: @{$outcome{$_}}" } grep { !/error|refused|whole/ }
+    keys %outcome], [], 'every byte: nothing else';
+is_deeply [grep { /close/ && !/ (\d+)/ } @{$outcome{whole}}], [],
+    'every byte: a framing that breaks off is no good end';
+cmp_ok $whole, '>=', 2, "every byte: $whole whole";
+
+$t->all_back('every byte: slots');
+is $t->metric('llm_cache_put_total') - $before{llm_cache_put_total}, $whole,
+    'every byte: what is not whole is not stored';
+
+my $once = $t->metric($charged);
+$t->chat('close at ' . sprintf('%04d', length($told) + 1), stream => 1,
+    port => $port);
+is $once - $before{$charged}, $streamed * ($t->metric($charged) - $once),
+    'every byte: the prompt of each stream is charged';
+
+# more text costs more
+
+my @cost;
+for my $n (1 .. 5) {
+    my $before = $t->metric($completed);
+    $t->chat("cost $n", stream => 1, port => $port, headers => {
+        'x-mock-cut' => 'close',
+        'x-mock-cut-at' => length join '', @told[0 .. $n - 1] });
+    push @cost, $t->metric($completed) - $before;
+}
+is $cost[0], 0, 'no text, nothing to pay';
+ok $cost[1] > 0 && $cost[2] > $cost[1] && $cost[3] == $cost[2],
+    "what was streamed is paid: @cost";
+
+
+# a clean end within an event is none, though all is said
+
+$mock->script({ body => substr($told, 0, $finished) . 'data: {"usage":{"pro',
+    headers => { 'content-type' => 'text/event-stream' } });
+$r = $t->chat('hello', stream => 1);
+broken($r, substr($told, 0, $finished), 'upstream_error', 'a torn last event');
+
+$mock->script({ body => substr($told, 0, -2),
+    headers => { 'content-type' => 'text/event-stream' } });
+$r = $t->chat('hello', stream => 1);
+ok $r->complete, 'a last event without its blank line';
+is $r->body, substr($told, 0, -2), 'passes';
+
+
+# large events, and one that is larger than any client takes
+
+$mock->script({ chunks => 2, chunk_bytes => 5_000_000, keep => \1 });
+$r = $t->chat('hello', stream => 1, timeout => 30);
+ok $r->complete, 'events of five megabytes';
+is length($r->text), 10_000_000, 'are read, and all there';
+
+$mock->script({ chunks => 2, chunk_bytes => 17_000_000 });
+$r = $t->chat('hello', stream => 1, timeout => 30);
+broken($r, undef, 'upstream_error', 'an event of 17 megabytes');
+cmp_ok length($r->body), '<', 10_000, 'is not passed on';
+like $r->body, qr/event that is too large/, 'and the error says so';
+ok $t->wait_log(qr/sent an event of more than 16777216 bytes/), 'so the log';
+
+
+# "error": null is no error, and not for clients
+
+my $null = $told =~ s/("choices")/"error": null,$1/gr;
+
+for my $slice (0, 1, 7, 100) {
+    $mock->script({ body => $null, $slice ? (slice => $slice, slice_ms => 1) : (),
+        headers => { 'content-type' => 'text/event-stream' } });
+    $r = $t->chat("null $slice", stream => 1, port => $port);
+    ok $r->complete, "\"error\":null in pieces of $slice: complete";
+    unlike $r->body, qr/error/, 'is taken out';
+    is length($r->body), length $null, 'nothing moves';
+    is $r->body =~ s/ +\n/\n/gr, $told, 'the rest is as it was';
+    $r = $t->chat("null $slice", port => $port);
+    like $r->header('cache-status'), qr/; hit/, 'and is stored';
+    unlike $r->body, qr/"error"/, 'without it';
+}
+
+$mock->script({ body => $told =~ s/some /an \\"error\\": null /r,
+    headers => { 'content-type' => 'text/event-stream' } });
+$r = $t->chat('hello', stream => 1);
+like $r->body, qr/an \\"error\\": null /, 'words are left alone';
+
+my $by_right = qq(event: response.created\ndata: {"type":"response.created",)
+    . qq("response":{"id":"resp_1","error":null},"error":null}\n\n)
+    . qq(event: response.completed\ndata: {"type":"response.completed",)
+    . qq("response":{"id":"resp_1","error":null}}\n\n);
+$mock->script({ body => $by_right,
+    headers => { 'content-type' => 'text/event-stream' } });
+$r = $t->post('/v1/responses', { model => 'gpt-4o', stream => \1,
+    input => 'x' }, key => 'user');
+is $r->body, $by_right, 'a response has it by right';
+
+
 # the client leaves
 
 for my $way (qw(close abort)) {
@@ -161,6 +312,30 @@ ok $mock->wait(client_closed => 1, timeout_ms => 1500), 'is closed as well';
 $mock->script();
 
 done_testing;
+
+
+# what a client was given of so many bytes
+
+sub outcome {
+    my ($r, $sent) = @_;
+
+    my $body = $r->body;
+    my $events = join '', $sent =~ /\G(.+?\n\n)/gs;
+
+    if ($r->status != 200) {
+        return $r->complete && $events eq '' && $r->json->{error}{code}
+            ? 'refused' : 'status ' . $r->status;
+    }
+
+    if ($r->complete) {
+        return 'cut short' if $body ne $sent && $body ne $events;
+        return 'unfinished' if $body !~ /"finish_reason":"stop"/;
+        return 'whole';
+    }
+
+    return 'no error' if $body !~ s/data: \{"error":\{.*\}\n\n\z//;
+    return $body eq $events ? 'error' : 'torn';
+}
 
 
 # all events of the provider, an error event, and no good end

@@ -293,7 +293,9 @@ for my $slice (1_000_000, 1, 7, 100) {
 
     is $r->status, 200, "pieces of $slice: a stream";
     ok $r->complete, "pieces of $slice: whole";
-    is $r->body, $stream =~ s/,"error":null(?=[,}])//gr
+
+    # blanks stand in its place, so that no byte has to move
+    is $r->body =~ s/ +$//mgr, $stream =~ s/,"error":null(?=[,}])//gr
         =~ s/"error":null,"choices/"choices/gr,
         "pieces of $slice: comments pass, \"error\":null does not";
 }

@@ -194,13 +194,45 @@ for my $bad (
     [ { provider => 'llm_provider m/k uri=/llm/mock/;' },
         qr/"m\/k": expected/ ],
     [ { provider => 'llm_provider mock uri=/llm/mock/ speed=1;' },
-        qr/"speed=1": expected uri=, key=, concurrency= or include_usage=/ ],
+        qr/"speed=1": expected uri=, args=, .*, on_leave= or include_usage=/ ],
     (map { [ { provider => "llm_provider mock uri=/llm/mock/ $_;" },
         qr/"\Q$_\E": expected a number from 1 to 1000000/ ] }
         'concurrency=0', 'concurrency=-1', 'concurrency=1.5',
         'concurrency=many', 'concurrency=1000001', 'concurrency='),
     [ { provider => 'llm_provider mock uri=/llm/mock/ include_usage=no;' },
         qr/"include_usage=no": expected/ ],
+    (map { [ { provider => "llm_provider mock uri=/llm/mock/ $_;" },
+        qr/"\Q$_\E": expected a rate like 600r\/m or 10r\/s/ ] }
+        'rate=', 'rate=0r/m', 'rate=600', 'rate=r/m', 'rate=r/s', 'rate=1r/h',
+        'rate=-1r/m', 'rate=1.5r/s', 'rate=1000000001r/m',
+        'rate=16666667r/s'),
+    (map { [ { provider => "llm_provider mock uri=/llm/mock/ $_;" },
+        qr/"\Q$_\E": expected a number of tokens a minute/ ] }
+        'tokens=', 'tokens=0', 'tokens=k', 'tokens=90kk', 'tokens=1g',
+        'tokens=-1', 'tokens=1001m', 'tokens=99999999999999999999m'),
+    (map { [ { provider => "llm_provider mock uri=/llm/mock/ $_=yes;" },
+        qr/"$_=yes": expected on or off/ ] } 'adaptive', 'pace', 'window'),
+    [ { provider => 'llm_provider mock uri=/llm/mock/ on_leave=stay;' },
+        qr/"on_leave=stay": expected cancel or drain/ ],
+    (map { [ { provider => "llm_provider mock uri=/llm/mock/ $_;" },
+        qr/"\Q$_\E": expected a number from 0 to 1000/ ] }
+        'margin=', 'margin=-1', 'margin=1001'),
+    [ { provider => 'llm_provider mock uri=/llm/mock/ args=;' },
+        qr/"args=": expected a query without its question mark/ ],
+    (map { [ { provider => "llm_provider mock uri=/llm/mock/ 'args=$_';" },
+        qr/"args=\Q$_\E": expected a query without its question mark/ ] }
+        '?a=1', 'a=1 2', 'a#b', "a=\xc3\xa4"),
+    (map { [ { provider => "llm_provider mock 'uri=$_';" },
+        qr/"uri=\Q$_\E": expected braces at most once, as a segment/ ] }
+        '/{model}/', '/llm/mock/m-{model}/', '/llm/mock/{model}x/',
+        '/llm/mock/{model}/{model}/', '/llm/mock/{modle}/', '/llm/mock/{/',
+        '/llm/mock/{model}/}/'),
+    [ { provider => 'llm_provider mock uri=/llm/mock/{model}/;' },
+        qr/not terminated by ";"/ ],
+    [ { provider => "llm_provider mock 'uri=/llm/other/{model}/';" },
+        qr/"\/llm\/other\/" needs an internal location/ ],
+    [ { provider => 'llm_provider mock uri=/llm/mock/ key=;' },
+        qr/"key=": expected env:VARIABLE or file:PATH/ ],
     [ { provider => 'llm_provider mock uri=/llm/mock/ key=sk-provider-x;' },
         qr/expected env:VARIABLE or file:PATH/ ],
     [ { provider => 'llm_provider mock uri=/llm/mock/ key=env:;' },
@@ -227,14 +259,40 @@ for my $bad (
     [ { route => 'llm_route * mock:;' },
         qr/"mock:": expected a model/ ],
     [ { route => q{llm_route * 'mock:a"b';} }, qr/without quotes/ ],
+    [ { route => 'llm_route * mock:' . 'a' x 124 . ';' },
+        qr/"mock:a+": expected at most 128 bytes/ ],
     [ { route => 'llm_route a* mock; llm_route a* mock;' },
         qr/a route for "a\*" already/ ],
 
+    [ { route => 'llm_route * ' . 'mock ' x 17 . ';' },
+        qr/the route for "\*" has more than 16 targets/ ],
+    (map { [ { route => "llm_route * mock $_ choose=weight;" },
+        qr/"\Q$_\E": expected a weight from 1 to 1000/ ] }
+        'mock@0', 'mock@1001', 'mock@', 'mock@x', 'mock@-1', 'mock:x@0',
+        'mock:x@1001', 'mock:x@', 'mock:x@20240620@2000'),
+    (map { [ { route => "llm_route * mock mock:x\@3 $_;" },
+        qr/the weight of "mock:x" needs "choose=weight" or "choose=least"/ ] }
+        '', 'choose=order', 'choose=fastest'),
+    [ { route => 'llm_route * mock choose=best;' },
+        qr/"choose=best": expected order, weight, least or fastest/ ],
+    (map { [ { route => "llm_route * mock mock:x windows=$_;" },
+        qr/"windows=\Q$_\E": expected one number for each of the 2 targets/ ] }
+        '1k', '1k,2k,3k', '0'),
+    (map { [ { route => "llm_route * mock mock:x windows=$_;" },
+        qr/"windows=\Q$_\E": expected numbers of tokens/ ] }
+        '1k,', ',1k', '1k,,2k', '1k,2g', '-1,1k', '1k,1001m', 'k,k'),
+    [ { route => 'llm_route * mock windows=;' },
+        qr/"windows=": expected a number of tokens for each target/ ],
+
     [ { route => 'llm_route * ttl=1m;' }, qr/has no target/ ],
+    [ { route => 'llm_route * mock time=1m;' },
+        qr/"time=1m": expected choose=, windows= or ttl=/ ],
+    [ { route => 'llm_route * mock ttl=1m mock;' },
+        qr/"mock": expected choose=, windows= or ttl=/ ],
     (map { [ { route => "llm_route * mock $_;" },
         qr/"\Q$_\E": expected a time up to 365d, or 0/ ] }
         'ttl=', 'ttl=-1', 'ttl=long', 'ttl=366d'),
-    [ { route => 'llm_route * ttl=1m mock;' }, qr/no provider "ttl=1m"/ ],
+    [ { route => 'llm_route * ttl=1m mock;' }, qr/has no target/ ],
 
     # llm_gateway
     [ { location => 'llm_gateway on;' }, qr/invalid number of arguments/ ],
@@ -325,6 +383,82 @@ for my $bad (
     [ { location => 'llm_gateway; llm_retry tries=1; llm_retry tries=2;' },
         qr/is duplicate/ ],
 
+    (map { [ { location => "llm_gateway; llm_retry $_;" },
+        qr/"\Q$_\E": expected a percentage from 0 to 100/ ] }
+        'budget=', 'budget=-1', 'budget=101', 'budget=20%'),
+    (map { [ { location => "llm_gateway; llm_retry $_;" },
+        qr/"\Q$_\E": expected a number from 0 to 1000/ ] }
+        'floor=', 'floor=-1', 'floor=1001', 'floor=1.5'),
+    [ { location => 'llm_gateway; llm_retry budget=1; llm_retry floor=2;' },
+        qr/is duplicate/ ],
+
+    # llm_retry_wait
+    [ { location => 'llm_gateway; llm_retry_wait 429;' },
+        qr/invalid number of arguments/ ],
+    (map { [ { location => "llm_gateway; llm_retry_wait 500 1s $_ 1s;" },
+        qr/"\Q$_\E": expected 408, 409, 429 or a status from 500 to 599/ ] }
+        '400', '499', '600', '5xx', '0503', '-503'),
+    (map { [ { location => "llm_gateway; llm_retry_wait 500 1s 429 $_;" },
+        qr/expected a time from 1ms to 60s behind status "429"/ ] }
+        '', '0', '61s', 'soon', '503'),
+    [ { location => 'llm_gateway; llm_retry_wait 429 1s 500 1s 429 2s;' },
+        qr/status "429" is there twice/ ],
+    [ { location => 'llm_gateway; llm_retry_wait 429 1s; '
+        . 'llm_retry_wait 500 1s;' }, qr/is duplicate/ ],
+
+    # llm_breaker
+    [ { location => 'llm_gateway; llm_breaker;' },
+        qr/invalid number of arguments/ ],
+    [ { location => 'llm_gateway; llm_breaker on;' },
+        qr/"on": expected consecutive=, ratio=, .*, eject= or max_eject=/ ],
+    [ { location => 'llm_gateway; llm_breaker off min=5;' },
+        qr/takes no parameter/ ],
+    [ { location => 'llm_gateway; llm_breaker off; llm_breaker min=5;' },
+        qr/is duplicate/ ],
+    [ { location => 'llm_gateway; llm_breaker eject=1s; llm_breaker off;' },
+        qr/is duplicate/ ],
+    (map { [ { location => "llm_gateway; llm_breaker $_;" },
+        qr/"\Q$_\E": expected a number from 0 to 1000/ ] }
+        'consecutive=', 'consecutive=-1', 'consecutive=1001'),
+    (map { [ { location => "llm_gateway; llm_breaker $_;" },
+        qr/"\Q$_\E": expected a percentage from 0 to 100/ ] }
+        'ratio=101', 'ratio=0.5'),
+    (map { [ { location => "llm_gateway; llm_breaker $_;" },
+        qr/"\Q$_\E": expected a number from 1 to 10000/ ] }
+        'min=0', 'min=10001'),
+    (map { [ { location => "llm_gateway; llm_breaker $_;" },
+        qr/"\Q$_\E": expected a time from 100ms to 10m/ ] }
+        'window=99ms', 'window=11m', 'window='),
+    (map { [ { location => "llm_gateway; llm_breaker $_;" },
+        qr/"\Q$_\E": expected a time from 1ms to 1h/ ] }
+        'eject=0', 'eject=61m'),
+    (map { [ { location => "llm_gateway; llm_breaker $_;" },
+        qr/"\Q$_\E": expected a time from 1ms to 24h/ ] }
+        'max_eject=0', 'max_eject=25h'),
+    [ { location => 'llm_gateway; llm_breaker eject=2s max_eject=1s;' },
+        qr/max_eject, 1000ms, is less than eject, 2000ms/ ],
+    [ { location => 'llm_gateway; llm_breaker eject=10m;' },
+        qr/max_eject, 300000ms, is less than eject, 600000ms/ ],
+    [ { location => 'llm_gateway; llm_breaker max_eject=2s;',
+        http => 'llm_breaker eject=3s;' },
+        qr/max_eject, 2000ms, is less than eject, 3000ms/ ],
+
+    # llm_heartbeat
+    [ { location => 'llm_gateway; llm_heartbeat;' },
+        qr/invalid number of arguments/ ],
+    (map { [ { location => "llm_gateway; llm_heartbeat $_;" },
+        qr/"\Q$_\E": expected off or a time from 1ms to 10m/ ] }
+        'on', '0', '11m', '-1s', 'grace=1s'),
+    (map { [ { location => "llm_gateway; llm_heartbeat 15s $_;" },
+        qr/"\Q$_\E": expected a time up to 10m, or 0/ ] }
+        'grace=', 'grace=11m', 'grace=x'),
+    [ { location => 'llm_gateway; llm_heartbeat 15s 10s;' },
+        qr/"10s": expected grace=/ ],
+    [ { location => 'llm_gateway; llm_heartbeat off grace=1s;' },
+        qr/takes no parameter/ ],
+    [ { location => 'llm_gateway; llm_heartbeat 1s; llm_heartbeat off;' },
+        qr/is duplicate/ ],
+
     # llm_timeout
     [ { location => 'llm_gateway; llm_timeout total=0;' },
         qr/"total=0": expected a time from 1ms to 24h/ ],
@@ -332,6 +466,11 @@ for my $bad (
         qr/expected a time from 1ms to 24h/ ],
     [ { location => 'llm_gateway; llm_timeout first_byte=x;' },
         qr/"first_byte=x": expected a time/ ],
+    (map { [ { location => "llm_gateway; llm_timeout $_;" },
+        qr/"\Q$_\E": expected a time from 1ms to 24h/ ] }
+        'between=', 'between=0', 'between=25h'),
+    [ { location => 'llm_gateway; llm_timeout between=1s; '
+        . 'llm_timeout drain=2s;' }, qr/is duplicate/ ],
     [ { location => 'llm_gateway; llm_timeout drain=2h;' },
         qr/"drain=2h": expected a time up to 1h, or 0/ ],
     [ { location => 'llm_gateway; llm_timeout 5s;' }, qr/"5s"/ ],
@@ -398,11 +537,43 @@ for my $good (
     { provider => 'llm_provider mock uri=/llm/mock/ key=file:key;' },
     { provider => 'llm_provider mock uri=/llm/mock/ '
         . 'key=file:%%DIR%%/empty;' },
+    { provider => 'llm_provider mock uri=/llm/mock/ rate=16666666r/s '
+        . 'tokens=1000m margin=1000 adaptive=on pace=on window=on '
+        . 'on_leave=drain include_usage=off '
+        . q{'args=api-version=2024-10-21&$top=1';} },
+    { provider => 'llm_provider mock uri=/llm/mock/ rate=1r/m tokens=1 '
+        . 'margin=0 adaptive=off pace=off window=off on_leave=cancel '
+        . 'include_usage=on concurrency=1000000;' },
+    { provider => "llm_provider mock 'uri=/llm/mock/{model}/';" },
+    { provider => "llm_provider mock 'uri=/llm/mock/openai/{model}/a/b/';" },
     { route => 'llm_route a mock; llm_route a* mock; llm_route * mock:x:y '
         . 'mock;' },
+    { route => 'llm_route * mock@1 mock:x@1000 mock:a=b@2 mock:c@20240620@5 '
+        . 'mock:d@20240620 mock:e@v1 mock:f@2:g choose=weight '
+        . 'windows=1,0,1k,128K,1m,1M,1000m ttl=0;' },
+    { route => 'llm_route * mock:' . 'a' x 123 . '@999 mock '
+        . 'choose=weight;' },
+    { route => 'llm_route a mock@7 choose=least; llm_route b mock '
+        . 'choose=fastest; llm_route * mock choose=order;' },
+    { route => 'llm_route * ' . 'mock ' x 16 . 'windows='
+        . join(',', (1) x 16) . ';' },
     { location => 'llm_gateway; llm_cache on ttl=1s max_size=1k '
         . 'temperature=zero; llm_retry tries=20 base=1ms cap=10m max_wait=1h;'
         . 'llm_timeout total=24h first_byte=1ms drain=0;' },
+    { location => 'llm_gateway; llm_retry budget=0 floor=0; '
+        . 'llm_retry_wait 408 1ms 409 2s 429 60s 500 1s 599 1s; '
+        . 'llm_breaker consecutive=0 ratio=100 min=1 window=100ms eject=1h '
+        . 'max_eject=24h; llm_heartbeat 10m grace=0; '
+        . 'llm_timeout between=24h;' },
+    { location => 'llm_gateway; llm_breaker off; llm_heartbeat off; '
+        . 'llm_retry budget=100 floor=1000;', http => 'llm_breaker '
+        . 'consecutive=1000 ratio=0 min=10000 window=10m; '
+        . 'llm_heartbeat 1ms grace=10m; llm_retry_wait 503 1s;' },
+    # on again, and what is wrong further out is mended
+    { location => 'llm_gateway; llm_breaker max_eject=20m;',
+        server => 'llm_breaker off;', http => 'llm_breaker eject=10m;' },
+    { location => 'llm_gateway; llm_breaker max_eject=20m;',
+        http => 'llm_breaker eject=10m;' },
     { zone => 'llm_zone llm 512k;' },
     { zone => 'llm_zone llm 1m flights=512k cache=1m;' },
     { zone => 'llm_zone llm 1m cache=0;' },
@@ -458,14 +629,42 @@ ok $ok, 'a location with a shorter prefix does' or diag $said;
 # a reload with a broken configuration
 
 $t->key('user');
-$t->gateway(redis => 0);
+my $mock = $t->gateway(redis => 0,
+    http => q{log_format keys '[$llm_authorization][$llm_provider_key]';
+        llm_breaker off;},
+    server => 'access_log %%DIR%%/keys.log keys;
+        location /llm/dead/ { proxy_pass http://127.0.0.1:%%PORT_DEAD%%;
+            internal; ' . $part{proxy} . '}',
+    location => 'llm_breaker min=1 eject=1h max_eject=1h;',
+    routes => 'llm_provider bare uri=/llm/mock/; llm_route bare bare;
+        llm_provider dead uri=/llm/dead/; llm_route both dead mock;
+        llm_route * mock:renamed@2 choose=weight;',
+    proxy => $part{proxy} . ' proxy_set_header x-a $llm_authorization; '
+        . 'proxy_set_header x-k "[$llm_provider_key]";');
 my @workers = $t->workers;
 is $t->chat('x')->status, 200, 'a gateway';
+
+my ($sent) = reverse $mock->journal;
+is $sent->{headers}{'x-a'}, 'Bearer sk-provider-secret', 'the key, for Bearer';
+is $sent->{headers}{'x-k'}, '[sk-provider-secret]', 'and bare';
+like $sent->{body}, qr{"model":\s*"renamed"}, 'a weight is no part of the name';
+
+is $t->chat('x', model => 'bare')->status, 200, 'a provider without a key';
+($sent) = reverse $mock->journal;
+is $sent->{headers}{'x-a'}, undef, 'has none';
+is $sent->{headers}{'x-k'}, '[]', 'nor the other one\'s';
+
+is $t->chat('x', model => 'both')->header('x-llm-attempts'), 2, 'a dead one';
+is $t->chat('x', model => 'both')->header('x-llm-attempts'), 1,
+    'parameters turn a breaker on that was off further out';
+
+ok $t->until(sub { -s $t->path('keys.log') }), 'there is a log';
+unlike $t->read('keys.log'), qr/[^][\s-]/, 'without keys';
 
 my $good = $t->read('nginx.conf');
 for my $wrong ('llm_route x nobody;', 'llm_zone llm much;', 'llm_nonsense;') {
     my $seen = length $t->log;
-    $t->write('nginx.conf', $good =~ s/(llm_route \* mock;)/$1 $wrong/r);
+    $t->write('nginx.conf', $good =~ s/(?=llm_route \*)/$wrong /r);
     kill HUP => $t->master;
     ok $t->until(sub { substr($t->log, $seen) =~ /\[emerg\]/ }),
         "a reload with $wrong is refused";

@@ -13,6 +13,7 @@
 # WORKERS          auto
 # ADMIN_PORT       PORT + 1, on 127.0.0.1
 # ADMIN_SECRET     default: made at the first start, kept in RUN_DIR
+# SSL_CERT_FILE    default: the system's; whose certificates are good
 
 set -u
 umask 022
@@ -229,10 +230,64 @@ split_url() {
     is_port "$port" || fail "OPENAI_BASE_URL \"$url\": no such port"
 
     upstream=$name:$port
+    server="server $upstream max_fails=0;"
+    by_name "$name" && server="llm_resolve $upstream;"
 
     while [ "${base%/}" != "$base" ]; do
         base=${base%/}
     done
+}
+
+
+# what a name server knows, and not this machine alone
+
+by_name() {
+    [ -n "$resolver" ] && [[ $1 == *.* && ! $1 =~ ^([0-9.]+|\[.*)$ ]] \
+        && ! getent -s files ahosts "$1" >/dev/null 2>&1
+}
+
+
+# the machine's name servers, as nginx wants them
+
+find_resolver() {
+    local word address
+
+    resolver=
+    while read -r word address _; do
+        [ "$word" = nameserver ] || continue
+
+        case $address in
+            *%*) ;;
+            *:*) resolver+=" [$address]" ;;
+            *) resolver+=" $address" ;;
+        esac
+    done 2>/dev/null </etc/resolv.conf
+
+    resolver=${resolver:+resolver$resolver;}
+}
+
+
+# Debian and Alpine, Fedora, openSUSE, BSD
+
+find_ca() {
+    local own=${SSL_CERT_FILE:-}
+
+    [ -z "$own" ] || { [ -r "$own" ] && own=$(realpath "$own") \
+        && [[ $own != *[\"\$\;{}\\]* ]]; } \
+        || fail "SSL_CERT_FILE \"$own\": cannot be used"
+
+    for ca in ${own:+"$own"} \
+        /etc/ssl/certs/ca-certificates.crt \
+        /etc/pki/tls/certs/ca-bundle.crt \
+        /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem \
+        /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem \
+        /usr/local/share/certs/ca-root-nss.crt
+    do
+        [ -r "$ca" ] && return
+    done
+
+    [ "$scheme" = http ] || fail "there is no list of certificate" \
+        "authorities to trust: install ca-certificates or set SSL_CERT_FILE"
 }
 
 
@@ -263,10 +318,6 @@ start_redis() {
 
     # what the mock said must not come from the cache as a provider's answer
     [ -n "$mock" ] && data=$dir/mock
-
-    # what a unix socket's address can hold
-    [ ${#socket} -lt 108 ] || fail "RUN_DIR is too long for a unix socket in" \
-        "it: choose a shorter one, or give REDIS_URL"
 
     mkdir -p "$data" && chmod 700 "$dir" || fail "cannot write to $data"
     [ "$user" = "" ] || chown -R "$user:" "$dir"
@@ -302,8 +353,9 @@ write_config() {
         "REDIS=\"$REDIS_URL\"" "TENANTS=\"$TENANTS\"" \
         "PRICES=\"$top/config/prices.json\"" \
         "KEY=${OPENAI_API_KEY:+key=env:OPENAI_API_KEY}" \
-        "UPSTREAM=$upstream" "PORT=$PORT" "SCHEME=$scheme" "BASE=$base" \
-        "HOST=$host" "NAME=$name" "ADMIN_PORT=$ADMIN_PORT"
+        "RESOLVER=$resolver" "SERVER=$server" "CA=$ca" "PORT=$PORT" \
+        "SCHEME=$scheme" "BASE=$base" "HOST=$host" "NAME=$name" \
+        "ADMIN_PORT=$ADMIN_PORT" "RUN_DIR=$RUN_DIR"
     do
         value=${token#*=}
         text=${text//"@${token%%=*}@"/"$value"}
@@ -315,9 +367,11 @@ write_config() {
 
 start_nginx() {
     local command=(nginx -p "$RUN_DIR/" -c "$RUN_DIR/nginx.conf"
-                   -e "$RUN_DIR/logs/error.log" -g 'daemon off;') said i
+                   -e "$RUN_DIR/logs/error.log" -g 'daemon off;')
+    local said ready waited=0 i
 
     said=$("${command[@]}" -t -q 2>&1) || fail "$said"
+    [ -z "$said" ] || printf '%s\n' "$said" >&2
 
     : >"$RUN_DIR/logs/nginx.log"
     watch_nginx
@@ -326,7 +380,10 @@ start_nginx() {
     echo "$nginx" >&8
 
     for ((i = 0; i < 300; i++)); do
-        curl -sf -o /dev/null "http://127.0.0.1:$ADMIN_PORT/readyz" && return
+        # a Redis that is there has a moment to be found
+        ready=$(curl -sf "http://127.0.0.1:$ADMIN_PORT/readyz") \
+            && { [[ $ready != *'"redis":"down"'* ]] || ((++waited > 40)); } \
+            && return
         alive "$nginx" || break
         pause 0.05
     done
@@ -409,6 +466,11 @@ case $RUN_DIR$TENANTS in
     *[\"\$\;{}\\]*) fail 'RUN_DIR and TENANTS: none of " $ ; { } \\ please' ;;
 esac
 
+# what a unix socket's address can hold
+socket=$RUN_DIR/redis/redis.sock
+[ "$(printf %s "$socket" | wc -c)" -lt 108 ] \
+    || fail "RUN_DIR is too long for a unix socket in it: choose a shorter one"
+
 exec 9>"$RUN_DIR/lock"
 flock -n 9 || fail "a gateway runs in $RUN_DIR already: choose another RUN_DIR"
 
@@ -421,6 +483,8 @@ admin_secret
 
 export OPENAI_API_KEY
 
+find_resolver
+
 if [ -n "$OPENAI_BASE_URL$OPENAI_API_KEY" ]; then
     split_url "${OPENAI_BASE_URL:-https://api.openai.com/v1}"
     provider=$scheme://$host$base
@@ -428,6 +492,8 @@ else
     start_mock
     provider="the bundled mock, http://$host$base"
 fi
+
+find_ca
 
 redis_told=off
 if [ -z "$REDIS_URL" ]; then

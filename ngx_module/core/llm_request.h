@@ -85,6 +85,9 @@ typedef struct {
 
     unsigned              bypass;           /* LLM_BYPASS_ bits */
 
+    llm_str_t             previous;         /* previous_response_id, escapes
+                                               decoded; responses only */
+
     /* for llm_request_digest() alone */
     void                 *index;
 } llm_request_t;

@@ -100,6 +100,8 @@ static const llm_request_param_t  llm_request_params[] = {
 
 
 static void llm_request_model(llm_request_scan_t *sc);
+static void llm_request_previous(llm_request_scan_t *sc,
+    llm_json_token_e token);
 static void llm_request_place(llm_request_scan_t *sc);
 static void llm_request_number(llm_request_scan_t *sc, const char *name);
 static void llm_request_temperature(llm_request_scan_t *sc);
@@ -236,6 +238,10 @@ llm_request_top(llm_request_scan_t *sc, llm_json_token_e token)
         break;
 
     case LLM_PARAM_PREVIOUS:
+        llm_request_previous(sc, token);
+
+        /* fall through */
+
     case LLM_PARAM_CONVERSATION:
         rq->bypass |= LLM_BYPASS_PREVIOUS;
         break;
@@ -303,6 +309,20 @@ llm_request_model(llm_request_scan_t *sc)
                             "it must not contain control characters", "");
             return;
         }
+    }
+}
+
+
+/* elsewhere it is no member of the API, and says nothing */
+
+static void
+llm_request_previous(llm_request_scan_t *sc, llm_json_token_e token)
+{
+    if (sc->rq->endpoint == LLM_RESPONSES && token == LLM_JSON_STRING
+        && llm_json_text(&sc->js, sc->members->arena, &sc->rq->previous)
+           != LLM_OK)
+    {
+        (void) llm_request_complex(sc);
     }
 }
 

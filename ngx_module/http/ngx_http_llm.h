@@ -21,6 +21,7 @@
 #include "core/llm_entry.h"
 #include "core/llm_price.h"
 #include "core/llm_quota.h"
+#include "core/llm_target.h"
 
 
 #define NGX_HTTP_LLM_VERSION      "0.1.0"
@@ -36,8 +37,10 @@ typedef struct ngx_http_llm_redis_op_s ngx_http_llm_redis_op_t;
 typedef struct ngx_http_llm_tenants_s  ngx_http_llm_tenants_t;
 typedef struct ngx_http_llm_policy_s   ngx_http_llm_policy_t;
 typedef struct ngx_http_llm_attempt_s  ngx_http_llm_attempt_t;
+typedef struct ngx_http_llm_affinity_s ngx_http_llm_affinity_t;
 typedef struct ngx_http_llm_flight_s   ngx_http_llm_flight_t;
 typedef struct ngx_http_llm_area_s     ngx_http_llm_area_t;
+typedef struct ngx_http_llm_heart_s    ngx_http_llm_heart_t;
 typedef struct ngx_http_llm_inbox_s    ngx_http_llm_inbox_t;
 typedef struct ngx_http_llm_prices_s   ngx_http_llm_prices_t;
 typedef struct ngx_http_llm_state_s    ngx_http_llm_state_t;
@@ -49,6 +52,15 @@ typedef struct {
     ngx_str_t                   name;
     ngx_str_t                   uri;             /* "/llm/openai/" */
     ngx_str_t                   authorization;   /* "Bearer …" or empty */
+    ngx_str_t                   key;             /* the same, bare */
+    ngx_str_t                   args;            /* "api-version=…" */
+    ngx_str_t                   uri_rest;        /* behind "{model}" in uri */
+    ngx_uint_t                  drain;           /* on_leave=drain */
+    ngx_uint_t                  adaptive;        /* calls at a time */
+    ngx_uint_t                  pace;            /* by its headers */
+    ngx_uint_t                  windowed;
+    ngx_uint_t                  margin;          /* requests kept back */
+    unsigned                    templated:1;     /* uri has a "{model}" */
     llm_limit_t                 limit;           /* its slots: "p:name" */
     ngx_uint_t                  no_usage;        /* knows no include_usage */
     ngx_uint_t                  slot;            /* of its counters */
@@ -60,7 +72,29 @@ typedef struct {
 typedef struct {
     ngx_http_llm_provider_t    *provider;
     ngx_str_t                   model;           /* empty: as asked for */
+    ngx_str_t                   name;            /* as configured */
+    ngx_uint_t                  weight;          /* 1 unless given */
+    uint64_t                    window;          /* tokens, 0: not told */
 } ngx_http_llm_target_t;
+
+
+#define NGX_HTTP_LLM_TARGETS  16                 /* of one route */
+
+
+typedef enum {
+    NGX_HTTP_LLM_CHOOSE_ORDER = 0,
+    NGX_HTTP_LLM_CHOOSE_WEIGHT,
+    NGX_HTTP_LLM_CHOOSE_LEAST,                   /* in flight, by weight */
+    NGX_HTTP_LLM_CHOOSE_FASTEST                  /* to the first byte */
+} ngx_http_llm_choose_e;
+
+
+/* another pause than the usual one before an attempt after this status */
+
+typedef struct {
+    ngx_uint_t                  status;
+    ngx_msec_t                  base;
+} ngx_http_llm_retry_wait_t;
 
 
 typedef struct {
@@ -68,6 +102,7 @@ typedef struct {
     ngx_uint_t                  literal;
     ngx_array_t                 targets;    /* of ngx_http_llm_target_t */
     time_t                      cache_ttl;       /* s, -1: none of its own */
+    ngx_http_llm_choose_e       choose;
 } ngx_http_llm_route_t;
 
 
@@ -83,6 +118,8 @@ typedef struct {
     ngx_http_llm_inbox_t       *inbox;           /* NULL: no fleet */
     ngx_http_llm_area_t        *store;           /* answers, NULL: none */
     ngx_http_llm_area_t        *flights;         /* NULL: nobody joins */
+    ngx_http_llm_area_t        *targets;
+    ngx_http_llm_area_t        *responses;       /* where they are stored */
     ngx_http_llm_quota_conf_t  *quota;           /* NULL: no Redis */
     ngx_http_llm_tenants_t     *tenants;
     ngx_http_llm_prices_t      *prices;          /* NULL: all is free */
@@ -124,10 +161,24 @@ typedef struct {
     ngx_msec_t                  retry_base;
     ngx_msec_t                  retry_cap;
     ngx_msec_t                  retry_max_wait;
+    ngx_uint_t                  retry_budget;    /* % of first attempts */
+    ngx_uint_t                  retry_floor;     /* a second, at least */
+    ngx_array_t                *retry_waits;     /* …_retry_wait_t, NULL */
+
+    ngx_uint_t                  breaker_consecutive;
+    ngx_uint_t                  breaker_ratio;   /* % */
+    ngx_uint_t                  breaker_min;     /* ends of a window */
+    ngx_msec_t                  breaker_window;
+    ngx_msec_t                  breaker_eject;
+    ngx_msec_t                  breaker_max;
 
     ngx_msec_t                  timeout_total;
     ngx_msec_t                  timeout_first_byte;
+    ngx_msec_t                  timeout_between; /* events */
     ngx_msec_t                  timeout_drain;
+
+    ngx_msec_t                  heartbeat;       /* 0: off */
+    ngx_msec_t                  heartbeat_grace;
 
     u_char                     *admin;           /* SHA-256 of its secret */
 } ngx_http_llm_loc_conf_t;
@@ -233,10 +284,21 @@ struct ngx_http_llm_ctx_s {
 
     /* upstream */
     ngx_http_llm_route_t       *route;
+    ngx_http_llm_affinity_t    *affinity;        /* of a stored response */
+    ngx_str_t                   path;            /* its, behind a prefix */
     ngx_http_llm_attempt_t     *attempt;
+    ngx_http_llm_heart_t       *heart;           /* NULL: no heartbeats */
+    ngx_msec_t                  last_out;        /* bytes for the client */
     ngx_uint_t                  attempts;
     ngx_uint_t                  target;
     ngx_uint_t                  tries;           /* of this target */
+    uint32_t                    barred;          /* targets, as bits */
+    uint32_t                    visited;         /* … that have been asked */
+    uint32_t                    target_place;    /* in shared memory */
+    llm_target_call_t           call;            /* … its present one */
+    u_char                      order[NGX_HTTP_LLM_TARGETS];
+    ngx_msec_t                  choose_wait;
+    ngx_msec_t                  held;            /* ms, by providers' limits */
     ngx_msec_t                  pause_until;
 
     ngx_http_llm_error_t        error;
@@ -255,6 +317,16 @@ struct ngx_http_llm_ctx_s {
     unsigned                    charged:1;       /* usage and cost are set */
     unsigned                    unpriced:1;      /* no price for its model */
     unsigned                    pausing:1;
+    unsigned                    ordered:1;       /* "order" is there */
+    unsigned                    begun:1;         /* our header is out, for
+                                                    heartbeats */
+    unsigned                    quiet:1;         /* … may not come now */
+    unsigned                    chosen:1;        /* target, for an attempt */
+    unsigned                    stick:1;         /* the same one, if well */
+    unsigned                    forced:1;        /* none is well */
+    unsigned                    counted:1;       /* its attempt runs */
+    unsigned                    client_retry:1;
+    unsigned                    stored:1;        /* about such a response */
     unsigned                    no_store:1;
     unsigned                    answered:1;      /* answer is there */
     unsigned                    committed:1;     /* header is on its way */

@@ -24,4 +24,15 @@
 #endif
 
 
+/* since 1.27.3 an upstream block may have a resolver of its own */
+
+#if (nginx_version >= 1027003 && NGX_HTTP_UPSTREAM_ZONE)
+#define ngx_http_llm_upstream_resolver(us)  (us)->resolver
+#define ngx_http_llm_upstream_resolver_timeout(us)  (us)->resolver_timeout
+#else
+#define ngx_http_llm_upstream_resolver(us)  NULL
+#define ngx_http_llm_upstream_resolver_timeout(us)  NGX_CONF_UNSET_MSEC
+#endif
+
+
 #endif /* _NGX_HTTP_LLM_COMPAT_H_INCLUDED_ */

@@ -312,10 +312,9 @@ static u_char *
 ngx_http_llm_reply_cache(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     u_char *p)
 {
-    time_t   age;
-    u_char  *v;
-
-    v = p;
+    time_t     age, ttl;
+    u_char    *v;
+    ngx_str_t  status;
 
     switch (ctx->cache) {
 
@@ -324,36 +323,47 @@ ngx_http_llm_reply_cache(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
         age = ngx_time() - (time_t) ctx->entry.created;
         age = ngx_max(age, 0);
 
-        p = ngx_sprintf(p, "%T", age);
+        v = p;
+        p = ngx_http_llm_reply_number(p, (uint64_t) age, 1);
 
         if (ngx_http_llm_header(r, "Age", v, p - v) != NGX_OK) {
             return NULL;
         }
 
-        /* below zero: the answer is stale */
+        ttl = (time_t) ctx->entry.ttl - age;
 
-        v = p;
-        p = ngx_sprintf(p, "ngx-llm; hit; ttl=%T",
-                        (time_t) ctx->entry.ttl - age);
+        status.data = p;
+        p = ngx_cpymem(p, "ngx-llm; hit; ttl=", 18);
+
+        if (ttl < 0) {
+            /* the answer is stale */
+            *p++ = '-';
+            ttl = -ttl;
+        }
+
+        p = ngx_http_llm_reply_number(p, (uint64_t) ttl, 1);
+        status.len = p - status.data;
         break;
 
     case NGX_HTTP_LLM_CACHE_JOINED:
-        p = ngx_sprintf(p, "ngx-llm; fwd=uri-miss; collapsed");
+        ngx_str_set(&status, "ngx-llm; fwd=uri-miss; collapsed");
         break;
 
     case NGX_HTTP_LLM_CACHE_MISS:
-        p = ngx_sprintf(p, "ngx-llm; fwd=uri-miss");
+        ngx_str_set(&status, "ngx-llm; fwd=uri-miss");
         break;
 
     case NGX_HTTP_LLM_CACHE_RELOAD:
-        p = ngx_sprintf(p, "ngx-llm; fwd=request");
+        ngx_str_set(&status, "ngx-llm; fwd=request");
         break;
 
     default:
-        p = ngx_sprintf(p, "ngx-llm; fwd=bypass");
+        ngx_str_set(&status, "ngx-llm; fwd=bypass");
     }
 
-    if (ngx_http_llm_header(r, "Cache-Status", v, p - v) != NGX_OK) {
+    if (ngx_http_llm_header(r, "Cache-Status", status.data, status.len)
+        != NGX_OK)
+    {
         return NULL;
     }
 

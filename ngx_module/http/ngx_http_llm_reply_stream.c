@@ -11,6 +11,8 @@
 
 
 static ngx_int_t ngx_http_llm_reply_unstored(ngx_http_request_t *r);
+static u_char *ngx_http_llm_reply_failed(u_char *p, ngx_http_llm_error_t *e,
+    ngx_str_t *body);
 
 
 ngx_int_t
@@ -20,6 +22,11 @@ ngx_http_llm_reply_begin(ngx_http_llm_ctx_t *ctx, ngx_str_t *content_type)
     ngx_http_request_t  *r;
 
     r = ctx->request;
+
+    if (ctx->begun && r->header_sent) {
+        ctx->committed = 1;
+        return NGX_OK;
+    }
 
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_type = *content_type;
@@ -34,7 +41,7 @@ ngx_http_llm_reply_begin(ngx_http_llm_ctx_t *ctx, ngx_str_t *content_type)
         return NGX_ERROR;
     }
 
-    ctx->committed = 1;
+    ctx->committed = !ctx->begun;
 
     rc = ngx_http_send_header(r);
 
@@ -123,17 +130,13 @@ ngx_http_llm_reply_break(ngx_http_llm_ctx_t *ctx, ngx_uint_t stream)
         return NGX_ERROR;
     }
 
-    b = ngx_create_temp_buf(r->pool, 256 + body.len + ctx->error.message.len);
+    b = ngx_create_temp_buf(r->pool, 256 + 2 * body.len);
     if (b == NULL) {
         return NGX_ERROR;
     }
 
     if (ctx->endpoint == LLM_RESPONSES) {
-        b->last = ngx_sprintf(b->last, "event: error\ndata: {\"type\":"
-                              "\"error\",\"code\":\"%s\",\"message\":\"%V\","
-                              "\"param\":null,\"sequence_number\":0,%*s"
-                              "\n\n", ctx->error.code, &ctx->error.message,
-                              body.len - 1, body.data + 1);
+        b->last = ngx_http_llm_reply_failed(b->last, &ctx->error, &body);
     } else {
         b->last = ngx_sprintf(b->last, "data: %V\n\n", &body);
     }
@@ -144,4 +147,24 @@ ngx_http_llm_reply_break(ngx_http_llm_ctx_t *ctx, ngx_uint_t stream)
     out.next = NULL;
 
     return ngx_http_output_filter(r, &out);
+}
+
+
+/* of responses: what the API's own event has, and the usual object as well */
+
+static u_char *
+ngx_http_llm_reply_failed(u_char *p, ngx_http_llm_error_t *e, ngx_str_t *body)
+{
+    p = ngx_cpymem(p, "event: error\ndata: {\"type\":\"error\",\"message\":\"",
+                   sizeof("event: error\ndata: {\"type\":\"error\","
+                          "\"message\":\"") - 1);
+    p = (u_char *) ngx_escape_json(p, e->message.data, e->message.len);
+
+    p = e->code ? ngx_sprintf(p, "\",\"code\":\"%s\"", e->code)
+                : ngx_sprintf(p, "\",\"code\":null");
+    p = e->param ? ngx_sprintf(p, ",\"param\":\"%s\"", e->param)
+                 : ngx_sprintf(p, ",\"param\":null");
+
+    return ngx_sprintf(p, ",\"sequence_number\":0,%*s\n\n", body->len - 1,
+                       body->data + 1);
 }

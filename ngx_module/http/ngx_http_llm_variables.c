@@ -23,7 +23,8 @@ typedef enum {
     NGX_HTTP_LLM_VAR_COST,
     NGX_HTTP_LLM_VAR_SAVED_TOKENS,
     NGX_HTTP_LLM_VAR_SAVED_COST,
-    NGX_HTTP_LLM_VAR_AUTHORIZATION
+    NGX_HTTP_LLM_VAR_AUTHORIZATION,
+    NGX_HTTP_LLM_VAR_PROVIDER_KEY
 } ngx_http_llm_var_e;
 
 
@@ -100,6 +101,9 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
     { ngx_string("llm_authorization"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_AUTHORIZATION, NGX_HTTP_LLM_VAR, 0 },
 
+    { ngx_string("llm_provider_key"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_PROVIDER_KEY, NGX_HTTP_LLM_VAR, 0 },
+
       ngx_http_null_variable
 };
 
@@ -175,14 +179,16 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
         break;
 
     case NGX_HTTP_LLM_VAR_AUTHORIZATION:
+    case NGX_HTTP_LLM_VAR_PROVIDER_KEY:
 
         /* for the attempt alone: no log line of a client sees it */
 
         if (target && r != r->main) {
-            s = target->provider->authorization;
+            s = data == NGX_HTTP_LLM_VAR_AUTHORIZATION
+                ? target->provider->authorization : target->provider->key;
         }
 
-        break;
+        return ngx_http_llm_variable_text(v, s.data, s.len);
 
     case NGX_HTTP_LLM_VAR_CACHE:
         s = ngx_http_llm_variable_cache[ctx->cache];
@@ -210,7 +216,7 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
         return ngx_http_llm_variable_charged(ctx, v, data);
     }
 
-    if (s.len == 0 && data != NGX_HTTP_LLM_VAR_AUTHORIZATION) {
+    if (s.len == 0) {
         v->not_found = 1;
         return NGX_OK;
     }

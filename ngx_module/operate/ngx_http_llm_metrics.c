@@ -5,6 +5,7 @@
 
 
 #include "operate/ngx_http_llm_metrics.h"
+#include "operate/ngx_http_llm_metrics_targets.h"
 #include "http/ngx_http_llm_reply.h"
 #include "policy/ngx_http_llm_cache.h"
 #include "policy/ngx_http_llm_quota.h"
@@ -62,7 +63,7 @@ static const char  *ngx_http_llm_metrics_endpoint[] = {
 
 static const char  *ngx_http_llm_metrics_attempt[] = {
     "ok", "status_4xx", "status_429", "status_5xx", "connect", "timeout",
-    "broken", "cancelled"
+    "silent", "broken", "cancelled"
 };
 
 static const char  *ngx_http_llm_metrics_cache[] = {
@@ -108,7 +109,8 @@ ngx_http_llm_metrics_handler(ngx_http_request_t *r)
     }
 
     size = NGX_HTTP_LLM_METRICS_SIZE
-           + ngx_http_llm_metrics_teams_size(mcf->zone);
+           + ngx_http_llm_metrics_teams_size(mcf->zone)
+           + ngx_http_llm_metrics_targets_size(mcf);
 
     body.data = ngx_palloc(r->pool, size);
     if (body.data == NULL) {
@@ -129,6 +131,7 @@ ngx_http_llm_metrics_handler(ngx_http_request_t *r)
 
     ngx_http_llm_metrics_requests(&pm, count);
     ngx_http_llm_metrics_attempts(&pm, count);
+    ngx_http_llm_metrics_targets(&pm, mcf);
     ngx_http_llm_metrics_results(&pm, count);
     ngx_http_llm_metrics_cached(&pm, mcf);
     ngx_http_llm_metrics_teams(&pm, mcf->zone);

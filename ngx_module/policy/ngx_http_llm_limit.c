@@ -131,7 +131,7 @@ ngx_http_llm_limit_gate(ngx_http_llm_ctx_t *ctx)
     target = (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
     provider = target->provider;
 
-    if (provider->limit.concurrency == LLM_UNLIMITED) {
+    if (provider->limit.name.len == 0) {
         return NGX_OK;
     }
 
@@ -201,6 +201,15 @@ ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits,
 
     } else if (ticket == &ctx->ticket) {
         ngx_http_llm_charge_estimate(ctx, zone, &now, &ask);
+
+    } else {
+
+        /* a provider's own rates are waited for, as its slots are */
+
+        ask.need.requests = 1;
+        ask.need.tokens = ctx->estimate_prompt + ctx->estimate_completion;
+        ask.floor = ask.need;
+        ask.park = 1;
     }
 
     rc = llm_ledger_enter(zone->sh->ledger, &ask, &now, ticket, &rd);

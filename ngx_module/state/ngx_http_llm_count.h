@@ -28,6 +28,7 @@ typedef enum {
     NGX_HTTP_LLM_ATTEMPT_5XX,
     NGX_HTTP_LLM_ATTEMPT_CONNECT,
     NGX_HTTP_LLM_ATTEMPT_TIMEOUT,
+    NGX_HTTP_LLM_ATTEMPT_SILENT,               /* between events */
     NGX_HTTP_LLM_ATTEMPT_BROKEN,
     NGX_HTTP_LLM_ATTEMPT_CANCELLED,
     NGX_HTTP_LLM_ATTEMPT_RESULTS
@@ -76,6 +77,7 @@ typedef struct {
     ngx_atomic_t                money;           /* micro-dollars */
     ngx_atomic_t                unpriced;        /* requests */
     ngx_atomic_t                cut;             /* streams */
+    ngx_atomic_t                retry_denied;    /* beyond the budget */
     ngx_http_llm_count_provider_t  provider[NGX_HTTP_LLM_PROVIDERS];
 } ngx_http_llm_count_t;
 

@@ -4,8 +4,8 @@
  */
 
 
-#include "core/llm_policy.h"
 #include "state/ngx_http_llm_state_save.h"
+#include "core/llm_policy.h"
 
 
 static void ngx_http_llm_state_keep(ngx_http_llm_state_t *state,

@@ -14,8 +14,9 @@
 #define _NGX_HTTP_LLM_STATE_SAVE_H_INCLUDED_
 
 
-#include "core/llm_snapshot.h"
 #include "state/ngx_http_llm_state.h"
+
+#include "core/llm_snapshot.h"
 
 #include <pthread.h>
 

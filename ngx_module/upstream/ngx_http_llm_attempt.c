@@ -12,6 +12,8 @@
 
 static ngx_int_t ngx_http_llm_attempt_uri(ngx_http_llm_ctx_t *ctx,
     ngx_str_t *uri);
+static ngx_int_t ngx_http_llm_attempt_args(ngx_http_llm_ctx_t *ctx,
+    ngx_str_t *args);
 static ngx_int_t ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_attempt_t *at);
 static ngx_uint_t ngx_http_llm_attempt_hidden(ngx_table_elt_t *h);
@@ -58,7 +60,7 @@ static ngx_str_t  ngx_http_llm_attempt_hide[] = {
 ngx_int_t
 ngx_http_llm_attempt_start(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_str_t                uri;
+    ngx_str_t                uri, args;
     ngx_http_request_t      *r, *sr;
     ngx_http_llm_attempt_t  *at;
 
@@ -92,7 +94,8 @@ ngx_http_llm_attempt_start(ngx_http_llm_ctx_t *ctx)
 
     if (ngx_http_llm_attempt_body(ctx, at) != NGX_OK
         || ngx_http_llm_attempt_uri(ctx, &uri) != NGX_OK
-        || ngx_http_subrequest(r, &uri, &r->args, &sr, &at->ps, 0) != NGX_OK)
+        || ngx_http_llm_attempt_args(ctx, &args) != NGX_OK
+        || ngx_http_subrequest(r, &uri, &args, &sr, &at->ps, 0) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -137,6 +140,14 @@ ngx_http_llm_attempt_reset(ngx_http_llm_attempt_t *at)
     at->rc = NGX_OK;
     at->status = 0;
     at->asked = -1;
+    at->first_ms = -1;
+    at->told_requests.limit = LLM_TARGET_UNKNOWN;
+    at->told_requests.remaining = LLM_TARGET_UNKNOWN;
+    at->told_requests.reset = LLM_TARGET_UNKNOWN;
+    at->told_tokens = at->told_requests;
+    at->told = 0;
+    at->sent = 0;
+    at->silent = 0;
     at->relay = NGX_HTTP_LLM_RELAY_HOLD;
     at->held = 0;
     at->scan = 0;
@@ -165,16 +176,29 @@ ngx_http_llm_attempt_reset(ngx_http_llm_attempt_t *at)
 }
 
 
+/* the provider's prefix, perhaps with the model in it, and the endpoint */
+
 static ngx_int_t
 ngx_http_llm_attempt_uri(ngx_http_llm_ctx_t *ctx, ngx_str_t *uri)
 {
-    u_char     *p;
-    ngx_str_t  *prefix, *path;
+    u_char                   *p;
+    ngx_str_t                *path, model, none;
+    ngx_http_llm_target_t    *target;
+    ngx_http_llm_provider_t  *provider;
 
-    prefix = &ctx->attempt->target->provider->uri;
-    path = &ngx_http_llm_attempt_path[ctx->endpoint];
+    target = ctx->attempt->target;
+    provider = target->provider;
 
-    uri->len = prefix->len + path->len;
+    path = ctx->path.len ? &ctx->path
+                         : &ngx_http_llm_attempt_path[ctx->endpoint];
+
+    ngx_str_null(&none);
+
+    model = !provider->templated ? none
+            : target->model.len ? target->model : ctx->model;
+
+    uri->len = provider->uri.len + model.len + provider->uri_rest.len
+               + path->len;
 
     p = ngx_pnalloc(ctx->request->pool, uri->len);
     if (p == NULL) {
@@ -183,8 +207,50 @@ ngx_http_llm_attempt_uri(ngx_http_llm_ctx_t *ctx, ngx_str_t *uri)
 
     uri->data = p;
 
-    p = ngx_cpymem(p, prefix->data, prefix->len);
+    p = ngx_cpymem(p, provider->uri.data, provider->uri.len);
+
+    if (provider->templated) {
+        p = ngx_cpymem(p, model.data, model.len);
+        p = ngx_cpymem(p, provider->uri_rest.data, provider->uri_rest.len);
+    }
+
     ngx_memcpy(p, path->data, path->len);
+
+    return NGX_OK;
+}
+
+
+/* the provider's own query in front of the client's */
+
+static ngx_int_t
+ngx_http_llm_attempt_args(ngx_http_llm_ctx_t *ctx, ngx_str_t *args)
+{
+    u_char     *p;
+    ngx_str_t  *own;
+
+    own = &ctx->attempt->target->provider->args;
+    *args = ctx->request->args;
+
+    if (own->len == 0) {
+        return NGX_OK;
+    }
+
+    if (args->len == 0) {
+        *args = *own;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(ctx->request->pool, own->len + 1 + args->len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    args->data = p;
+    args->len = own->len + 1 + ctx->request->args.len;
+
+    p = ngx_cpymem(p, own->data, own->len);
+    *p++ = '&';
+    ngx_memcpy(p, ctx->request->args.data, ctx->request->args.len);
 
     return NGX_OK;
 }
@@ -298,7 +364,7 @@ ngx_http_llm_attempt_body(ngx_http_llm_ctx_t *ctx, ngx_http_llm_attempt_t *at)
 
     at->body_for = at->target;
     at->body_clamp = ctx->clamp;
-    at->body_len = -1;
+    at->body_len = ctx->request->method == NGX_HTTP_POST ? 0 : -1;
 
     if (ctx->body.len == 0) {
         return NGX_OK;

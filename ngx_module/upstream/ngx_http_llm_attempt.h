@@ -44,6 +44,10 @@ struct ngx_http_llm_attempt_s {
     ngx_uint_t                  status;      /* 0: no header came */
     int64_t                     asked;       /* ms the provider asks us to
                                                 wait, -1 */
+    ngx_msec_int_t              first_ms;    /* to the first byte, -1 */
+    llm_target_limit_t          told_requests;
+    llm_target_limit_t          told_tokens;
+    ngx_msec_t                  last_event;  /* when */
     ngx_http_llm_relay_e        relay;
 
     u_char                     *hold;
@@ -73,6 +77,9 @@ struct ngx_http_llm_attempt_s {
     unsigned                    skip_lf:1;   /* of a line end taken out */
     unsigned                    overflow:1;  /* hold_max was not enough */
     unsigned                    timedout:1;
+    unsigned                    silent:1;    /* … between events */
+    unsigned                    told:1;      /* of the provider's limits */
+    unsigned                    sent:1;      /* its header is the client's */
     unsigned                    connected:1;
 };
 

@@ -43,6 +43,11 @@ ngx_http_llm_cut_begin(ngx_http_llm_attempt_t *at, u_char *event, size_t len)
     value[2] = &st->model;
 
     for (i = 0; i < 3; i++) {
+
+        if (value[i]->len == 0) {
+            continue;
+        }
+
         p = ngx_pnalloc(at->sr->pool, value[i]->len);
         if (p == NULL) {
             return NGX_ERROR;
@@ -176,13 +181,29 @@ ngx_http_llm_cut_break(ngx_http_llm_ctx_t *ctx)
     ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
                   "llm: provider \"%V\" broke off a stream%s",
                   &at->target->provider->name,
-                  at->timedout ? ": its time was up" : "");
+                  at->silent ? ": it went silent"
+                  : at->timedout ? ": its time was up"
+                  : at->stream && at->overflow ? ": an event is too large"
+                                               : "");
 
-    if (at->timedout) {
+    if (at->silent) {
+        (void) ngx_http_llm_error(ctx, NGX_HTTP_GATEWAY_TIME_OUT, "timeout",
+                                  "upstream_timeout",
+                                  "The provider went silent in the middle "
+                                  "of its answer.");
+
+    } else if (at->timedout) {
         (void) ngx_http_llm_error(ctx, NGX_HTTP_GATEWAY_TIME_OUT, "timeout",
                                   "upstream_timeout",
                                   "The provider's answer was cut off: its "
                                   "time was up.");
+
+    } else if (at->stream && at->overflow) {
+        (void) ngx_http_llm_error(ctx, NGX_HTTP_BAD_GATEWAY, "server_error",
+                                  "upstream_error",
+                                  "The provider sent an event that is too "
+                                  "large.");
+
     } else {
         (void) ngx_http_llm_error(ctx, NGX_HTTP_BAD_GATEWAY, "server_error",
                                   "upstream_error",

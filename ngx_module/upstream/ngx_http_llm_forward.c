@@ -5,8 +5,12 @@
 
 
 #include "upstream/ngx_http_llm_forward.h"
+#include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_attempt.h"
+#include "upstream/ngx_http_llm_choose.h"
+#include "upstream/ngx_http_llm_judge.h"
 #include "upstream/ngx_http_llm_relay.h"
+#include "upstream/ngx_http_llm_retry.h"
 #include "upstream/ngx_http_llm_stream.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_reply.h"
@@ -17,43 +21,24 @@
 
 #include "core/llm_answer.h"
 #include "core/llm_backoff.h"
-
-
-/* how an attempt ended, and whether another may help */
-
-typedef struct {
-    ngx_http_llm_attempt_e      result;
-    ngx_uint_t                  status;      /* for the client */
-    unsigned                    good:1;
-    unsigned                    retry:1;
-    unsigned                    elsewhere:1; /* not at this target again */
-    unsigned                    own:1;       /* the error is in our words */
-    const char                 *code;
-    const char                 *message;
-} ngx_http_llm_outcome_t;
+#include "core/llm_dialect.h"
 
 
 static ngx_int_t ngx_http_llm_forward_start(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_forward_target(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_forward_hold(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_forward_unavailable(ngx_http_llm_ctx_t *ctx,
+    ngx_int_t wait);
 static ngx_int_t ngx_http_llm_forward_wait(ngx_http_llm_ctx_t *ctx);
+static ngx_msec_int_t ngx_http_llm_forward_patience(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx);
-static void ngx_http_llm_forward_judge(ngx_http_llm_ctx_t *ctx,
-    llm_answer_t *an, ngx_http_llm_outcome_t *oc);
-static void ngx_http_llm_forward_judge_local(ngx_http_llm_attempt_t *at,
-    ngx_http_llm_outcome_t *oc);
-static void ngx_http_llm_forward_judge_error(ngx_http_llm_attempt_t *at,
-    llm_answer_t *an, ngx_http_llm_outcome_t *oc);
-static void ngx_http_llm_forward_own(ngx_http_llm_outcome_t *oc,
-    ngx_uint_t status, const char *code, const char *message);
-static ngx_int_t ngx_http_llm_forward_again(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_outcome_t *oc);
-static ngx_int_t ngx_http_llm_forward_pause(ngx_http_llm_ctx_t *ctx,
-    ngx_msec_t delay);
 static ngx_int_t ngx_http_llm_forward_good(ngx_http_llm_ctx_t *ctx,
     llm_answer_t *an);
+static ngx_int_t ngx_http_llm_forward_rewrite(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_outcome_t *oc, ngx_str_t *body);
 static ngx_int_t ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_outcome_t *oc);
-static ngx_msec_int_t ngx_http_llm_forward_left(ngx_http_llm_ctx_t *ctx);
 
 
 ngx_int_t
@@ -101,7 +86,7 @@ ngx_http_llm_forward_start(ngx_http_llm_ctx_t *ctx)
                                   "provider could be asked.");
     }
 
-    rc = ngx_http_llm_limit_gate(ctx);
+    rc = ngx_http_llm_forward_target(ctx);
 
     if (rc != NGX_OK) {
         return rc;
@@ -111,6 +96,8 @@ ngx_http_llm_forward_start(ngx_http_llm_ctx_t *ctx)
         return NGX_ERROR;
     }
 
+    ctx->chosen = 0;
+
     timer = ngx_min((ngx_msec_t) left, ctx->conf->timeout_first_byte);
 
     ngx_add_timer(&ctx->timer, timer);
@@ -119,12 +106,103 @@ ngx_http_llm_forward_start(ngx_http_llm_ctx_t *ctx)
 }
 
 
+/* a target that is well, one of its slots, and its own limits' leave */
+
+static ngx_int_t
+ngx_http_llm_forward_target(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    for ( ;; ) {
+
+        if (!ctx->chosen) {
+            rc = ngx_http_llm_choose(ctx);
+
+            if (rc == NGX_AGAIN) {
+                return ngx_http_llm_forward_hold(ctx);
+            }
+
+            if (rc != NGX_OK) {
+                return ngx_http_llm_forward_unavailable(ctx, -1);
+            }
+
+            ctx->chosen = 1;
+        }
+
+        rc = ngx_http_llm_limit_gate(ctx);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        rc = ngx_http_llm_choose_start(ctx);
+
+        if (rc == NGX_OK) {
+            return NGX_OK;
+        }
+
+        /* it is not what it was when it was chosen */
+
+        ngx_http_llm_limit_gate_leave(ctx);
+        ctx->chosen = 0;
+
+        if (rc == NGX_AGAIN && !ngx_http_llm_choose_other(ctx, 0)) {
+            return ngx_http_llm_forward_hold(ctx);
+        }
+    }
+}
+
+
+/* no target may be asked before a while */
+
+static ngx_int_t
+ngx_http_llm_forward_hold(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_msec_t  wait;
+
+    wait = ngx_max(ctx->choose_wait, 1);
+
+    if (wait > ctx->conf->retry_max_wait
+        || (ngx_msec_int_t) wait >= ngx_http_llm_forward_left(ctx))
+    {
+        return ngx_http_llm_forward_unavailable(ctx, (ngx_int_t) wait);
+    }
+
+    ctx->held += wait;
+
+    return ngx_http_llm_forward_pause(ctx, wait);
+}
+
+
+static ngx_int_t
+ngx_http_llm_forward_unavailable(ngx_http_llm_ctx_t *ctx, ngx_int_t wait)
+{
+    ngx_http_llm_flight_fail(ctx, 0);
+
+    if (ctx->stale && !ctx->served
+        && ngx_http_llm_cache_stale(ctx) == NGX_OK)
+    {
+        return NGX_OK;
+    }
+
+    (void) ngx_http_llm_error(ctx, NGX_HTTP_SERVICE_UNAVAILABLE,
+                              "server_error", "upstream_unavailable",
+                              wait < 0
+                              ? "No provider of this model could be asked."
+                              : "The providers of this model take no more "
+                                "requests at the moment.");
+
+    ctx->error.wait = wait;
+
+    return NGX_HTTP_SERVICE_UNAVAILABLE;
+}
+
+
 /* woken while the attempt runs: by its timer, or for nothing */
 
 static ngx_int_t
 ngx_http_llm_forward_wait(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_msec_t               spent;
     ngx_msec_int_t           left;
     ngx_http_llm_attempt_t  *at;
 
@@ -140,28 +218,59 @@ ngx_http_llm_forward_wait(ngx_http_llm_ctx_t *ctx)
         return NGX_AGAIN;
     }
 
-    at = ctx->attempt;
-    left = ngx_http_llm_forward_left(ctx);
-    spent = ngx_current_msec - at->start;
+    left = ngx_http_llm_forward_patience(ctx);
 
-    if (left > 0 && at->status) {
-        /* the header came in time, now only the deadline counts */
+    if (left > 0) {
         ngx_add_timer(&ctx->timer, (ngx_msec_t) left);
         return NGX_AGAIN;
     }
 
-    if (left > 0 && spent < ctx->conf->timeout_first_byte) {
-        ngx_add_timer(&ctx->timer,
-                      ngx_min((ngx_msec_t) left,
-                              ctx->conf->timeout_first_byte - spent));
-        return NGX_AGAIN;
-    }
+    at = ctx->attempt;
 
     at->timedout = 1;
+    at->silent = at->sent && ngx_http_llm_forward_left(ctx) > 0;
 
     ngx_http_llm_attempt_cancel(ctx);
 
     return NGX_AGAIN;
+}
+
+
+/* ms that the attempt has until its next sign of life, or its end */
+
+static ngx_msec_int_t
+ngx_http_llm_forward_patience(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_msec_int_t           left, most;
+    ngx_http_llm_attempt_t  *at;
+
+    at = ctx->attempt;
+    left = ngx_http_llm_forward_left(ctx);
+
+    if (at->sent && at->stream) {
+        most = (ngx_msec_int_t) (at->last_event + ctx->conf->timeout_between
+                                 - ngx_current_msec);
+
+    } else if (at->status == 0) {
+        most = (ngx_msec_int_t) (at->start + ctx->conf->timeout_first_byte
+                                 - ngx_current_msec);
+
+    } else {
+        /* the header came in time, now only the deadline counts */
+        most = left;
+    }
+
+    most = ngx_min(left, most);
+
+    if (ctx->gone) {
+        left = (ngx_msec_int_t) (ctx->drain_until - ngx_current_msec);
+
+        if (left > 0) {
+            most = ngx_min(left, most);
+        }
+    }
+
+    return most;
 }
 
 
@@ -185,12 +294,13 @@ ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx)
 
     ngx_http_llm_limit_gate_leave(ctx);
 
-    if (ctx->committed) {
+    if (at->sent) {
         return ngx_http_llm_forward_stream(ctx);
     }
 
-    ngx_http_llm_forward_judge(ctx, &an, &oc);
+    ngx_http_llm_judge(ctx, &an, &oc);
     ngx_http_llm_forward_count(ctx, oc.result);
+    ngx_http_llm_choose_end(ctx, ngx_http_llm_judge_health(oc.result));
 
     if (oc.good) {
         return ngx_http_llm_forward_good(ctx, &an);
@@ -203,8 +313,8 @@ ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx)
         return NGX_DONE;
     }
 
-    if (oc.retry) {
-        switch (ngx_http_llm_forward_again(ctx, &oc)) {
+    if (oc.retry && ngx_http_llm_affinity_again(ctx, oc.result)) {
+        switch (ngx_http_llm_retry(ctx, &oc)) {
 
         case NGX_OK:
             return ngx_http_llm_forward_start(ctx);
@@ -236,7 +346,7 @@ ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx)
     ngx_http_llm_charge_settle(ctx, &at->usage, at->text_bytes, 1);
 
     whole = ngx_http_llm_stream_complete(at) && !at->error_event
-            && !at->timedout;
+            && (!at->timedout || at->terminal);
 
     if (whole && !at->cut) {
         ngx_http_llm_flight_streamed(ctx);
@@ -250,9 +360,17 @@ ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx)
     }
 
     ngx_http_llm_forward_count(ctx,
-                               at->timedout ? NGX_HTTP_LLM_ATTEMPT_TIMEOUT
+                               at->silent ? NGX_HTTP_LLM_ATTEMPT_SILENT
+                               : at->timedout ? NGX_HTTP_LLM_ATTEMPT_TIMEOUT
                                : whole ? NGX_HTTP_LLM_ATTEMPT_OK
                                        : NGX_HTTP_LLM_ATTEMPT_BROKEN);
+
+    /* the deadline is the client's: it says nothing of a provider's health */
+
+    ngx_http_llm_choose_end(ctx, whole ? LLM_TARGET_GOOD
+                                 : at->silent ? LLM_TARGET_SILENT
+                                 : at->timedout ? LLM_TARGET_NEUTRAL
+                                                : LLM_TARGET_BAD);
 
     if (ctx->gone) {
         ctx->rc = NGX_HTTP_CLIENT_CLOSED_REQUEST;
@@ -262,203 +380,7 @@ ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx)
 }
 
 
-static void
-ngx_http_llm_forward_judge(ngx_http_llm_ctx_t *ctx, llm_answer_t *an,
-    ngx_http_llm_outcome_t *oc)
-{
-    ngx_http_llm_attempt_t  *at;
-
-    at = ctx->attempt;
-
-    ngx_memzero(an, sizeof(llm_answer_t));
-    ngx_memzero(oc, sizeof(ngx_http_llm_outcome_t));
-
-    if (at->status == 0 || at->timedout) {
-        ngx_http_llm_forward_judge_local(at, oc);
-        return;
-    }
-
-    llm_answer_scan(an, ctx->endpoint, at->hold, at->held);
-
-    if (at->status != NGX_HTTP_OK) {
-        ngx_http_llm_forward_judge_error(at, an, oc);
-        return;
-    }
-
-    if (at->error_event) {
-
-        /* the first event of a stream was an error */
-
-        oc->result = NGX_HTTP_LLM_ATTEMPT_BROKEN;
-        oc->retry = 1;
-
-        ngx_http_llm_forward_own(oc, NGX_HTTP_BAD_GATEWAY, "upstream_error",
-                                 "The provider began its stream with an "
-                                 "error.");
-
-        oc->own = !an->error_shape;
-        return;
-    }
-
-    if (at->stream || !at->last || !an->valid || an->error) {
-
-        oc->result = NGX_HTTP_LLM_ATTEMPT_BROKEN;
-        oc->retry = 1;
-
-        ngx_http_llm_forward_own(oc, NGX_HTTP_BAD_GATEWAY, "upstream_error",
-                                 !at->last ? "The provider broke off its "
-                                             "answer."
-                                 : at->stream ? "The provider's stream ended "
-                                                "before it began."
-                                 : an->error ? "The provider answered with an "
-                                               "error."
-                                 : "The provider's answer is no JSON object.");
-        return;
-    }
-
-    oc->result = NGX_HTTP_LLM_ATTEMPT_OK;
-    oc->good = 1;
-}
-
-
-/* the provider did not answer at all */
-
-static void
-ngx_http_llm_forward_judge_local(ngx_http_llm_attempt_t *at,
-    ngx_http_llm_outcome_t *oc)
-{
-    oc->retry = 1;
-
-    if (at->timedout || at->rc == NGX_HTTP_GATEWAY_TIME_OUT) {
-        oc->result = NGX_HTTP_LLM_ATTEMPT_TIMEOUT;
-
-        ngx_http_llm_forward_own(oc, NGX_HTTP_GATEWAY_TIME_OUT,
-                                 "upstream_timeout",
-                                 "The provider did not answer in time.");
-        return;
-    }
-
-    if (at->connected) {
-        oc->result = NGX_HTTP_LLM_ATTEMPT_BROKEN;
-
-        ngx_http_llm_forward_own(oc, NGX_HTTP_BAD_GATEWAY, "upstream_error",
-                                 "The provider closed the connection or "
-                                 "answered with what is no HTTP.");
-        return;
-    }
-
-    /* nobody is there: another target is better than another try */
-
-    oc->result = NGX_HTTP_LLM_ATTEMPT_CONNECT;
-    oc->elsewhere = 1;
-
-    ngx_http_llm_forward_own(oc, NGX_HTTP_SERVICE_UNAVAILABLE,
-                             "upstream_unavailable",
-                             "The provider could not be reached.");
-}
-
-
-static void
-ngx_http_llm_forward_judge_error(ngx_http_llm_attempt_t *at, llm_answer_t *an,
-    ngx_http_llm_outcome_t *oc)
-{
-    oc->status = at->status;
-    oc->retry = llm_backoff_retryable(at->status) ? 1 : 0;
-
-    if (at->status == NGX_HTTP_TOO_MANY_REQUESTS) {
-        oc->result = NGX_HTTP_LLM_ATTEMPT_429;
-
-        /* spent money does not come back by waiting */
-
-        if (an->error_code.len == sizeof("\"insufficient_quota\"") - 1
-            && ngx_memcmp(an->error_code.data, "\"insufficient_quota\"",
-                          an->error_code.len)
-               == 0)
-        {
-            oc->retry = 0;
-        }
-
-    } else if (at->status >= 500) {
-        oc->result = NGX_HTTP_LLM_ATTEMPT_5XX;
-
-    } else {
-        oc->result = NGX_HTTP_LLM_ATTEMPT_4XX;
-    }
-
-    if (an->valid && an->error_shape && at->last && !at->overflow) {
-        return;
-    }
-
-    /* a shape that clients cannot read gets ours, with the same status */
-
-    ngx_http_llm_forward_own(oc, at->status, "upstream_error",
-                             "The provider answered with an error that is "
-                             "not in the API's shape.");
-
-    if (at->status < 400) {
-        oc->status = NGX_HTTP_BAD_GATEWAY;
-    }
-}
-
-
-static void
-ngx_http_llm_forward_own(ngx_http_llm_outcome_t *oc, ngx_uint_t status,
-    const char *code, const char *message)
-{
-    oc->own = 1;
-    oc->status = status;
-    oc->code = code;
-    oc->message = message;
-}
-
-
-/*
- * NGX_OK: start the next attempt at once, NGX_AGAIN: after a pause that has
- * begun, NGX_DECLINED: there is nothing left to try
- */
-
-static ngx_int_t
-ngx_http_llm_forward_again(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_outcome_t *oc)
-{
-    int64_t                   delay;
-    ngx_uint_t                more;
-    ngx_http_llm_loc_conf_t  *conf;
-
-    conf = ctx->conf;
-    more = ctx->target + 1 < ctx->route->targets.nelts;
-
-    delay = ctx->attempt->asked;
-
-    if (delay < 0) {
-        delay = (int64_t) llm_backoff_delay(conf->retry_base, conf->retry_cap,
-                                            (unsigned) ctx->tries - 1,
-                                            ngx_http_llm_random());
-    }
-
-    if (ctx->tries < conf->retry_tries
-        && !(oc->elsewhere && more)
-        && delay <= (int64_t) conf->retry_max_wait
-        && delay < (int64_t) ngx_http_llm_forward_left(ctx))
-    {
-        return ngx_http_llm_forward_pause(ctx, (ngx_msec_t) delay);
-    }
-
-    if (!more) {
-        return NGX_DECLINED;
-    }
-
-    ctx->target++;
-    ctx->tries = 0;
-
-    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                   "llm next target: %ui", ctx->target);
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
+ngx_int_t
 ngx_http_llm_forward_pause(ngx_http_llm_ctx_t *ctx, ngx_msec_t delay)
 {
     ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
@@ -498,6 +420,8 @@ ngx_http_llm_forward_good(ngx_http_llm_ctx_t *ctx, llm_answer_t *an)
     ctx->answer.body.len = at->held;
     ctx->answer.from = at->sr;
     ctx->answered = 1;
+
+    ngx_http_llm_affinity_answer(ctx);
 
     if (at->overflow) {
         ngx_http_llm_flight_fail(ctx, 0);
@@ -563,15 +487,42 @@ ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
         return oc->status;
     }
 
-    /* its own words, byte for byte */
+    /* its own words: byte for byte, or as the API would put them */
 
     ngx_str_set(&ctx->answer.content_type, "application/json");
 
     ctx->answer.status = oc->status;
     ctx->answer.body.data = at->hold;
     ctx->answer.body.len = at->held;
+
+    if (oc->wrote
+        && ngx_http_llm_forward_rewrite(ctx, oc, &ctx->answer.body) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     ctx->answer.from = at->status ? at->sr : NULL;
     ctx->answered = 1;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_forward_rewrite(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_outcome_t *oc, ngx_str_t *body)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(ctx->request->pool, llm_dialect_size(&oc->error));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    body->data = p;
+    body->len = llm_dialect_write(&oc->error,
+                                  (unsigned) ctx->attempt->status, p)
+                - p;
 
     return NGX_OK;
 }
@@ -580,6 +531,8 @@ ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
 ngx_int_t
 ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx)
 {
+    ngx_uint_t               drain;
+    ngx_msec_int_t           left;
     ngx_connection_t        *c;
     ngx_http_llm_attempt_t  *at;
 
@@ -589,9 +542,14 @@ ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx)
         return NGX_DECLINED;
     }
 
-    /* without followers only an answer that can still be stored is of use */
+    /*
+     * Some providers are not to be left alone.  Else, without followers, only
+     * an answer that can still be stored is of use.
+     */
 
-    if (!ngx_http_llm_flight_needed(ctx)
+    drain = at->target->provider->drain;
+
+    if (!drain && !ngx_http_llm_flight_needed(ctx)
         && (ctx->conf->timeout_drain == 0 || ctx->committed
             || ctx->rq.stream))
     {
@@ -602,6 +560,10 @@ ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx)
     ctx->detached = 1;
 
     ngx_http_llm_flight_abandon(ctx);
+
+    if (drain) {
+        ctx->drain_until = ctx->deadline;
+    }
 
     /* what the client did not take is of no use, and the reader waits */
 
@@ -630,8 +592,10 @@ ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx)
         ngx_del_timer(&ctx->timer);
     }
 
-    ngx_add_timer(&ctx->timer, ngx_max(ctx->drain_until - ngx_current_msec,
-                                       1));
+    left = (ngx_msec_int_t) (ctx->drain_until - ngx_current_msec);
+    left = ngx_min(left, ngx_http_llm_forward_patience(ctx));
+
+    ngx_add_timer(&ctx->timer, (ngx_msec_t) ngx_max(left, 1));
 
     return NGX_OK;
 }
@@ -651,7 +615,7 @@ ngx_http_llm_forward_count(ngx_http_llm_ctx_t *ctx,
 }
 
 
-static ngx_msec_int_t
+ngx_msec_int_t
 ngx_http_llm_forward_left(ngx_http_llm_ctx_t *ctx)
 {
     return (ngx_msec_int_t) (ctx->deadline - ngx_current_msec);

@@ -27,6 +27,13 @@ ngx_int_t ngx_http_llm_forward(ngx_http_llm_ctx_t *ctx);
  */
 ngx_int_t ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx);
 
+/* begins a pause before the next attempt: NGX_AGAIN, or NGX_OK if it is 0 */
+ngx_int_t ngx_http_llm_forward_pause(ngx_http_llm_ctx_t *ctx,
+    ngx_msec_t delay);
+
+/* ms until the request's deadline */
+ngx_msec_int_t ngx_http_llm_forward_left(ngx_http_llm_ctx_t *ctx);
+
 /* counts how the present attempt ended */
 void ngx_http_llm_forward_count(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_attempt_e result);

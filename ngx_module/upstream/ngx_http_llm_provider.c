@@ -5,29 +5,97 @@
 
 
 #include "upstream/ngx_http_llm_provider.h"
+#include "http/ngx_http_llm_arg.h"
 #include "state/ngx_http_llm_count.h"
 #include "state/ngx_http_llm_source.h"
 
 
 #define NGX_HTTP_LLM_CONCURRENCY  1000000
+#define NGX_HTTP_LLM_RATE         1000000000     /* a minute */
+#define NGX_HTTP_LLM_TEXT         4096
 
 
-extern ngx_module_t  ngx_http_proxy_module;
+/* the parameters as they are written */
+
+typedef struct {
+    ngx_str_t                   uri;
+    ngx_str_t                   key;
+    ngx_str_t                   args;
+    ngx_str_t                   rate;
+    ngx_uint_t                  tokens;
+    ngx_uint_t                  concurrency;
+    ngx_uint_t                  include_usage;
+    ngx_uint_t                  drain;
+    ngx_uint_t                  adaptive;
+    ngx_uint_t                  pace;
+    ngx_uint_t                  windowed;
+    ngx_uint_t                  margin;
+} ngx_http_llm_provider_args_t;
 
 
+static char *ngx_http_llm_provider_new(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf, ngx_http_llm_provider_t **provider);
 static char *ngx_http_llm_provider_uri(ngx_conf_t *cf,
-    ngx_http_llm_provider_t *pr, ngx_str_t *value);
+    ngx_http_llm_provider_t *pr, ngx_str_t *uri);
+static ngx_uint_t ngx_http_llm_provider_model(ngx_http_llm_provider_t *pr);
+static char *ngx_http_llm_provider_args(ngx_conf_t *cf, ngx_str_t *args);
 static char *ngx_http_llm_provider_key(ngx_conf_t *cf,
-    ngx_http_llm_provider_t *pr, ngx_str_t *value);
-static char *ngx_http_llm_provider_slots(ngx_conf_t *cf,
-    ngx_http_llm_provider_t *pr, ngx_str_t *value);
-static ngx_uint_t ngx_http_llm_provider_name(ngx_str_t *name);
-static ngx_int_t ngx_http_llm_provider_check_server(ngx_conf_t *cf,
-    ngx_http_llm_main_conf_t *mcf, ngx_http_core_srv_conf_t *cscf);
-static ngx_http_core_loc_conf_t *ngx_http_llm_provider_location(
-    ngx_http_location_tree_node_t *node, ngx_str_t *uri);
-static ngx_int_t ngx_http_llm_provider_check_location(ngx_conf_t *cf,
-    ngx_http_llm_provider_t *pr, ngx_http_core_loc_conf_t *clcf);
+    ngx_http_llm_provider_t *pr, ngx_str_t *source);
+static char *ngx_http_llm_provider_limit(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *pr, ngx_http_llm_provider_args_t *pa);
+static uint64_t ngx_http_llm_provider_rate(ngx_str_t *rate);
+
+
+#define ngx_http_llm_offset(field)                                            \
+    offsetof(ngx_http_llm_provider_args_t, field)
+
+
+static ngx_conf_enum_t  ngx_http_llm_provider_leave[] = {
+    { ngx_string("cancel"), 0 },
+    { ngx_string("drain"), 1 },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_http_llm_arg_t  ngx_http_llm_provider_table[] = {
+    { ngx_string("uri="), NGX_HTTP_LLM_ARG_TEXT,
+      ngx_http_llm_offset(uri), 1, NGX_HTTP_LLM_TEXT,
+      "the prefix of an internal location, with a slash at both ends", NULL },
+    { ngx_string("args="), NGX_HTTP_LLM_ARG_TEXT,
+      ngx_http_llm_offset(args), 1, NGX_HTTP_LLM_TEXT,
+      "a query without its question mark", NULL },
+    { ngx_string("key="), NGX_HTTP_LLM_ARG_TEXT,
+      ngx_http_llm_offset(key), 1, NGX_HTTP_LLM_TEXT,
+      "env:VARIABLE or file:PATH", NULL },
+    { ngx_string("concurrency="), NGX_HTTP_LLM_ARG_NUMBER,
+      ngx_http_llm_offset(concurrency), 1, NGX_HTTP_LLM_CONCURRENCY,
+      "a number from 1 to 1000000", NULL },
+    { ngx_string("rate="), NGX_HTTP_LLM_ARG_TEXT,
+      ngx_http_llm_offset(rate), 1, NGX_HTTP_LLM_TEXT,
+      "a rate like 600r/m or 10r/s", NULL },
+    { ngx_string("tokens="), NGX_HTTP_LLM_ARG_COUNT,
+      ngx_http_llm_offset(tokens), 1, NGX_HTTP_LLM_RATE,
+      "a number of tokens a minute, like 90000, 90k or 2m", NULL },
+    { ngx_string("adaptive="), NGX_HTTP_LLM_ARG_CHOICE,
+      ngx_http_llm_offset(adaptive), 0, 0,
+      "on or off", ngx_http_llm_on_off },
+    { ngx_string("pace="), NGX_HTTP_LLM_ARG_CHOICE,
+      ngx_http_llm_offset(pace), 0, 0,
+      "on or off", ngx_http_llm_on_off },
+    { ngx_string("window="), NGX_HTTP_LLM_ARG_CHOICE,
+      ngx_http_llm_offset(windowed), 0, 0,
+      "on or off", ngx_http_llm_on_off },
+    { ngx_string("margin="), NGX_HTTP_LLM_ARG_NUMBER,
+      ngx_http_llm_offset(margin), 0, 1000,
+      "a number from 0 to 1000", NULL },
+    { ngx_string("on_leave="), NGX_HTTP_LLM_ARG_CHOICE,
+      ngx_http_llm_offset(drain), 0, 0,
+      "cancel or drain", ngx_http_llm_provider_leave },
+    { ngx_string("include_usage="), NGX_HTTP_LLM_ARG_CHOICE,
+      ngx_http_llm_offset(include_usage), 0, 0,
+      "on or off", ngx_http_llm_on_off },
+    ngx_http_llm_null_arg
+};
 
 
 char *
@@ -35,14 +103,55 @@ ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_main_conf_t *mcf = conf;
 
-    char                      *rv;
+    ngx_http_llm_provider_t       *pr;
+    ngx_http_llm_provider_args_t   pa;
+
+    if (ngx_http_llm_provider_new(cf, mcf, &pr) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&pa, sizeof(ngx_http_llm_provider_args_t));
+
+    pa.include_usage = 1;
+    pa.margin = 1;
+
+    if (ngx_http_llm_args(cf, 2, ngx_http_llm_provider_table, &pa)
+        != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    pr->args = pa.args;
+    pr->no_usage = !pa.include_usage;
+    pr->drain = pa.drain;
+    pr->adaptive = pa.adaptive;
+    pr->pace = pa.pace;
+    pr->windowed = pa.windowed;
+    pr->margin = pa.margin;
+
+    if (ngx_http_llm_provider_uri(cf, pr, &pa.uri) != NGX_CONF_OK
+        || ngx_http_llm_provider_args(cf, &pr->args) != NGX_CONF_OK
+        || ngx_http_llm_provider_key(cf, pr, &pa.key) != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_llm_provider_limit(cf, pr, &pa);
+}
+
+
+static char *
+ngx_http_llm_provider_new(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t **provider)
+{
     ngx_str_t                 *value;
-    ngx_uint_t                 i;
     ngx_http_llm_provider_t   *pr, **ppr;
 
     value = cf->args->elts;
 
-    if (!ngx_http_llm_provider_name(&value[1])) {
+    if (ngx_http_llm_arg_name(&value[1], NGX_HTTP_LLM_PROVIDER_NAME)
+        != NGX_OK)
+    {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "provider name \"%V\": expected 1 to %d of "
                            "[A-Za-z0-9._-]", &value[1],
@@ -70,47 +179,11 @@ ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     *ppr = pr;
+    *provider = pr;
 
     pr->name = value[1];
-    rv = NGX_CONF_OK;
     pr->file = cf->conf_file->file.name.data;
     pr->line = cf->conf_file->line;
-
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_strncmp(value[i].data, "uri=", 4) == 0) {
-            rv = ngx_http_llm_provider_uri(cf, pr, &value[i]);
-
-        } else if (ngx_strncmp(value[i].data, "key=", 4) == 0) {
-            rv = ngx_http_llm_provider_key(cf, pr, &value[i]);
-
-        } else if (ngx_strncmp(value[i].data, "concurrency=", 12) == 0) {
-            rv = ngx_http_llm_provider_slots(cf, pr, &value[i]);
-
-        } else if (ngx_strcmp(value[i].data, "include_usage=on") == 0) {
-            pr->no_usage = 0;
-
-        } else if (ngx_strcmp(value[i].data, "include_usage=off") == 0) {
-            pr->no_usage = 1;
-
-        } else {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\": expected uri=, "
-                               "key=, concurrency= or include_usage=on|off",
-                               &value[i]);
-            return NGX_CONF_ERROR;
-        }
-
-        if (rv != NGX_CONF_OK) {
-            return rv;
-        }
-    }
-
-    if (pr->uri.len == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "provider \"%V\" has no uri=", &pr->name);
-        return NGX_CONF_ERROR;
-    }
 
     return NGX_CONF_OK;
 }
@@ -118,18 +191,99 @@ ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 static char *
 ngx_http_llm_provider_uri(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
-    ngx_str_t *value)
+    ngx_str_t *uri)
 {
-    pr->uri.data = value->data + 4;
-    pr->uri.len = value->len - 4;
+    if (uri->len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "provider \"%V\" has no uri=", &pr->name);
+        return NGX_CONF_ERROR;
+    }
 
-    if (pr->uri.len < 2 || pr->uri.data[0] != '/'
-        || pr->uri.data[pr->uri.len - 1] != '/')
+    pr->uri = *uri;
+
+    if (uri->len < 2 || uri->data[0] != '/'
+        || uri->data[uri->len - 1] != '/')
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\": expected the prefix of an internal "
-                           "location, with a slash at both ends", value);
+                           "\"uri=%V\": expected the prefix of an internal "
+                           "location, with a slash at both ends", uri);
         return NGX_CONF_ERROR;
+    }
+
+    if (!ngx_http_llm_provider_model(pr)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"uri=%V\": expected braces at most once, as a "
+                           "segment \"/{model}/\" behind the location's "
+                           "prefix", uri);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/*
+ * Cuts the uri in two where the model's name stands.  It is a whole segment,
+ * so that what it is has no say in which location is found.
+ */
+
+static ngx_uint_t
+ngx_http_llm_provider_model(ngx_http_llm_provider_t *pr)
+{
+    u_char     *p, *last;
+    ngx_str_t  *uri;
+
+    uri = &pr->uri;
+    last = uri->data + uri->len;
+
+    p = ngx_strnstr(uri->data, "/{model}/", uri->len);
+
+    if (p) {
+        pr->templated = 1;
+        pr->uri_rest.data = p + sizeof("/{model}") - 1;
+        pr->uri_rest.len = last - pr->uri_rest.data;
+
+        uri->len = p + 1 - uri->data;
+
+        if (uri->len < 2) {
+            return 0;
+        }
+    }
+
+    for (p = uri->data; p < uri->data + uri->len; p++) {
+        if (*p == '{' || *p == '}') {
+            return 0;
+        }
+    }
+
+    for (p = pr->uri_rest.data; p && p < last; p++) {
+        if (*p == '{' || *p == '}') {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* it goes into the provider's request line as it is */
+
+static char *
+ngx_http_llm_provider_args(ngx_conf_t *cf, ngx_str_t *args)
+{
+    size_t  i;
+    u_char  c;
+
+    for (i = 0; i < args->len; i++) {
+        c = args->data[i];
+
+        if (c <= 0x20 || c >= 0x7f || c == '#' || (i == 0 && c == '?')) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"args=%V\": expected a query without its "
+                               "question mark, printable ASCII without "
+                               "spaces and \"#\"", args);
+            return NGX_CONF_ERROR;
+        }
     }
 
     return NGX_CONF_OK;
@@ -138,16 +292,17 @@ ngx_http_llm_provider_uri(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
 
 static char *
 ngx_http_llm_provider_key(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
-    ngx_str_t *value)
+    ngx_str_t *source)
 {
     u_char     *p;
     size_t      i;
-    ngx_str_t   key, name;
+    ngx_str_t   key;
 
-    name.data = value->data + 4;
-    name.len = value->len - 4;
+    if (source->len == 0) {
+        return NGX_CONF_OK;
+    }
 
-    if (ngx_http_llm_source_read(cf, &name, "key of provider", &pr->name,
+    if (ngx_http_llm_source_read(cf, source, "key of provider", &pr->name,
                                  &key)
         != NGX_OK)
     {
@@ -178,6 +333,9 @@ ngx_http_llm_provider_key(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
     p = ngx_cpymem(p, "Bearer ", sizeof("Bearer ") - 1);
     ngx_memcpy(p, key.data, key.len);
 
+    pr->key.data = p;
+    pr->key.len = key.len;
+
     return NGX_CONF_OK;
 }
 
@@ -185,20 +343,39 @@ ngx_http_llm_provider_key(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
 /* a limit of the ledger, shared by teams as their weights say */
 
 static char *
-ngx_http_llm_provider_slots(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
-    ngx_str_t *value)
+ngx_http_llm_provider_limit(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
+    ngx_http_llm_provider_args_t *pa)
 {
-    u_char     *p;
-    ngx_int_t   n;
+    u_char       *p;
+    llm_rates_t  *rates;
 
-    n = ngx_atoi(value->data + 12, value->len - 12);
+    rates = &pr->limit.rates;
 
-    if (n < 1 || n > NGX_HTTP_LLM_CONCURRENCY) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%V\": expected a number from 1 to %d", value,
-                           NGX_HTTP_LLM_CONCURRENCY);
-        return NGX_CONF_ERROR;
+    if (pa->rate.len) {
+        rates->rpm = ngx_http_llm_provider_rate(&pa->rate);
+
+        if (rates->rpm == LLM_UNLIMITED) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"rate=%V\": expected a rate like 600r/m or "
+                               "10r/s, up to %dr/m", &pa->rate,
+                               NGX_HTTP_LLM_RATE);
+            return NGX_CONF_ERROR;
+        }
     }
+
+    rates->tpm = pa->tokens ? pa->tokens : LLM_UNLIMITED;
+
+    pr->limit.concurrency = pa->concurrency ? (uint32_t) pa->concurrency
+                                            : LLM_UNLIMITED;
+
+    if (pa->concurrency == 0 && pa->rate.len == 0 && pa->tokens == 0) {
+        return NGX_CONF_OK;
+    }
+
+    /* what a minute allows may be taken at once, as with keys and teams */
+
+    rates->burst = rates->rpm;
+    rates->burst_tokens = rates->tpm;
 
     p = ngx_pnalloc(cf->pool, pr->name.len + 2);
     if (p == NULL) {
@@ -212,11 +389,37 @@ ngx_http_llm_provider_slots(ngx_conf_t *cf, ngx_http_llm_provider_t *pr,
     ngx_memcpy(p, pr->name.data, pr->name.len);
 
     pr->limit.hash = llm_policy_hash(&pr->limit.name);
-    pr->limit.concurrency = (uint32_t) n;
     pr->limit.weight = 1;
     pr->limit.fair = 1;
 
     return NGX_CONF_OK;
+}
+
+
+/* requests a minute, or LLM_UNLIMITED: it is none */
+
+static uint64_t
+ngx_http_llm_provider_rate(ngx_str_t *rate)
+{
+    size_t     len;
+    ngx_int_t  n, unit;
+
+    if (rate->len < sizeof("1r/m") - 1) {
+        return LLM_UNLIMITED;
+    }
+
+    len = rate->len - 3;
+
+    unit = ngx_strncmp(rate->data + len, "r/m", 3) == 0 ? 1
+           : ngx_strncmp(rate->data + len, "r/s", 3) == 0 ? 60 : 0;
+
+    n = ngx_atoi(rate->data, len);
+
+    if (unit == 0 || n < 1 || n > NGX_HTTP_LLM_RATE / unit) {
+        return LLM_UNLIMITED;
+    }
+
+    return (uint64_t) (n * unit);
 }
 
 
@@ -237,184 +440,4 @@ ngx_http_llm_provider_find(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name)
     }
 
     return NULL;
-}
-
-
-static ngx_uint_t
-ngx_http_llm_provider_name(ngx_str_t *name)
-{
-    u_char  c;
-    size_t  i;
-
-    if (name->len == 0 || name->len > NGX_HTTP_LLM_PROVIDER_NAME) {
-        return 0;
-    }
-
-    for (i = 0; i < name->len; i++) {
-        c = name->data[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
-              || (c >= '0' && c <= '9')
-              || c == '-' || c == '_' || c == '.'))
-        {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
-ngx_int_t
-ngx_http_llm_provider_check(ngx_conf_t *cf)
-{
-    ngx_uint_t                   i;
-    ngx_http_llm_srv_conf_t     *lscf;
-    ngx_http_llm_main_conf_t    *mcf;
-    ngx_http_core_srv_conf_t   **cscf;
-    ngx_http_core_main_conf_t   *cmcf;
-
-    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
-    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
-
-    cscf = cmcf->servers.elts;
-
-    for (i = 0; i < cmcf->servers.nelts; i++) {
-
-        lscf = cscf[i]->ctx->srv_conf[ngx_http_llm_module.ctx_index];
-
-        if (lscf->gateway
-            && ngx_http_llm_provider_check_server(cf, mcf, cscf[i])
-               != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_llm_provider_check_server(ngx_conf_t *cf,
-    ngx_http_llm_main_conf_t *mcf, ngx_http_core_srv_conf_t *cscf)
-{
-    ngx_uint_t                  i;
-    ngx_http_llm_provider_t   **pr;
-    ngx_http_core_loc_conf_t   *clcf;
-
-    clcf = cscf->ctx->loc_conf[ngx_http_core_module.ctx_index];
-    pr = mcf->providers.elts;
-
-    for (i = 0; i < mcf->providers.nelts; i++) {
-
-        if (ngx_http_llm_provider_check_location(cf, pr[i],
-                ngx_http_llm_provider_location(clcf->static_locations,
-                                               &pr[i]->uri))
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-/* the location that nginx will find for a URI below the prefix */
-
-static ngx_http_core_loc_conf_t *
-ngx_http_llm_provider_location(ngx_http_location_tree_node_t *node,
-    ngx_str_t *uri)
-{
-    size_t                     len, n;
-    u_char                    *p;
-    ngx_int_t                  rc;
-    ngx_http_core_loc_conf_t  *found;
-
-    found = NULL;
-    p = uri->data;
-    len = uri->len;
-
-    while (node) {
-
-        n = ngx_min(len, (size_t) node->len);
-
-        rc = ngx_filename_cmp(p, node->name, n);
-
-        if (rc != 0) {
-            node = rc < 0 ? node->left : node->right;
-            continue;
-        }
-
-        if (len >= (size_t) node->len) {
-
-            if (node->inclusive) {
-                found = node->inclusive;
-                p += node->len;
-                len -= node->len;
-                node = node->tree;
-                continue;
-            }
-
-            if (len > (size_t) node->len) {
-                node = node->right;
-                continue;
-            }
-
-            break;
-        }
-
-        node = node->left;
-    }
-
-    return found;
-}
-
-
-static ngx_int_t
-ngx_http_llm_provider_check_location(ngx_conf_t *cf,
-    ngx_http_llm_provider_t *pr, ngx_http_core_loc_conf_t *clcf)
-{
-    const char                *need;
-    ngx_http_upstream_conf_t  *ucf;
-
-    need = NULL;
-
-    if (clcf == NULL || clcf->handler == NULL || !clcf->internal) {
-        need = "an internal location with proxy_pass";
-
-    } else {
-
-        /* the upstream part is the first member of the module's conf */
-
-        ucf = clcf->loc_conf[ngx_http_proxy_module.ctx_index];
-
-        if (!ucf->ignore_client_abort) {
-            need = "\"proxy_ignore_client_abort on\", since a call can "
-                   "outlive its client";
-
-        } else if (ucf->buffering) {
-            need = "\"proxy_buffering off\", since events go out as they "
-                   "come in";
-
-        } else if (ucf->intercept_errors) {
-            need = "\"proxy_intercept_errors off\", since errors are this "
-                   "module's";
-
-        } else if (!(ucf->next_upstream & NGX_HTTP_UPSTREAM_FT_OFF)) {
-            need = "\"proxy_next_upstream off\", since retries are this "
-                   "module's";
-        }
-    }
-
-    if (need == NULL) {
-        return NGX_OK;
-    }
-
-    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                  "llm_provider \"%V\" in %s:%ui: location \"%V\" needs %s",
-                  &pr->name, pr->file, pr->line, &pr->uri, need);
-
-    return NGX_ERROR;
 }

@@ -13,8 +13,15 @@
 #include "http/ngx_http_llm.h"
 
 
-/* llm_provider NAME uri=/prefix/ [key=env:VAR|file:PATH] [concurrency=N]
-   [include_usage=on|off] */
+/*
+ * llm_provider NAME uri=/prefix/[{model}/rest/] [args=QUERY]
+ *     [key=env:VAR|file:PATH] [concurrency=N] [rate=Nr/m|Nr/s] [tokens=N]
+ *     [adaptive=on|off] [pace=on|off] [window=on|off] [margin=N]
+ *     [on_leave=cancel|drain] [include_usage=on|off]
+ *
+ * With one of concurrency, rate and tokens there is a limit of the ledger,
+ * "p:NAME"; without any, its name is empty.
+ */
 char *ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /* by name, or NULL */

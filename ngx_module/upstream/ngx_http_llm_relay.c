@@ -5,6 +5,8 @@
 
 
 #include "upstream/ngx_http_llm_relay.h"
+#include "upstream/ngx_http_llm_affinity.h"
+#include "upstream/ngx_http_llm_choose.h"
 #include "upstream/ngx_http_llm_forward.h"
 #include "upstream/ngx_http_llm_stream.h"
 #include "http/ngx_http_llm_reply.h"
@@ -14,7 +16,7 @@
 
 
 static ngx_int_t ngx_http_llm_relay_header_filter(ngx_http_request_t *r);
-static int64_t ngx_http_llm_relay_asked(ngx_http_request_t *r);
+static void ngx_http_llm_relay_told(ngx_http_llm_attempt_t *at);
 static ngx_int_t ngx_http_llm_relay_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
 static ngx_int_t ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at,
@@ -54,7 +56,9 @@ ngx_http_llm_relay_header_filter(ngx_http_request_t *r)
     r->header_sent = 1;
 
     at->status = r->headers_out.status;
-    at->asked = ngx_http_llm_relay_asked(r);
+    at->first_ms = ngx_current_msec - at->start;
+
+    ngx_http_llm_relay_told(at);
 
     type = &r->headers_out.content_type;
 
@@ -68,7 +72,7 @@ ngx_http_llm_relay_header_filter(ngx_http_request_t *r)
     {
         at->relay = NGX_HTTP_LLM_RELAY_EVENTS;
         at->stream = 1;
-        at->hold_max = NGX_HTTP_LLM_HOLD_ANSWER;
+        at->hold_max = NGX_HTTP_LLM_HOLD_EVENT;
 
     } else {
         at->hold_max = NGX_HTTP_LLM_HOLD_ANSWER;
@@ -83,22 +87,24 @@ ngx_http_llm_relay_header_filter(ngx_http_request_t *r)
 }
 
 
-static int64_t
-ngx_http_llm_relay_asked(ngx_http_request_t *r)
+/* what its headers say of waiting, and of its limits */
+
+static void
+ngx_http_llm_relay_told(ngx_http_llm_attempt_t *at)
 {
     ngx_uint_t        i;
     llm_str_t         ms, after, *pms, *pafter;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
 
-    if (r->headers_out.status == NGX_HTTP_OK) {
-        return -1;
+    if (at->status == NGX_HTTP_OK && !at->target->provider->pace) {
+        return;
     }
 
     pms = NULL;
     pafter = NULL;
 
-    for (part = &r->headers_out.headers.part; part; part = part->next) {
+    for (part = &at->sr->headers_out.headers.part; part; part = part->next) {
         h = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
@@ -121,11 +127,18 @@ ngx_http_llm_relay_asked(ngx_http_request_t *r)
                 after.data = h[i].value.data;
                 after.len = h[i].value.len;
                 pafter = &after;
+
+            } else {
+                ngx_http_llm_choose_header(at, &h[i]);
             }
         }
     }
 
-    return llm_backoff_asked(pms, pafter, ngx_time());
+    ngx_http_llm_choose_told(at);
+
+    if (at->status != NGX_HTTP_OK) {
+        at->asked = llm_backoff_asked(pms, pafter, ngx_time());
+    }
 }
 
 
@@ -150,6 +163,7 @@ ngx_http_llm_relay_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
     }
 
     if (at->ctx->detached && at->relay != NGX_HTTP_LLM_RELAY_HOLD
+        && !at->target->provider->drain
         && !ngx_http_llm_flight_leads(at->ctx))
     {
         at->relay = NGX_HTTP_LLM_RELAY_DROP;
@@ -205,7 +219,16 @@ ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
         }
 
         if (at->held + size > at->hold_max) {
-            break;
+
+            /* where the header promised a stream, it cannot be passed on */
+
+            if (!at->ctx->begun || at->status != NGX_HTTP_OK
+                || at->held + size > NGX_HTTP_LLM_HOLD_EVENT)
+            {
+                break;
+            }
+
+            at->hold_max = NGX_HTTP_LLM_HOLD_EVENT;
         }
 
         if (ngx_http_llm_relay_keep(at, b->pos, size) != NGX_OK) {
@@ -221,7 +244,7 @@ ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
 
     at->overflow = 1;
 
-    if (at->status != NGX_HTTP_OK || at->ctx->detached
+    if (at->status != NGX_HTTP_OK || at->ctx->detached || at->ctx->begun
         || at->ctx->endpoint == LLM_ENDPOINTS)
     {
 
@@ -232,6 +255,8 @@ ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
     }
 
     /* too large to be held: from here on it is the client's */
+
+    ngx_http_llm_affinity_begun(at);
 
     if (ngx_http_llm_relay_commit(at) != NGX_OK) {
         return NGX_ERROR;
@@ -262,6 +287,7 @@ ngx_int_t
 ngx_http_llm_relay_commit(ngx_http_llm_attempt_t *at)
 {
     ngx_int_t            rc;
+    ngx_msec_int_t       left;
     ngx_http_request_t  *r;
 
     r = at->ctx->request;
@@ -269,7 +295,20 @@ ngx_http_llm_relay_commit(ngx_http_llm_attempt_t *at)
     ngx_log_debug0(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
                    "llm relay commit");
 
-    if (at->ctx->detached) {
+    at->sent = 1;
+    at->last_event = ngx_current_msec;
+
+    if (at->stream) {
+
+        /* the time to the first byte gives way to that between two events */
+
+        left = ngx_min(ngx_http_llm_forward_left(at->ctx),
+                       (ngx_msec_int_t) at->ctx->conf->timeout_between);
+
+        ngx_add_timer(&at->ctx->timer, (ngx_msec_t) ngx_max(left, 1));
+    }
+
+    if (at->ctx->detached || at->ctx->begun) {
         at->ctx->committed = 1;
         return NGX_OK;
     }
@@ -447,6 +486,11 @@ ngx_http_llm_relay_next(ngx_http_llm_attempt_t *at, ngx_chain_t *out)
     ctx = at->ctx;
 
     if (!ctx->detached) {
+
+        if (out) {
+            ctx->last_out = ngx_current_msec;
+        }
+
         rc = ngx_http_next_body_filter(at->sr, out);
 
         if (rc != NGX_ERROR || !ctx->request->connection->error

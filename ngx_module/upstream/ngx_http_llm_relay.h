@@ -15,6 +15,7 @@
 
 
 #define NGX_HTTP_LLM_HOLD_ANSWER  (1024 * 1024)
+#define NGX_HTTP_LLM_HOLD_EVENT   (16 * 1024 * 1024)
 #define NGX_HTTP_LLM_HOLD_ERROR   (64 * 1024)
 
 

@@ -13,11 +13,19 @@
 #include "http/ngx_http_llm.h"
 
 
-/* llm_route PATTERN PROVIDER[:model] ... [ttl=TIME] */
+/* llm_route PATTERN PROVIDER[:model][@WEIGHT] ... [choose=…] [windows=N,…]
+   [ttl=TIME] */
 char *ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 
 /* the route of a model: by its own name, else the first that matches */
 ngx_http_llm_route_t *ngx_http_llm_route(ngx_http_llm_main_conf_t *mcf,
+    ngx_str_t *model);
+
+/*
+ * May the client's name for the model become part of a provider's path, where
+ * the route lets it?
+ */
+ngx_uint_t ngx_http_llm_route_safe(ngx_http_llm_route_t *route,
     ngx_str_t *model);
 
 

@@ -5,10 +5,13 @@
 
 
 #include "upstream/ngx_http_llm_stream.h"
+#include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_cut.h"
 #include "upstream/ngx_http_llm_relay.h"
 #include "policy/ngx_http_llm_flight.h"
 
+#include "core/llm_dialect.h"
+#include "core/llm_json.h"
 #include "core/llm_sse.h"
 
 
@@ -31,12 +34,13 @@ static ngx_int_t ngx_http_llm_stream_window(ngx_http_llm_attempt_t *at,
     ngx_buf_t *b, ngx_chain_t ***ll);
 static ngx_int_t ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at,
     ngx_buf_t *b, ngx_chain_t ***ll);
-static ngx_int_t ngx_http_llm_stream_give_up(ngx_http_llm_attempt_t *at,
-    ngx_buf_t *b, ngx_chain_t ***ll);
+static ngx_int_t ngx_http_llm_stream_large(ngx_http_llm_attempt_t *at);
 static ssize_t ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at,
     ngx_http_llm_window_t *w);
 static ngx_int_t ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at,
     u_char *event, size_t len, unsigned bits);
+static void ngx_http_llm_stream_clean(ngx_http_llm_attempt_t *at,
+    ngx_http_llm_window_t *w, size_t start, size_t len);
 static void ngx_http_llm_stream_remove(ngx_http_llm_attempt_t *at,
     ngx_http_llm_window_t *w, size_t start, size_t len);
 static void ngx_http_llm_stream_move(ngx_http_llm_window_t *w, size_t start,
@@ -47,6 +51,8 @@ static void ngx_http_llm_stream_mark(ngx_http_llm_attempt_t *at,
     unsigned bits);
 static ngx_int_t ngx_http_llm_stream_refuse(ngx_http_llm_attempt_t *at,
     u_char *event, size_t len);
+static ngx_int_t ngx_http_llm_stream_rest(ngx_http_llm_attempt_t *at);
+static ngx_uint_t ngx_http_llm_stream_torn(ngx_http_llm_attempt_t *at);
 
 
 /* what a window of the stream came to, beside NGX_OK and NGX_ERROR */
@@ -91,17 +97,6 @@ ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
             continue;
         }
 
-        if (at->relay == NGX_HTTP_LLM_RELAY_PASS) {
-
-            /* an event too large was met in an earlier buffer */
-
-            if (ngx_http_llm_relay_link(at, b, &ll) != NGX_OK) {
-                return NGX_ERROR;
-            }
-
-            continue;
-        }
-
         if (at->skip_lf) {
             at->skip_lf = 0;
 
@@ -115,7 +110,7 @@ ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
 
         if (rc == NGX_HTTP_LLM_STREAM_REFUSED) {
             ngx_http_llm_relay_drop(cl);
-            return NGX_OK;
+            break;
         }
 
         if (rc != NGX_OK) {
@@ -130,6 +125,8 @@ ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
             break;
         }
     }
+
+    at->last_event = ngx_current_msec;
 
     ngx_http_llm_flight_flush(at->ctx);
 
@@ -164,13 +161,6 @@ ngx_http_llm_stream_window(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
 
     if (whole < size && !at->cut) {
 
-        if ((size_t) (size - whole) > at->hold_max) {
-            ngx_http_llm_stream_move(&w, whole, size - whole);
-            b->last -= w.out;
-
-            return ngx_http_llm_stream_give_up(at, b, ll);
-        }
-
         if (ngx_http_llm_relay_keep(at, b->pos + whole, size - whole)
             != NGX_OK)
         {
@@ -200,7 +190,7 @@ ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
     size = b->last - b->pos;
 
     if (at->held + size > at->hold_max) {
-        return ngx_http_llm_stream_give_up(at, b, ll);
+        return ngx_http_llm_stream_large(at);
     }
 
     w.begun = at->held;
@@ -243,37 +233,24 @@ ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
 }
 
 
-/* an event larger than all bounds passes unread, and all behind it */
+/* no client could read it either */
 
 static ngx_int_t
-ngx_http_llm_stream_give_up(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
-    ngx_chain_t ***ll)
+ngx_http_llm_stream_large(ngx_http_llm_attempt_t *at)
 {
-    ngx_log_error(NGX_LOG_WARN, at->sr->connection->log, 0,
-                  "llm: provider \"%V\" sent an event of more than %uz bytes, "
-                  "the rest of the stream is passed on unread",
+    ngx_log_error(NGX_LOG_ERR, at->sr->connection->log, 0,
+                  "llm: provider \"%V\" sent an event of more than %uz bytes",
                   &at->target->provider->name, at->hold_max);
 
-    if (at->relay == NGX_HTTP_LLM_RELAY_EVENTS
-        && ngx_http_llm_relay_commit(at) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    at->relay = NGX_HTTP_LLM_RELAY_PASS;
-    at->overflow = 1;
-
-    ngx_http_llm_flight_fail(at->ctx, 0);
-
-    if (at->held
-        && ngx_http_llm_relay_copy(at, at->hold, at->held, ll) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
     at->held = 0;
+    at->overflow = 1;
+    at->relay = NGX_HTTP_LLM_RELAY_DROP;
 
-    return ngx_http_llm_relay_link(at, b, ll);
+    /* an upstream must not be taken away from under its own reader */
+
+    ngx_post_event(&at->cancel, &ngx_posted_events);
+
+    return NGX_HTTP_LLM_STREAM_REFUSED;
 }
 
 
@@ -325,6 +302,7 @@ ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, ngx_http_llm_window_t *w)
         }
 
         ngx_http_llm_stream_mark(at, bits);
+        ngx_http_llm_stream_clean(at, w, whole, n);
 
         if (at->relay != NGX_HTTP_LLM_RELAY_EVENTS
             && ngx_http_llm_flight_event(at->ctx, p, n, bits) != NGX_OK)
@@ -374,6 +352,8 @@ ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at, u_char *event,
         return ngx_http_llm_stream_refuse(at, event, len);
     }
 
+    ngx_http_llm_affinity_event(at, event, len);
+
     if (ngx_http_llm_relay_commit(at) != NGX_OK
         || ngx_http_llm_flight_head(at->ctx, &at->sr->headers_out.content_type)
            != NGX_OK
@@ -384,8 +364,52 @@ ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at, u_char *event,
     }
 
     at->relay = NGX_HTTP_LLM_RELAY_STREAM;
+    at->first_ms = ngx_current_msec - at->start;
 
     return NGX_OK;
+}
+
+
+/*
+ * "error":null is taken for an error by some clients; a response has it by
+ * right.  Blanks take its place, so that nothing moves.
+ */
+
+static void
+ngx_http_llm_stream_clean(ngx_http_llm_attempt_t *at,
+    ngx_http_llm_window_t *w, size_t start, size_t len)
+{
+    size_t        n;
+    u_char       *p;
+    llm_str_t     data;
+    llm_arena_t   none;
+
+    p = w->pos + start;
+
+    if (at->ctx->endpoint == LLM_RESPONSES
+        || memmem(p, len, "\"error\"", 7) == NULL)
+    {
+        return;
+    }
+
+    ngx_memzero(&none, sizeof(llm_arena_t));
+
+    if (llm_sse_data(p, len, &none, &data) != LLM_OK) {
+        return;
+    }
+
+    n = llm_dialect_clean(data.data, data.len);
+
+    ngx_memset(data.data + n, ' ', data.len - n);
+
+    if (n != data.len && w->begun) {
+
+        /* sent from the buffer, as far as it came there */
+
+        n = ngx_max(start, w->begun);
+
+        ngx_memcpy(w->buf->pos + (n - w->begun), w->pos + n, start + len - n);
+    }
 }
 
 
@@ -522,8 +546,12 @@ ngx_http_llm_stream_complete(ngx_http_llm_attempt_t *at)
         return 1;
     }
 
-    if (!at->stream || at->overflow) {
+    if (!at->stream) {
         return at->last;
+    }
+
+    if (at->overflow) {
+        return 0;
     }
 
     /* some providers give a finish_reason, but no [DONE] */
@@ -535,7 +563,6 @@ ngx_http_llm_stream_complete(ngx_http_llm_attempt_t *at)
 ngx_int_t
 ngx_http_llm_stream_finish(ngx_http_llm_ctx_t *ctx)
 {
-    unsigned                 bits;
     ngx_int_t                rc;
     ngx_chain_t             *out, **ll;
     ngx_http_request_t      *r;
@@ -544,26 +571,8 @@ ngx_http_llm_stream_finish(ngx_http_llm_ctx_t *ctx)
     r = ctx->request;
     at = ctx->attempt;
 
-    if (at->held && at->last) {
-
-        /* the end of the stream ends its last event, too */
-
-        bits = llm_sse_classify(ctx->endpoint, at->hold, at->held, &at->usage,
-                                &at->text);
-
-        ngx_http_llm_stream_mark(at, bits);
-
-        if (ngx_http_llm_flight_event(ctx, at->hold, at->held, bits)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        at->text_bytes = at->text.bytes;
-
-        if ((bits & LLM_SSE_USAGE_ONLY) && !ctx->rq.include_usage) {
-            at->held = 0;
-        }
+    if (at->held && at->last && ngx_http_llm_stream_rest(at) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     if (ctx->detached) {
@@ -591,4 +600,70 @@ ngx_http_llm_stream_finish(ngx_http_llm_ctx_t *ctx)
     }
 
     return ngx_http_send_special(r, NGX_HTTP_LAST);
+}
+
+
+/* the end of the stream ends its last event, too */
+
+static ngx_int_t
+ngx_http_llm_stream_rest(ngx_http_llm_attempt_t *at)
+{
+    unsigned               bits;
+    ngx_http_llm_ctx_t    *ctx;
+    ngx_http_llm_window_t  w;
+
+    ctx = at->ctx;
+
+    bits = llm_sse_classify(ctx->endpoint, at->hold, at->held, &at->usage,
+                            &at->text);
+
+    if ((bits & (LLM_SSE_DATA|LLM_SSE_DONE|LLM_SSE_ERROR)) == LLM_SSE_DATA
+        && ngx_http_llm_stream_torn(at))
+    {
+        /* no good end, whatever came before it */
+
+        at->held = 0;
+        at->finish = 0;
+
+        return NGX_OK;
+    }
+
+    w.pos = at->hold;
+    w.begun = 0;
+
+    ngx_http_llm_stream_mark(at, bits);
+    ngx_http_llm_stream_clean(at, &w, 0, at->held);
+
+    if (ngx_http_llm_flight_event(ctx, at->hold, at->held, bits) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    at->text_bytes = at->text.bytes;
+
+    if ((bits & LLM_SSE_USAGE_ONLY) && !ctx->rq.include_usage) {
+        at->held = 0;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_stream_torn(ngx_http_llm_attempt_t *at)
+{
+    llm_str_t    data;
+    llm_json_t   js;
+    llm_arena_t  none;
+
+    ngx_memzero(&none, sizeof(llm_arena_t));
+
+    if (llm_sse_data(at->hold, at->held, &none, &data) != LLM_OK) {
+        return 0;
+    }
+
+    llm_json_init(&js, data.data, data.len);
+
+    return llm_json_next(&js) != LLM_JSON_OBJECT
+           || llm_json_skip(&js) != LLM_JSON_OBJECT_END
+           || llm_json_next(&js) != LLM_JSON_END;
 }

@@ -491,10 +491,44 @@ test_prompt_bytes(void **state)
 }
 
 
+static void
+previous(llm_endpoint_e endpoint, const char *body, const char *expected)
+{
+    ok(endpoint, body);
+
+    assert_int_equal(rq.previous.len, strlen(expected));
+
+    if (rq.previous.len != 0) {
+        assert_memory_equal(rq.previous.data, expected, rq.previous.len);
+    }
+}
+
+
+static void
+test_previous(void **state)
+{
+    (void) state;
+
+    previous(LLM_RESPONSES, "{\"model\":\"a\"}", "");
+    previous(LLM_RESPONSES, "{\"model\":\"a\",\"previous_response_id\":"
+             "\"resp_1\"}", "resp_1");
+    previous(LLM_RESPONSES, "{\"previous_response_id\": \"resp_\\u0031\\/\","
+             "\"model\":\"a\"}", "resp_1/");
+    previous(LLM_RESPONSES, "{\"model\":\"a\",\"previous_response_id\":"
+             "null}", "");
+    previous(LLM_RESPONSES, "{\"model\":\"a\",\"previous_response_id\":"
+             "\"\"}", "");
+    previous(LLM_RESPONSES, "{\"model\":\"a\",\"input\":["
+             "{\"previous_response_id\":\"no\"}]}", "");
+    previous(LLM_CHAT, CHAT("\"previous_response_id\":\"no\""), "");
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_previous),
         cmocka_unit_test(test_plain),
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_numbers),

@@ -79,7 +79,7 @@ sub make {
         . "database = $self->{dir}/index\nnew_certs_dir = $self->{dir}\n"
         . "rand_serial = yes\ndefault_md = sha256\npolicy = p\n"
         . "x509_extensions = e\n[p]\ncommonName = supplied\n[e]\n"
-        . sprintf($config{$type}, $name));
+        . ($config{$type} =~ s/%s/$name/r));
 
     $self->run('ca', '-batch', '-notext', '-config', $config,
         '-in', $request, '-out', $pem, '-keyfile', $sign,

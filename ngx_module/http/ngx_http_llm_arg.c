@@ -1,12 +1,10 @@
 
 /*
  * Copyright (C) the ngx-llm authors
- *
- * Parameters "name=value" of directives, by tables.
  */
 
 
-#include "ngx_http_llm_conf.h"
+#include "http/ngx_http_llm_arg.h"
 
 
 #define NGX_HTTP_LLM_ARG_LIST  256
@@ -18,6 +16,13 @@ static ngx_int_t ngx_http_llm_arg_choice(ngx_http_llm_arg_t *arg,
     ngx_str_t *s, ngx_uint_t *field);
 static char *ngx_http_llm_arg_unknown(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_llm_arg_t *args);
+
+
+ngx_conf_enum_t  ngx_http_llm_on_off[] = {
+    { ngx_string("on"), 1 },
+    { ngx_string("off"), 0 },
+    { ngx_null_string, 0 }
+};
 
 
 char *
@@ -73,6 +78,11 @@ ngx_http_llm_arg(ngx_conf_t *cf, ngx_str_t *value, ngx_http_llm_arg_t *args,
             *(ngx_str_t *) field = s;
             break;
 
+        case NGX_HTTP_LLM_ARG_TEXT:
+            rc = s.len < arg->min || s.len > arg->max ? NGX_ERROR : NGX_OK;
+            *(ngx_str_t *) field = s;
+            break;
+
         default:
             rc = ngx_http_llm_arg_number(arg, &s, field);
         }
@@ -100,6 +110,7 @@ ngx_http_llm_arg_number(ngx_http_llm_arg_t *arg, ngx_str_t *s, void *field)
         : arg->type == NGX_HTTP_LLM_ARG_MSEC ? ngx_parse_time(s, 0)
         : arg->type == NGX_HTTP_LLM_ARG_SEC ? ngx_parse_time(s, 1)
         : arg->type == NGX_HTTP_LLM_ARG_NUMBER ? ngx_atoi(s->data, s->len)
+        : arg->type == NGX_HTTP_LLM_ARG_COUNT ? ngx_http_llm_arg_count(s)
         : ngx_parse_size(s);
 
     if (n > (ssize_t) arg->max) {
@@ -149,6 +160,40 @@ ngx_http_llm_arg_choice(ngx_http_llm_arg_t *arg, ngx_str_t *s,
     }
 
     return NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_http_llm_arg_count(ngx_str_t *s)
+{
+    size_t     len;
+    ngx_int_t  n, unit;
+
+    if (s->len == 0) {
+        return NGX_ERROR;
+    }
+
+    len = s->len - 1;
+
+    switch (s->data[len] | 0x20) {
+
+    case 'k':
+        unit = 1000;
+        break;
+
+    case 'm':
+        unit = 1000000;
+        break;
+
+    default:
+        unit = 1;
+        len = s->len;
+    }
+
+    n = ngx_atoi(s->data, len);
+
+    return n == NGX_ERROR || n > NGX_MAX_INT_T_VALUE / unit ? NGX_ERROR
+                                                            : n * unit;
 }
 
 
