@@ -418,6 +418,13 @@ ngx_http_llm_redis_tell(ngx_http_llm_redis_t *rd,
         return;
     }
 
+    if (rd->options.beside != NULL
+        && rd->shared->fault != NGX_HTTP_LLM_REDIS_FINE)
+    {
+        /* that the server itself is down has been said */
+        return;
+    }
+
     rd->fault = fault;
 
     known = ngx_http_llm_redis_known(rd);
