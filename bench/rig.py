@@ -230,7 +230,7 @@ class Rig:
         finally:
             c.close()
 
-    def config(self, kind, port):
+    def config(self, kind, port, folder):
         """plain, return (what a hit answers, from the configuration), ours
         (no cache), shipped (the same with its access log), cache (ours with
         a cache in memory and Redis), redis (in Redis alone), limits, exact,
@@ -250,7 +250,9 @@ class Rig:
             'PRICES': '"%s"' % os.path.join(TOP, 'config/prices.json'),
             'UPSTREAM': self.upstream, 'PORT': str(port), 'SCHEME': 'http',
             'BASE': '/v1', 'HOST': self.upstream, 'NAME': 'localhost',
-            'ADMIN_PORT': str(free_port()),
+            'ADMIN_PORT': str(free_port()), 'RUN_DIR': folder,
+            'RESOLVER': '', 'SERVER': 'server %s;' % self.upstream,
+            'CA': '/etc/ssl/certs/ca-certificates.crt',
         }
         if os.environ.get('MODULE') == '':
             # linked into the binary
@@ -301,7 +303,7 @@ class Rig:
 
         conf = os.path.join(folder, 'nginx.conf')
         with open(conf, 'w') as f:
-            f.write(self.config(kind, port))
+            f.write(self.config(kind, port, folder))
         with open(os.path.join(folder, 'admin-secret'), 'w') as f:
             f.write(SECRET + '\n')
 
