@@ -261,6 +261,10 @@ llm_gather_response(llm_gather_t *g, const llm_str_t *data)
         return LLM_OK;
     }
 
+    if (response.len == 0) {
+        return LLM_DECLINED;
+    }
+
     g->response = response;
 
     return llm_gather_output(&response);
