@@ -10,7 +10,7 @@ declare -A packages=(
     [build]="gcc libc6-dev make nginx nginx-dev libhiredis-dev
              libjansson-dev libssl-dev libzstd-dev"
     [run]="gcc libc6-dev make nginx redis-server curl ca-certificates"
-    [test]="perl procps libcmocka-dev libjansson-dev libhiredis-dev
+    [test]="perl procps openssl libcmocka-dev libjansson-dev libhiredis-dev
             liblua5.1-0-dev redis-server nginx curl"
     [check]="cppcheck clang libclang-rt-dev dpkg-dev libpcre2-dev zlib1g-dev
              libssl-dev"
