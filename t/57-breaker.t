@@ -38,6 +38,8 @@ $t->gateway(
         }',
     routes => 'llm_provider backup uri=/llm/backup/;
     llm_route budget mock:budget;
+    llm_route counted mock:counted;
+    llm_route fresh mock:fresh;
     llm_route alone mock:alone;
     ' . join("\n    ", map { "llm_route $_ mock:$_ backup:$_;" }
         qw(two two-cool two-reload two-panic)),
@@ -58,6 +60,24 @@ cmp_ok total('llm_retry_denied_total'), '>', $denied,
     'budget: retries were denied';
 is scalar(grep { $_->{r}->status == 200 && $_->{at} < 1.5 } @all), 0,
     'budget: no retry can help';
+
+# what clients try again by themselves is taken from it, too
+
+my %calls;
+
+for my $model (qw(counted fresh)) {
+    $mock->script;
+    $t->chat("$model $_", model => $model, headers => {
+        'x-stainless-retry-count' => $model eq 'counted' ? 1 : 0 }) for 1 .. 40;
+
+    $mock->script({ status => 503 });
+    $t->chat("$model spent $_", model => $model) for 1 .. 6;
+    $calls{$model} = $mock->stats->{requests};
+}
+
+note "calls for 6 requests: $calls{counted} and $calls{fresh}";
+cmp_ok $calls{fresh}, '>=', 6 + 8, 'clients: first attempts have saved some up';
+cmp_ok $calls{counted}, '<=', 6 + 4, 'clients: their own retries have not';
 
 $t->token(BREAKER => breaker());
 $t->reload($t->{template});

@@ -267,32 +267,28 @@ llm_sse_data(unsigned char *event, size_t len, llm_arena_t *arena,
 }
 
 
-size_t
+int
 llm_sse_clean(unsigned char *event, size_t len)
 {
-    size_t          n;
-    llm_str_t       data;
-    llm_arena_t     none;
-    unsigned char  *rest, *end;
+    size_t       n;
+    llm_str_t    data;
+    llm_arena_t  none;
 
     memset(&none, 0, sizeof(llm_arena_t));
 
     if (llm_sse_data(event, len, &none, &data) != LLM_OK) {
-        return len;
+        return LLM_DECLINED;
     }
 
     n = llm_dialect_clean(data.data, data.len);
 
     if (n == data.len) {
-        return len;
+        return LLM_DECLINED;
     }
 
-    rest = data.data + data.len;
-    end = event + len;
+    memset(data.data + n, ' ', data.len - n);
 
-    memmove(data.data + n, rest, (size_t) (end - rest));
-
-    return len - (data.len - n);
+    return LLM_OK;
 }
 
 

@@ -87,12 +87,12 @@ int llm_sse_data(unsigned char *event, size_t len, llm_arena_t *arena,
 
 
 /*
- * Takes "error":null out of an event's data, in place (llm_dialect_clean());
- * data in several lines stays as it is.  Returns the event's new length, its
- * blank line included.
+ * Takes "error":null out of an event's data (llm_dialect_clean()); blanks
+ * behind the data take its place, so that the event keeps its length.  Data
+ * in several lines stays as it is.  LLM_OK, or LLM_DECLINED: nothing changed.
  */
 
-size_t llm_sse_clean(unsigned char *event, size_t len);
+int llm_sse_clean(unsigned char *event, size_t len);
 
 
 /*

@@ -298,7 +298,6 @@ struct ngx_http_llm_ctx_s {
     llm_target_call_t           call;            /* … its present one */
     u_char                      order[NGX_HTTP_LLM_TARGETS];
     ngx_msec_t                  choose_wait;
-    ngx_msec_t                  held;            /* ms, by providers' limits */
     ngx_msec_t                  pause_until;
 
     ngx_http_llm_error_t        error;
@@ -306,7 +305,6 @@ struct ngx_http_llm_ctx_s {
 
     unsigned                    body_wait:1;
     unsigned                    body_read:1;
-    unsigned                    recalled:1;      /* recall has begun */
     unsigned                    taken:1;         /* a request, from buckets */
     unsigned                    waiting:1;       /* for the ledger */
     unsigned                    lined:1;         /* … and to be resumed */
@@ -325,7 +323,6 @@ struct ngx_http_llm_ctx_s {
     unsigned                    stick:1;         /* the same one, if well */
     unsigned                    forced:1;        /* none is well */
     unsigned                    counted:1;       /* its attempt runs */
-    unsigned                    client_retry:1;
     unsigned                    stored:1;        /* about such a response */
     unsigned                    no_store:1;
     unsigned                    answered:1;      /* answer is there */

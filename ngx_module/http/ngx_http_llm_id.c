@@ -132,6 +132,24 @@ ngx_http_llm_header_next(ngx_http_request_t *r, const char *name, size_t len,
 }
 
 
+ngx_int_t
+ngx_http_llm_tries(ngx_http_request_t *r)
+{
+    ngx_int_t         n;
+    ngx_table_elt_t  *h;
+
+    h = ngx_http_llm_header_in(r, "x-stainless-retry-count",
+                               sizeof("x-stainless-retry-count") - 1);
+    if (h == NULL) {
+        return -1;
+    }
+
+    n = ngx_atoi(h->value.data, h->value.len);
+
+    return n == NGX_ERROR ? 0 : n;
+}
+
+
 /* the finalizer of SplitMix64: a bijection, so a counter never repeats */
 
 static uint64_t

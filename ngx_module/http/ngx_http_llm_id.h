@@ -31,5 +31,9 @@ ngx_table_elt_t *ngx_http_llm_header_in(ngx_http_request_t *r,
 ngx_table_elt_t *ngx_http_llm_header_next(ngx_http_request_t *r,
     const char *name, size_t len, ngx_table_elt_t *last);
 
+/* the client's tries before this one, as official clients count them; -1: it
+   does not tell */
+ngx_int_t ngx_http_llm_tries(ngx_http_request_t *r);
+
 
 #endif /* _NGX_HTTP_LLM_ID_H_INCLUDED_ */

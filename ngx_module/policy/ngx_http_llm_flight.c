@@ -184,9 +184,10 @@ ngx_http_llm_flight_expire(ngx_event_t *ev)
 void
 ngx_http_llm_flight_tag(ngx_http_llm_ctx_t *ctx)
 {
+    ngx_int_t               tries;
     ngx_str_t               idem;
     ngx_uint_t              again;
-    ngx_table_elt_t        *key, *count;
+    ngx_table_elt_t        *key;
     ngx_http_request_t     *r;
     ngx_http_llm_flight_t  *f;
 
@@ -198,12 +199,11 @@ ngx_http_llm_flight_tag(ngx_http_llm_ctx_t *ctx)
 
     /* the official clients count their tries, from 0 */
 
-    count = ngx_http_llm_header_in(r, "x-stainless-retry-count",
-                                   sizeof("x-stainless-retry-count") - 1);
+    tries = ngx_http_llm_tries(r);
     key = ngx_http_llm_header_in(r, "idempotency-key",
                                  sizeof("idempotency-key") - 1);
 
-    if (count == NULL && key == NULL
+    if (tries < 0 && key == NULL
         && (ctx->conf->join_resume == 0 || !ctx->rq.stream))
     {
         return;
@@ -214,14 +214,14 @@ ngx_http_llm_flight_tag(ngx_http_llm_ctx_t *ctx)
         return;
     }
 
-    if (count || key) {
+    if (tries >= 0 || key) {
         ngx_str_null(&idem);
 
         if (key) {
             idem = key->value;
         }
 
-        again = key || ngx_atoi(count->value.data, count->value.len) > 0;
+        again = key || tries > 0;
 
         ngx_http_llm_flight_mine(ctx, f->name[NGX_HTTP_LLM_FLIGHT_OWN],
                                  ngx_http_llm_flight_kinds[ctx->endpoint],

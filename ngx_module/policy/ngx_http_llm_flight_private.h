@@ -85,7 +85,6 @@ struct ngx_http_llm_flight_s {
     unsigned                    resumable:1;
     unsigned                    resumes:1;
     unsigned                    abandoned:1; /* by the client */
-    unsigned                    read:1;      /* something was, by this one */
     unsigned                    streams:1;   /* the answer is a stream */
     unsigned                    terminal:1;  /* its last event is there */
 };

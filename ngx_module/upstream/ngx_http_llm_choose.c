@@ -399,7 +399,7 @@ ngx_http_llm_choose_start(ngx_http_llm_ctx_t *ctx)
         rc = LLM_OK;
 
     } else {
-        if (ctx->attempts == 0 && ctx->client_retry) {
+        if (ctx->attempts == 0 && ngx_http_llm_tries(ctx->request) > 0) {
             llm_target_client_retried(tg, ctx->target_place, &tc,
                                       ngx_current_msec);
         }

@@ -168,8 +168,6 @@ ngx_http_llm_forward_hold(ngx_http_llm_ctx_t *ctx)
         return ngx_http_llm_forward_unavailable(ctx, (ngx_int_t) wait);
     }
 
-    ctx->held += wait;
-
     return ngx_http_llm_forward_pause(ctx, wait);
 }
 

@@ -10,7 +10,6 @@
 #include "upstream/ngx_http_llm_relay.h"
 #include "policy/ngx_http_llm_flight.h"
 
-#include "core/llm_dialect.h"
 #include "core/llm_json.h"
 #include "core/llm_sse.h"
 
@@ -379,37 +378,24 @@ static void
 ngx_http_llm_stream_clean(ngx_http_llm_attempt_t *at,
     ngx_http_llm_window_t *w, size_t start, size_t len)
 {
-    size_t        n;
-    u_char       *p;
-    llm_str_t     data;
-    llm_arena_t   none;
+    size_t   n;
+    u_char  *p;
 
     p = w->pos + start;
 
     if (at->ctx->endpoint == LLM_RESPONSES
-        || memmem(p, len, "\"error\"", 7) == NULL)
+        || memmem(p, len, "\"error\"", 7) == NULL
+        || llm_sse_clean(p, len) != LLM_OK
+        || w->begun == 0)
     {
         return;
     }
 
-    ngx_memzero(&none, sizeof(llm_arena_t));
+    /* sent from the buffer, as far as it came there */
 
-    if (llm_sse_data(p, len, &none, &data) != LLM_OK) {
-        return;
-    }
+    n = ngx_max(start, w->begun);
 
-    n = llm_dialect_clean(data.data, data.len);
-
-    ngx_memset(data.data + n, ' ', data.len - n);
-
-    if (n != data.len && w->begun) {
-
-        /* sent from the buffer, as far as it came there */
-
-        n = ngx_max(start, w->begun);
-
-        ngx_memcpy(w->buf->pos + (n - w->begun), w->pos + n, start + len - n);
-    }
+    ngx_memcpy(w->buf->pos + (n - w->begun), w->pos + n, start + len - n);
 }
 
 
