@@ -6,7 +6,6 @@
 
 #include "ngx_http_llm_gateway.h"
 #include "ngx_http_llm_line.h"
-#include "http/ngx_http_llm_compat.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_reply.h"
 #include "operate/ngx_http_llm_health.h"
@@ -233,35 +232,13 @@ ngx_http_llm_gateway_refuse(ngx_http_request_t *r, ngx_uint_t status)
 }
 
 
-/* RFC 9110, 15.5.6 */
-
 static ngx_int_t
 ngx_http_llm_gateway_allow(ngx_http_request_t *r, ngx_http_llm_api_t *api)
 {
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    h->hash = 1;
-    h->lowcase_key = NULL;
-    ngx_str_set(&h->key, "Allow");
-    ngx_http_llm_header_unlink(h);
-
-    if (api->method & NGX_HTTP_POST) {
-        ngx_str_set(&h->value, "POST");
-
-    } else if (api->method & NGX_HTTP_DELETE) {
-        ngx_str_set(&h->value, "GET, DELETE");
-
-    } else if (api->method & NGX_HTTP_HEAD) {
-        ngx_str_set(&h->value, "GET, HEAD");
-
-    } else {
-        ngx_str_set(&h->value, "GET");
-    }
-
-    return NGX_OK;
+    return ngx_http_llm_reply_allow(r,
+                                    api->method & NGX_HTTP_POST ? "POST"
+                                    : api->method & NGX_HTTP_DELETE
+                                      ? "GET, DELETE"
+                                    : api->method & NGX_HTTP_HEAD
+                                      ? "GET, HEAD" : "GET");
 }

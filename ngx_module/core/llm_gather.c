@@ -12,7 +12,6 @@ static int llm_gather_event(llm_gather_t *g, unsigned char *event,
     size_t len);
 static int llm_gather_named(const unsigned char *event, size_t len,
     const llm_str_t *data);
-static int llm_gather_done(const llm_str_t *data);
 static int llm_gather_joined(llm_str_t *data);
 static int llm_gather_response(llm_gather_t *g, const llm_str_t *data);
 static int llm_gather_output(const llm_str_t *response);
@@ -110,7 +109,7 @@ llm_gather_event(llm_gather_t *g, unsigned char *event, size_t len)
         return LLM_DECLINED;
     }
 
-    if (llm_gather_done(&data)) {
+    if (llm_sse_done(&data)) {
         g->done = 1;
         return LLM_OK;
     }
@@ -147,25 +146,6 @@ llm_gather_named(const unsigned char *event, size_t len,
     return *event != 'd' || p < start || p - start > sizeof("data: ") - 1
            || start + len < p + data->len
            || start + len - (p + data->len) > sizeof("\r\n\r\n") - 1;
-}
-
-
-static int
-llm_gather_done(const llm_str_t *data)
-{
-    size_t  i;
-
-    if (data->len < 6 || memcmp(data->data, "[DONE]", 6) != 0) {
-        return 0;
-    }
-
-    for (i = 6; i < data->len; i++) {
-        if (data->data[i] != ' ' && data->data[i] != '\t') {
-            return 0;
-        }
-    }
-
-    return 1;
 }
 
 

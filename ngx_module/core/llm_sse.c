@@ -50,7 +50,6 @@ static const unsigned char *llm_sse_eol(const unsigned char *p,
 static void llm_sse_lines(llm_sse_lines_t *ls, unsigned char *event,
     size_t len);
 static llm_sse_field_e llm_sse_field(llm_sse_lines_t *ls, llm_str_t *value);
-static int llm_sse_done(const llm_str_t *data);
 
 
 size_t
@@ -419,7 +418,7 @@ llm_sse_field(llm_sse_lines_t *ls, llm_str_t *value)
 }
 
 
-static int
+int
 llm_sse_done(const llm_str_t *data)
 {
     size_t  i;

@@ -86,6 +86,10 @@ int llm_sse_data(unsigned char *event, size_t len, llm_arena_t *arena,
     llm_str_t *data);
 
 
+/* is an event's data "[DONE]"?  Blanks behind it do not matter */
+int llm_sse_done(const llm_str_t *data);
+
+
 /*
  * Takes "error":null out of an event's data (llm_dialect_clean()); blanks
  * behind the data take its place, so that the event keeps its length.  Data

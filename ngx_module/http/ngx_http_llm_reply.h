@@ -60,6 +60,10 @@ ngx_int_t ngx_http_llm_reply_flush(ngx_http_request_t *r);
 ngx_int_t ngx_http_llm_reply_break(ngx_http_llm_ctx_t *ctx,
     ngx_uint_t stream);
 
+/* RFC 9110, 15.5.6: the methods that a resource has, "GET, HEAD" */
+ngx_int_t ngx_http_llm_reply_allow(ngx_http_request_t *r,
+    const char *methods);
+
 /* {"error": {...}} for a body or an event, from the pool of r */
 ngx_int_t ngx_http_llm_reply_error_body(ngx_http_request_t *r,
     ngx_http_llm_error_t *e, ngx_str_t *body);

@@ -466,3 +466,11 @@ ngx_http_llm_reply_number(u_char *p, uint64_t n, ngx_uint_t width)
 
     return ngx_cpymem(p, v, end - v);
 }
+
+
+ngx_int_t
+ngx_http_llm_reply_allow(ngx_http_request_t *r, const char *methods)
+{
+    return ngx_http_llm_header(r, "Allow", (u_char *) methods,
+                               ngx_strlen(methods));
+}

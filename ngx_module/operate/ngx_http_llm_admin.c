@@ -6,7 +6,6 @@
 
 #include "operate/ngx_http_llm_admin.h"
 #include "http/ngx_http_llm_body.h"
-#include "http/ngx_http_llm_compat.h"
 #include "http/ngx_http_llm_reply.h"
 #include "policy/ngx_http_llm_purge.h"
 #include "state/ngx_http_llm_source.h"
@@ -284,31 +283,11 @@ ngx_http_llm_admin_error(ngx_http_request_t *r, ngx_uint_t status,
 }
 
 
-/* RFC 9110, 15.5.6 */
-
 static ngx_int_t
 ngx_http_llm_admin_allow(ngx_http_request_t *r, ngx_http_llm_admin_api_t *api)
 {
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    h->hash = 1;
-    h->lowcase_key = NULL;
-    ngx_str_set(&h->key, "Allow");
-    ngx_http_llm_header_unlink(h);
-
-    if (api->method & NGX_HTTP_POST) {
-        ngx_str_set(&h->value, "POST");
-
-    } else {
-        ngx_str_set(&h->value, "GET");
-    }
-
-    return NGX_OK;
+    return ngx_http_llm_reply_allow(r, api->method & NGX_HTTP_POST ? "POST"
+                                                                   : "GET");
 }
 
 

@@ -23,6 +23,8 @@ static void ngx_http_llm_cache_reply(void *data,
     ngx_http_llm_redis_reply_t *reply);
 static void ngx_http_llm_cache_value(ngx_http_llm_ctx_t *ctx,
     ngx_str_t *value);
+static void ngx_http_llm_cache_lease(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_redis_script_t *script, u_char *name, ngx_str_t *holder);
 static ngx_http_llm_secret_t *ngx_http_llm_cache_secret(
     ngx_http_llm_ctx_t *ctx);
 
@@ -387,20 +389,8 @@ void
 ngx_http_llm_cache_release(ngx_http_llm_main_conf_t *mcf, u_char *name,
     ngx_str_t *holder)
 {
-    u_char                 lock[NGX_HTTP_LLM_CACHE_KEY_LEN];
-    ngx_str_t              argv[2];
-    ngx_http_llm_redis_t  *rd;
-
-    rd = ngx_http_llm_cache_redis(mcf);
-
-    ngx_http_llm_cache_key(lock, NGX_HTTP_LLM_CACHE_LOCK, name);
-
-    argv[0].data = lock;
-    argv[0].len = sizeof(lock);
-    argv[1] = *holder;
-
-    (void) ngx_http_llm_redis_eval(rd, ngx_http_llm_cache_release_script, 1,
-                                   2, argv, 0, NULL, NULL);
+    ngx_http_llm_cache_lease(mcf, ngx_http_llm_cache_release_script, name,
+                             holder);
 }
 
 
@@ -408,11 +398,19 @@ void
 ngx_http_llm_cache_renew(ngx_http_llm_main_conf_t *mcf, u_char *name,
     ngx_str_t *holder)
 {
-    u_char                 lock[NGX_HTTP_LLM_CACHE_KEY_LEN];
-    ngx_str_t              argv[3];
-    ngx_http_llm_redis_t  *rd;
+    ngx_http_llm_cache_lease(mcf, ngx_http_llm_cache_renew_script, name,
+                             holder);
+}
 
-    rd = ngx_http_llm_cache_redis(mcf);
+
+/* a script about one lock; giving back does not look at the time */
+
+static void
+ngx_http_llm_cache_lease(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_redis_script_t *script, u_char *name, ngx_str_t *holder)
+{
+    u_char     lock[NGX_HTTP_LLM_CACHE_KEY_LEN];
+    ngx_str_t  argv[3];
 
     ngx_http_llm_cache_key(lock, NGX_HTTP_LLM_CACHE_LOCK, name);
 
@@ -421,8 +419,8 @@ ngx_http_llm_cache_renew(ngx_http_llm_main_conf_t *mcf, u_char *name,
     argv[1] = *holder;
     ngx_str_set(&argv[2], NGX_HTTP_LLM_CACHE_HOLD);
 
-    (void) ngx_http_llm_redis_eval(rd, ngx_http_llm_cache_renew_script, 1, 3,
-                                   argv, 0, NULL, NULL);
+    (void) ngx_http_llm_redis_eval(ngx_http_llm_cache_redis(mcf), script, 1,
+                                   3, argv, 0, NULL, NULL);
 }
 
 
