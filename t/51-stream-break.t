@@ -166,53 +166,42 @@ my $told = join '', map { "data: $_\n\n" }
 my @told = split /(?<=\n\n)/, $told;
 my $finished = length join '', @told[0 .. 3];
 
-my $charged = 'llm_tokens_total{kind="prompt"}';
-my $completed = 'llm_tokens_total{kind="completion"}';
-my ($whole, $streamed, %outcome) = (0, 0);
-my %before = map { $_ => $t->metric($_) } $charged, $completed,
-    'llm_cache_put_total';
+my $charged = 'llm_tokens_total{type="prompt"}';
+my $completed = 'llm_tokens_total{type="completion"}';
 my $port = $t->port('PORT_EVERY');
+
+my $response = '{"id":"resp_1","object":"response","created_at":1,'
+    . '"model":"gpt-4o","error":null,"status":';
+my $message = '{"id":"msg_1","type":"message","role":"assistant","status":';
+my $part = '{"type":"output_text","annotations":[],"text":';
+my $item = '"item_id":"msg_1","output_index":0,"content_index":0,';
+my @pieces = ('some ', 'more \\u00fc words');
+my $text = join '', @pieces;
+my $number = 0;
+
+my $responded = join '', map { my ($type, $more) = @$_;
+    "event: response.$type\ndata: {\"type\":\"response.$type\","
+        . qq("sequence_number":${\ $number++},$more}\n\n) }
+    [ created => qq("response":$response"in_progress","output":[]}) ],
+    [ 'output_item.added' => qq("output_index":0,"item":$message)
+        . '"in_progress","content":[]}' ],
+    [ 'content_part.added' => qq($item"part":$part""}) ],
+    (map { [ 'output_text.delta' => qq($item"delta":"$_") ] } @pieces),
+    [ 'output_text.done' => qq($item"text":"$text") ],
+    [ 'content_part.done' => qq($item"part":$part"$text"}) ],
+    [ 'output_item.done' => qq("output_index":0,"item":$message"completed",)
+        . qq("content":[$part"$text"}]}) ],
+    [ completed => qq("response":$response"completed","output":[$message)
+        . qq("completed","content":[$part"$text"}]}]}) ];
+
+every_byte('chat', '/v1/chat/completions', $told,
+    qr/"finish_reason":"stop"/, sub { messages => [ { role => 'user',
+        content => $_[0] } ] });
+every_byte('responses', '/v1/responses', $responded,
+    qr/"type":"response.completed"/, sub { input => $_[0], store => \0 });
 
 $mock->script({ body => $told,
     headers => { 'content-type' => 'text/event-stream' } });
-
-for my $way (qw(close clean)) {
-    my @at = 0 .. length $told;
-
-    while (my @some = splice @at, 0, 20) {
-        my @r = map { $t->start_chat("$way at " . sprintf('%04d', $_),
-            stream => 1, port => $port, headers => { 'x-mock-cut' => $way,
-                'x-mock-cut-at' => $_ }) } @some;
-
-        for my $at (@some) {
-            my $r = shift @r;
-            $r->wait;
-
-            my $what = outcome($r, substr $told, 0, $at);
-            push @{$outcome{$what}}, "$way $at";
-            $whole++ if $what eq 'whole';
-            $streamed++ if $r->status == 200;
-        }
-    }
-}
-
-is join(' ', sort keys %outcome), 'error refused whole',
-    'every byte: all of it, or an error';
-is_deeply [map { "$_: @{$outcome{$_}}" } grep { !/error|refused|whole/ }
-    keys %outcome], [], 'every byte: nothing else';
-is_deeply [grep { /close/ && !/ (\d+)/ } @{$outcome{whole}}], [],
-    'every byte: a framing that breaks off is no good end';
-cmp_ok $whole, '>=', 2, "every byte: $whole whole";
-
-$t->all_back('every byte: slots');
-is $t->metric('llm_cache_put_total') - $before{llm_cache_put_total}, $whole,
-    'every byte: what is not whole is not stored';
-
-my $once = $t->metric($charged);
-$t->chat('close at ' . sprintf('%04d', length($told) + 1), stream => 1,
-    port => $port);
-is $once - $before{$charged}, $streamed * ($t->metric($charged) - $once),
-    'every byte: the prompt of each stream is charged';
 
 # more text costs more
 
@@ -314,10 +303,66 @@ $mock->script();
 done_testing;
 
 
+# The provider breaks off after each number of bytes, in both ways.
+
+sub every_byte {
+    my ($name, $path, $told, $finish, $say) = @_;
+
+    my ($whole, $streamed, %outcome) = (0, 0);
+    my %before = map { $_ => $t->metric($_) } $charged, 'llm_cache_put_total';
+    my $ask = sub {
+        my ($way, $at) = @_;
+        return $t->start_post($path, { model => 'gpt-4o', stream => \1,
+            $say->("$way at " . sprintf '%05d', $at) }, key => 'user',
+            port => $port, headers => { 'x-mock-cut' => $way,
+                'x-mock-cut-at' => $at });
+    };
+
+    $mock->script({ body => $told,
+        headers => { 'content-type' => 'text/event-stream' } });
+
+    for my $way (qw(close clean)) {
+        my @at = 0 .. length $told;
+
+        while (my @some = splice @at, 0, 20) {
+            my @r = map { $ask->($way, $_) } @some;
+
+            for my $at (@some) {
+                my $r = shift @r;
+                $r->wait;
+
+                my $what = outcome($r, substr($told, 0, $at), $finish);
+                push @{$outcome{$what}}, "$way $at";
+                $whole++ if $what eq 'whole';
+                $streamed++ if $r->status == 200;
+            }
+        }
+    }
+
+    is join(' ', sort keys %outcome), 'error refused whole',
+        "$name, every byte: all of it, or an error";
+    is_deeply [map { "$_: @{$outcome{$_}}" } grep { !/error|refused|whole/ }
+        keys %outcome], [], "$name, every byte: nothing else";
+    is_deeply [grep { /close (\d+)/ && $1 < length($told) - 2 }
+        @{$outcome{whole}}], [],
+        "$name, every byte: a framing that breaks off is no good end";
+    cmp_ok $whole, '>=', 2, "$name, every byte: $whole whole";
+
+    $t->all_back("$name, every byte: slots");
+    is $t->metric('llm_cache_put_total') - $before{llm_cache_put_total},
+        $whole, "$name, every byte: what is not whole is not stored";
+
+    my $once = $t->metric($charged);
+    $ask->(close => length($told) + 1)->wait;
+    is $once - $before{$charged}, $streamed * ($t->metric($charged) - $once),
+        "$name, every byte: the prompt of each stream is charged";
+}
+
+
 # what a client was given of so many bytes
 
 sub outcome {
-    my ($r, $sent) = @_;
+    my ($r, $sent, $finish) = @_;
 
     my $body = $r->body;
     my $events = join '', $sent =~ /\G(.+?\n\n)/gs;
@@ -329,11 +374,12 @@ sub outcome {
 
     if ($r->complete) {
         return 'cut short' if $body ne $sent && $body ne $events;
-        return 'unfinished' if $body !~ /"finish_reason":"stop"/;
+        return 'unfinished' if $body !~ $finish;
         return 'whole';
     }
 
-    return 'no error' if $body !~ s/data: \{"error":\{.*\}\n\n\z//;
+    return 'no error' if $body !~ s/data: \{"error":\{.*\}\n\n\z//
+        && $body !~ s/event: error\ndata: \{"type":"error".*\}\n\n\z//;
     return $body eq $events ? 'error' : 'torn';
 }
 

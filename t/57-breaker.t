@@ -2,7 +2,8 @@
 
 # The breaker and the retry budget: a provider that answers nothing but 503
 # for a while is not hit harder than before, is soon left alone, and has its
-# full traffic back soon after it is well.  A tenth of the real times.
+# full traffic back soon after it is well.  A tenth of the real times;
+# TEST_LLM_LONG=60: these.
 
 use warnings;
 use strict;
@@ -15,8 +16,9 @@ use Time::HiRes qw(time);
 use Test::LLM;
 
 
-my $ill = 6;                # seconds
-my $eject = 3;              # for the first time, the second is twice as long
+my $ill = $ENV{TEST_LLM_LONG} // 6;     # seconds
+my $eject = $ill / 2;       # for the first time, the second is twice as long
+my $window = $ill / 6;
 my $rate = 40;              # requests per second
 my $budget = 20;            # % of the first attempts
 my $floor = 1;              # retries per second
@@ -179,8 +181,8 @@ done_testing;
 
 
 sub breaker {
-    return "llm_breaker consecutive=5 ratio=50 window=1s eject=${eject}s "
-        . 'max_eject=30s;'
+    return "llm_breaker consecutive=5 ratio=50 window=${window}s "
+        . "eject=${eject}s max_eject=5m;"
 }
 
 
