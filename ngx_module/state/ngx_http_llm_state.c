@@ -4,6 +4,7 @@
  */
 
 
+#include "state/ngx_http_llm_book.h"
 #include "state/ngx_http_llm_owner.h"
 #include "state/ngx_http_llm_state_save.h"
 
@@ -39,13 +40,19 @@ static ngx_int_t ngx_http_llm_state_check(ngx_conf_t *cf, ngx_str_t *dir);
 static ngx_int_t ngx_http_llm_state_check_own(ngx_conf_t *cf,
     ngx_str_t *dir);
 static ngx_uint_t ngx_http_llm_state_empty(ngx_http_llm_zone_t *zone);
+static ngx_uint_t ngx_http_llm_state_blank(ngx_http_llm_area_t *book);
 static void ngx_http_llm_state_replaced(ngx_http_llm_state_t *state,
     ngx_log_t *log);
 static void ngx_http_llm_state_handler(ngx_event_t *ev);
 static ngx_msec_t ngx_http_llm_state_step(ngx_http_llm_state_t *state,
     ngx_log_t *log);
-static ngx_uint_t ngx_http_llm_state_due(ngx_http_llm_state_t *state);
+static ngx_uint_t ngx_http_llm_state_which(ngx_http_llm_state_t *state,
+    ngx_log_t *log);
+static void ngx_http_llm_state_again(ngx_uint_t which);
+static ngx_uint_t ngx_http_llm_state_due(ngx_http_llm_state_t *state,
+    ngx_uint_t which);
 static ngx_uint_t ngx_http_llm_state_changed(ngx_http_llm_state_t *state);
+static ngx_uint_t ngx_http_llm_state_used(ngx_http_llm_state_t *state);
 static ngx_uint_t ngx_http_llm_state_last(ngx_http_llm_zone_t *zone);
 
 
@@ -58,6 +65,12 @@ static ngx_connection_t            ngx_http_llm_state_dummy;
 static ngx_event_t                 ngx_http_llm_state_event;
 static ngx_atomic_uint_t           ngx_http_llm_state_seen;
 static ngx_uint_t                  ngx_http_llm_state_busy;
+static uint64_t                    ngx_http_llm_state_posted;
+
+
+#define ngx_http_llm_state_files(state)                                       \
+    ((ngx_uint_t) ((state)->book ? NGX_HTTP_LLM_STATE_FILES                   \
+                                 : NGX_HTTP_LLM_STATE_USAGE))
 
 
 ngx_http_llm_state_t *
@@ -166,7 +179,9 @@ ngx_http_llm_state_check_own(ngx_conf_t *cf, ngx_str_t *dir)
 
     while ((entry = readdir(d)) != NULL) {
 
-        if (ngx_strncmp(entry->d_name, "tallies", 7) == 0) {
+        if (ngx_strncmp(entry->d_name, "tallies", 7) == 0
+            || ngx_strncmp(entry->d_name, "usage", 5) == 0)
+        {
             found = 0;
             break;
         }
@@ -197,44 +212,56 @@ ngx_http_llm_state_check_own(ngx_conf_t *cf, ngx_str_t *dir)
 static ngx_int_t
 ngx_http_llm_state_names(ngx_http_llm_state_t *state, ngx_pool_t *pool)
 {
-    u_char      *p;
-    size_t       i;
+    u_char                     *p;
+    ngx_str_t                  *name;
+    ngx_uint_t                  i, k;
+    ngx_http_llm_state_file_t  *file;
 
-    struct {
-        ngx_str_t   *name;
-        const char  *end;
-    } names[] = {
-        { &state->file, "/tallies" },
-        { &state->temp, "/tallies.tmp" },
-        { &state->aside, "/tallies.bad" }
-    };
+    static const char  *const base[] = { "tallies", "usage" };
+    static const char  *const end[] = { "", ".tmp", ".bad" };
 
-    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        p = ngx_pnalloc(pool, state->dir.len + sizeof("/tallies.tmp"));
-        if (p == NULL) {
-            return NGX_ERROR;
+    for (i = 0; i < NGX_HTTP_LLM_STATE_FILES; i++) {
+        file = &state->files[i];
+        file->what = i == NGX_HTTP_LLM_STATE_USAGE ? "accounts" : "tallies";
+
+        for (k = 0; k < 3; k++) {
+            name = k == 0 ? &file->file : k == 1 ? &file->temp : &file->aside;
+
+            p = ngx_pnalloc(pool, state->dir.len + sizeof("/tallies.tmp"));
+            if (p == NULL) {
+                return NGX_ERROR;
+            }
+
+            name->data = p;
+            p = ngx_sprintf(p, "%V/%s%s%Z", &state->dir, base[i], end[k]);
+            name->len = p - name->data - 1;
         }
-
-        names[i].name->data = p;
-        p = ngx_sprintf(p, "%V%s%Z", &state->dir, names[i].end);
-        names[i].name->len = p - names[i].name->data - 1;
     }
 
     return NGX_OK;
 }
 
 
+ngx_str_t *
+ngx_http_llm_state_dir(ngx_http_llm_state_t *state)
+{
+    return &state->dir;
+}
+
+
 ngx_int_t
 ngx_http_llm_state_init_module(ngx_http_llm_state_t *state,
-    ngx_http_llm_zone_t *zone, ngx_cycle_t *cycle)
+    ngx_http_llm_zone_t *zone, ngx_http_llm_area_t *book, ngx_cycle_t *cycle)
 {
     ngx_int_t                   rc;
-    ngx_uint_t                  empty;
+    uint64_t                    generation;
+    ngx_uint_t                  i, empty, blank;
     ngx_core_conf_t            *ccf;
     ngx_file_info_t             fi;
     ngx_http_llm_state_past_t  *past;
 
     state->zone = zone;
+    state->book = book;
 
     if (ngx_test_config) {
         return NGX_OK;
@@ -249,6 +276,7 @@ ngx_http_llm_state_init_module(ngx_http_llm_state_t *state,
 
     past = &ngx_http_llm_state_past;
     empty = ngx_http_llm_state_empty(zone);
+    blank = ngx_http_llm_state_blank(book);
 
     if (!empty && past->generation && past->device == fi.st_dev
         && past->inode == fi.st_ino)
@@ -256,9 +284,19 @@ ngx_http_llm_state_init_module(ngx_http_llm_state_t *state,
         /* a reload: the zone knows more than the file */
         state->generation = past->generation;
 
+        if (book && blank) {
+            (void) ngx_http_llm_state_usage_load(state, 1, cycle->log);
+        }
+
     } else {
-        state->generation = ngx_http_llm_state_load(state, empty, cycle->log)
-                            + 1;
+        generation = ngx_http_llm_state_load(state, empty, cycle->log);
+        state->generation = generation + 1;
+
+        if (book) {
+            generation = ngx_http_llm_state_usage_load(state, blank,
+                                                       cycle->log);
+            state->generation = ngx_max(state->generation, generation + 1);
+        }
 
         /* a file that was lost may have had any */
         state->generation = ngx_max(state->generation,
@@ -269,16 +307,20 @@ ngx_http_llm_state_init_module(ngx_http_llm_state_t *state,
     past->inode = fi.st_ino;
     past->generation = state->generation;
 
-    rc = ngx_http_llm_state_save(&ngx_http_llm_state_saving, state,
-                                 cycle->log);
+    for (i = 0; i < ngx_http_llm_state_files(state); i++) {
+        rc = ngx_http_llm_state_save(&ngx_http_llm_state_saving, state, i,
+                                     cycle->log);
 
-    if (rc == NGX_DECLINED) {
-        ngx_http_llm_state_replaced(state, cycle->log);
+        if (rc == NGX_DECLINED) {
+            ngx_http_llm_state_replaced(state, cycle->log);
+            break;
+        }
 
-    } else if (rc != NGX_OK && ngx_is_init_cycle(cycle->old_cycle)) {
-        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
-                      "llm_state \"%V\" cannot be used", &state->dir);
-        return NGX_ERROR;
+        if (rc != NGX_OK && ngx_is_init_cycle(cycle->old_cycle)) {
+            ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                          "llm_state \"%V\" cannot be used", &state->dir);
+            return NGX_ERROR;
+        }
     }
 
     return NGX_OK;
@@ -300,6 +342,22 @@ ngx_http_llm_state_empty(ngx_http_llm_zone_t *zone)
     ngx_http_llm_zone_unlock(zone, &wake);
 
     return row == 0;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_state_blank(ngx_http_llm_area_t *book)
+{
+    ngx_uint_t  blank;
+
+    if (book == NULL) {
+        return 0;
+    }
+
+    blank = llm_book_changed(ngx_http_llm_book_read(book)) == 0;
+    ngx_http_llm_book_unlock(book);
+
+    return blank;
 }
 
 
@@ -359,6 +417,7 @@ static ngx_msec_t
 ngx_http_llm_state_step(ngx_http_llm_state_t *state, ngx_log_t *log)
 {
     ngx_int_t                   rc;
+    ngx_uint_t                  which;
     ngx_http_llm_state_save_t  *sv;
 
     sv = &ngx_http_llm_state_saving;
@@ -367,16 +426,13 @@ ngx_http_llm_state_step(ngx_http_llm_state_t *state, ngx_log_t *log)
 
     case NGX_HTTP_LLM_STATE_IDLE:
 
-        if (!ngx_http_llm_state_due(state)) {
-            ngx_http_llm_state_save_works(state, log);
+        which = ngx_http_llm_state_which(state, log);
+
+        if (which == NGX_HTTP_LLM_STATE_FILES) {
             return NGX_HTTP_LLM_STATE_TICK;
         }
 
-        if (!ngx_http_llm_state_changed(state)) {
-            return NGX_HTTP_LLM_STATE_TICK;
-        }
-
-        rc = ngx_http_llm_state_save_begin(sv, state, log);
+        rc = ngx_http_llm_state_save_begin(sv, state, which, log);
 
         if (rc == NGX_DECLINED) {
             ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_REPLACED;
@@ -385,7 +441,7 @@ ngx_http_llm_state_step(ngx_http_llm_state_t *state, ngx_log_t *log)
         }
 
         if (rc != NGX_OK) {
-            ngx_http_llm_state_busy = 1;
+            ngx_http_llm_state_again(which);
             return rc == NGX_BUSY ? NGX_HTTP_LLM_STATE_TICK
                                   : NGX_HTTP_LLM_STATE_INTERVAL;
         }
@@ -424,14 +480,55 @@ ngx_http_llm_state_step(ngx_http_llm_state_t *state, ngx_log_t *log)
         ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_IDLE;
 
         if (ngx_http_llm_state_save_end(sv) != NGX_OK) {
-            ngx_http_llm_state_busy = 1;
+            ngx_http_llm_state_again(sv->file - state->files);
             return NGX_HTTP_LLM_STATE_INTERVAL;
         }
 
-        ngx_log_debug1(NGX_LOG_DEBUG_EVENT, log, 0,
-                       "llm state saved rows:%uD", sv->snapshot.rows);
+        ngx_log_debug2(NGX_LOG_DEBUG_EVENT, log, 0,
+                       "llm state saved %s bytes:%uL", sv->file->what,
+                       sv->size);
 
         return NGX_HTTP_LLM_STATE_TICK;
+    }
+}
+
+
+/* which file is to be saved now, NGX_HTTP_LLM_STATE_FILES: none */
+
+static ngx_uint_t
+ngx_http_llm_state_which(ngx_http_llm_state_t *state, ngx_log_t *log)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < ngx_http_llm_state_files(state); i++) {
+
+        if (!ngx_http_llm_state_due(state, i)) {
+            ngx_http_llm_state_save_works(state, i, log);
+            continue;
+        }
+
+        if (i == NGX_HTTP_LLM_STATE_TALLIES
+            ? ngx_http_llm_state_changed(state)
+            : ngx_http_llm_state_used(state))
+        {
+            return i;
+        }
+    }
+
+    return NGX_HTTP_LLM_STATE_FILES;
+}
+
+
+/* it was not saved: it is due even if nothing changes any more */
+
+static void
+ngx_http_llm_state_again(ngx_uint_t which)
+{
+    if (which == NGX_HTTP_LLM_STATE_TALLIES) {
+        ngx_http_llm_state_busy = 1;
+
+    } else {
+        ngx_http_llm_state_posted = 0;
     }
 }
 
@@ -439,13 +536,13 @@ ngx_http_llm_state_step(ngx_http_llm_state_t *state, ngx_log_t *log)
 /* also when the file's time is to come: then the clock was set back */
 
 static ngx_uint_t
-ngx_http_llm_state_due(ngx_http_llm_state_t *state)
+ngx_http_llm_state_due(ngx_http_llm_state_t *state, ngx_uint_t which)
 {
     int64_t           age;
     ngx_time_t       *tp;
     ngx_file_info_t   fi;
 
-    if (ngx_file_info(state->file.data, &fi) == NGX_FILE_ERROR) {
+    if (ngx_file_info(state->files[which].file.data, &fi) == NGX_FILE_ERROR) {
         return 1;
     }
 
@@ -501,9 +598,30 @@ ngx_http_llm_state_changed(ngx_http_llm_state_t *state)
 }
 
 
+/* the same of the accounts */
+
+static ngx_uint_t
+ngx_http_llm_state_used(ngx_http_llm_state_t *state)
+{
+    uint64_t  changed;
+
+    changed = llm_book_changed(ngx_http_llm_book_read(state->book));
+    ngx_http_llm_book_unlock(state->book);
+
+    if (changed == ngx_http_llm_state_posted) {
+        return 0;
+    }
+
+    ngx_http_llm_state_posted = changed;
+
+    return 1;
+}
+
+
 void
 ngx_http_llm_state_exit_process(ngx_http_llm_state_t *state)
 {
+    ngx_uint_t                  i;
     ngx_http_llm_state_save_t  *sv;
 
     if (ngx_http_llm_state_event.timer_set) {
@@ -523,7 +641,9 @@ ngx_http_llm_state_exit_process(ngx_http_llm_state_t *state)
     if (ngx_http_llm_state_phase != NGX_HTTP_LLM_STATE_REPLACED
         && ngx_http_llm_state_last(state->zone))
     {
-        (void) ngx_http_llm_state_save(sv, state, ngx_cycle->log);
+        for (i = 0; i < ngx_http_llm_state_files(state); i++) {
+            (void) ngx_http_llm_state_save(sv, state, i, ngx_cycle->log);
+        }
     }
 
     ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_IDLE;

@@ -8,8 +8,6 @@
 #include "core/llm_policy.h"
 
 
-static void ngx_http_llm_state_keep(ngx_http_llm_state_t *state,
-    ngx_log_t *log);
 static ngx_int_t ngx_http_llm_state_read(ngx_http_llm_state_t *state,
     ngx_fd_t fd, llm_snapshot_t *sn, uint32_t *restored);
 static ngx_int_t ngx_http_llm_state_read_rows(ngx_http_llm_state_t *state,
@@ -25,9 +23,12 @@ ngx_http_llm_state_load(ngx_http_llm_state_t *state, ngx_uint_t restore,
     ngx_err_t        err;
     ngx_int_t        rc;
     llm_snapshot_t   sn;
+    ngx_str_t       *file;
     ngx_file_info_t  fi;
 
-    fd = open((const char *) state->file.data,
+    file = &state->files[NGX_HTTP_LLM_STATE_TALLIES].file;
+
+    fd = open((const char *) file->data,
               O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
 
     if (fd == NGX_INVALID_FILE && ngx_errno == NGX_ENOENT) {
@@ -51,7 +52,7 @@ ngx_http_llm_state_load(ngx_http_llm_state_t *state, ngx_uint_t restore,
     if (rc != NGX_OK) {
         ngx_log_error(NGX_LOG_ERR, log, err,
                       "llm_state: \"%V\" cannot be used: %s, at byte %uL; "
-                      "the tallies begin anew", &state->file, sn.error,
+                      "the tallies begin anew", file, sn.error,
                       (uint64_t) sn.offset);
 
     } else if (restore) {
@@ -59,18 +60,19 @@ ngx_http_llm_state_load(ngx_http_llm_state_t *state, ngx_uint_t restore,
 
         ngx_log_error(NGX_LOG_NOTICE, log, 0,
                       "llm_state: %uD tallies of \"%V\" put back", restored,
-                      &state->file);
+                      file);
 
         if (restored < sn.rows) {
             ngx_log_error(NGX_LOG_ERR, log, 0,
                           "llm_state: \"llm_zone\" is too small for %uD more "
                           "tallies of \"%V\"", sn.rows - restored,
-                          &state->file);
+                          file);
         }
     }
 
     if (rc != NGX_OK || (restore && restored < sn.rows)) {
-        ngx_http_llm_state_keep(state, log);
+        ngx_http_llm_state_keep(&state->files[NGX_HTTP_LLM_STATE_TALLIES],
+                                log);
     }
 
     if (fd != NGX_INVALID_FILE) {
@@ -81,24 +83,22 @@ ngx_http_llm_state_load(ngx_http_llm_state_t *state, ngx_uint_t restore,
 }
 
 
-/* what is lost with the next saving may be wanted by somebody */
-
-static void
-ngx_http_llm_state_keep(ngx_http_llm_state_t *state, ngx_log_t *log)
+void
+ngx_http_llm_state_keep(ngx_http_llm_state_file_t *file, ngx_log_t *log)
 {
-    if (rename((const char *) state->file.data,
-               (const char *) state->aside.data)
+    if (rename((const char *) file->file.data,
+               (const char *) file->aside.data)
         == -1)
     {
         ngx_log_error(NGX_LOG_ERR, log, ngx_errno,
                       "llm_state: rename() \"%V\" to \"%V\" failed",
-                      &state->file, &state->aside);
+                      &file->file, &file->aside);
         return;
     }
 
     ngx_log_error(NGX_LOG_ERR, log, 0,
-                  "llm_state: \"%V\" is kept as \"%V\"", &state->file,
-                  &state->aside);
+                  "llm_state: \"%V\" is kept as \"%V\"", &file->file,
+                  &file->aside);
 }
 
 

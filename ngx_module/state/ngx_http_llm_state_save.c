@@ -33,7 +33,6 @@ static ngx_uint_t ngx_http_llm_state_save_batch(
     u_char (*names)[LLM_SNAPSHOT_NAME]);
 static ngx_uint_t ngx_http_llm_state_save_worth(llm_str_t *name,
     const llm_meter_t *m);
-static ngx_int_t ngx_http_llm_state_save_flush(ngx_http_llm_state_save_t *sv);
 static ngx_uint_t ngx_http_llm_state_save_same(ngx_http_llm_state_save_t *sv);
 static void *ngx_http_llm_state_save_thread(void *data);
 static ngx_int_t ngx_http_llm_state_save_failed(ngx_http_llm_state_save_t *sv,
@@ -41,15 +40,22 @@ static ngx_int_t ngx_http_llm_state_save_failed(ngx_http_llm_state_save_t *sv,
 static void ngx_http_llm_state_save_close(ngx_http_llm_state_save_t *sv);
 
 
+#define ngx_http_llm_state_save_usage(sv)                                     \
+    ((sv)->file == &(sv)->state->files[NGX_HTTP_LLM_STATE_USAGE])
+
+
 ngx_int_t
 ngx_http_llm_state_save_begin(ngx_http_llm_state_save_t *sv,
-    ngx_http_llm_state_t *state, ngx_log_t *log)
+    ngx_http_llm_state_t *state, ngx_uint_t which, ngx_log_t *log)
 {
     ngx_int_t  rc;
 
     sv->state = state;
+    sv->file = &state->files[which];
     sv->log = log;
     sv->row = 0;
+    sv->kind = LLM_BOOK_HOUR;
+    sv->cursor = 0;
     sv->lock = NGX_INVALID_FILE;
     sv->old = NGX_INVALID_FILE;
     sv->fd = NGX_INVALID_FILE;
@@ -60,8 +66,11 @@ ngx_http_llm_state_save_begin(ngx_http_llm_state_save_t *sv,
     rc = ngx_http_llm_state_save_open(sv);
 
     if (rc == NGX_OK) {
-        sv->pos = llm_snapshot_write_head(&sv->snapshot, state->generation,
-                                          sv->buffer);
+        sv->pos = which == NGX_HTTP_LLM_STATE_USAGE
+                  ? llm_book_file_head(&sv->accounts, state->generation,
+                                       sv->buffer)
+                  : llm_snapshot_write_head(&sv->snapshot, state->generation,
+                                            sv->buffer);
         return NGX_OK;
     }
 
@@ -106,13 +115,13 @@ ngx_http_llm_state_save_open(ngx_http_llm_state_save_t *sv)
 
     /* whoever left it is dead: the lock is ours */
 
-    if (unlink((const char *) state->temp.data) == -1
+    if (unlink((const char *) sv->file->temp.data) == -1
         && ngx_errno != NGX_ENOENT)
     {
         return ngx_http_llm_state_save_failed(sv, "unlink()");
     }
 
-    sv->fd = open((const char *) state->temp.data,
+    sv->fd = open((const char *) sv->file->temp.data,
                   O_WRONLY|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600);
 
     if (sv->fd == NGX_INVALID_FILE) {
@@ -136,11 +145,12 @@ ngx_http_llm_state_save_old(ngx_http_llm_state_save_t *sv)
 {
     u_char           head[LLM_SNAPSHOT_HEAD];
     ssize_t          n;
+    uint64_t         generation;
     ngx_file_info_t  fi;
 
     sv->old_size = 0;
 
-    sv->old = open((const char *) sv->state->file.data,
+    sv->old = open((const char *) sv->file->file.data,
                    O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
 
     if (sv->old == NGX_INVALID_FILE) {
@@ -154,10 +164,14 @@ ngx_http_llm_state_save_old(ngx_http_llm_state_save_t *sv)
 
     n = pread(sv->old, head, LLM_SNAPSHOT_HEAD, 0);
 
-    if (n == LLM_SNAPSHOT_HEAD
-        && llm_snapshot_generation(head) > sv->state->generation)
-    {
-        return NGX_DECLINED;
+    if (n == LLM_SNAPSHOT_HEAD) {
+        generation = ngx_http_llm_state_save_usage(sv)
+                     ? llm_book_file_generation(head)
+                     : llm_snapshot_generation(head);
+
+        if (generation > sv->state->generation) {
+            return NGX_DECLINED;
+        }
     }
 
     sv->old_size = ngx_file_size(&fi);
@@ -173,6 +187,10 @@ ngx_http_llm_state_save_rows(ngx_http_llm_state_save_t *sv)
     ngx_uint_t           i, k, n;
     llm_snapshot_row_t   rows[NGX_HTTP_LLM_STATE_BATCH];
     u_char               names[NGX_HTTP_LLM_STATE_BATCH][LLM_SNAPSHOT_NAME];
+
+    if (ngx_http_llm_state_save_usage(sv)) {
+        return ngx_http_llm_state_usage_rows(sv);
+    }
 
     for (k = 0; k < NGX_HTTP_LLM_STATE_STEP; k++) {
 
@@ -270,16 +288,14 @@ ngx_http_llm_state_save_worth(llm_str_t *name, const llm_meter_t *m)
 }
 
 
-/* writes the buffer unless there is room for one more piece */
-
-static ngx_int_t
+ngx_int_t
 ngx_http_llm_state_save_flush(ngx_http_llm_state_save_t *sv)
 {
     size_t   size;
     ssize_t  n;
 
     if (sv->buffer + NGX_HTTP_LLM_STATE_BUFFER - sv->pos
-        >= LLM_SNAPSHOT_PIECE)
+        >= ngx_max(LLM_SNAPSHOT_PIECE, LLM_BOOK_FILE_PIECE))
     {
         return NGX_OK;
     }
@@ -307,7 +323,14 @@ ngx_http_llm_state_save_sync(ngx_http_llm_state_save_t *sv, ngx_uint_t thread)
     sigset_t        all, before;
     pthread_attr_t  attr;
 
-    sv->pos = llm_snapshot_write_end(&sv->snapshot, sv->pos);
+    if (ngx_http_llm_state_save_usage(sv)) {
+        sv->pos = llm_book_file_end(&sv->accounts, sv->pos);
+        sv->size = sv->accounts.offset;
+
+    } else {
+        sv->pos = llm_snapshot_write_end(&sv->snapshot, sv->pos);
+        sv->size = sv->snapshot.offset;
+    }
 
     if (!thread || pthread_attr_init(&attr) != 0) {
         (void) ngx_http_llm_state_save_thread(sv);
@@ -343,11 +366,8 @@ ngx_http_llm_state_save_thread(void *data)
 {
     ngx_http_llm_state_save_t *sv = data;
 
-    size_t                 size;
-    ssize_t                n;
-    ngx_http_llm_state_t  *state;
-
-    state = sv->state;
+    size_t   size;
+    ssize_t  n;
 
     if (ngx_http_llm_state_save_same(sv)) {
 
@@ -375,8 +395,8 @@ ngx_http_llm_state_save_thread(void *data)
         goto done;
     }
 
-    if (rename((const char *) state->temp.data,
-               (const char *) state->file.data)
+    if (rename((const char *) sv->file->temp.data,
+               (const char *) sv->file->file.data)
         == -1)
     {
         (void) ngx_http_llm_state_save_failed(sv, "rename()");
@@ -405,7 +425,7 @@ ngx_http_llm_state_save_same(ngx_http_llm_state_save_t *sv)
     u_char  end[LLM_SNAPSHOT_END];
 
     return sv->old != NGX_INVALID_FILE
-           && (uint64_t) sv->old_size == sv->snapshot.offset
+           && (uint64_t) sv->old_size == sv->size
            && pread(sv->old, end, LLM_SNAPSHOT_END,
                     sv->old_size - LLM_SNAPSHOT_END)
               == LLM_SNAPSHOT_END
@@ -417,7 +437,8 @@ ngx_http_llm_state_save_same(ngx_http_llm_state_save_t *sv)
 ngx_int_t
 ngx_http_llm_state_save_end(ngx_http_llm_state_save_t *sv)
 {
-    ngx_http_llm_state_t  *state;
+    ngx_http_llm_state_t       *state;
+    ngx_http_llm_state_file_t  *file;
 
     if (sv->threaded) {
         (void) pthread_join(sv->thread, NULL);
@@ -427,21 +448,23 @@ ngx_http_llm_state_save_end(ngx_http_llm_state_save_t *sv)
     ngx_http_llm_state_save_close(sv);
 
     state = sv->state;
+    file = sv->file;
 
     if (sv->failed == NULL) {
 
         if (sv->synced) {
-            ngx_http_llm_state_save_works(state, sv->log);
+            ngx_http_llm_state_save_works(state, file - state->files,
+                                          sv->log);
         }
 
         return NGX_OK;
     }
 
-    if (!state->failing) {
-        state->failing = 1;
+    if (!file->failing) {
+        file->failing = 1;
         ngx_log_error(NGX_LOG_ERR, sv->log, sv->err,
-                      "llm_state \"%V\": the tallies cannot be saved: %s "
-                      "failed", &state->dir, sv->failed);
+                      "llm_state \"%V\": the %s cannot be saved: %s failed",
+                      &state->dir, file->what, sv->failed);
     }
 
     return NGX_ERROR;
@@ -449,29 +472,34 @@ ngx_http_llm_state_save_end(ngx_http_llm_state_save_t *sv)
 
 
 void
-ngx_http_llm_state_save_works(ngx_http_llm_state_t *state, ngx_log_t *log)
+ngx_http_llm_state_save_works(ngx_http_llm_state_t *state, ngx_uint_t which,
+    ngx_log_t *log)
 {
-    if (!state->failing) {
+    ngx_http_llm_state_file_t  *file;
+
+    file = &state->files[which];
+
+    if (!file->failing) {
         return;
     }
 
-    state->failing = 0;
+    file->failing = 0;
 
     ngx_log_error(NGX_LOG_NOTICE, log, 0,
-                  "llm_state \"%V\": the tallies are saved again",
-                  &state->dir);
+                  "llm_state \"%V\": the %s are saved again", &state->dir,
+                  file->what);
 }
 
 
 ngx_int_t
 ngx_http_llm_state_save(ngx_http_llm_state_save_t *sv,
-    ngx_http_llm_state_t *state, ngx_log_t *log)
+    ngx_http_llm_state_t *state, ngx_uint_t which, ngx_log_t *log)
 {
     ngx_int_t   rc;
     ngx_uint_t  i;
 
     for (i = 0; /* void */ ; i++) {
-        rc = ngx_http_llm_state_save_begin(sv, state, log);
+        rc = ngx_http_llm_state_save_begin(sv, state, which, log);
 
         if (rc != NGX_BUSY) {
             break;
@@ -521,7 +549,7 @@ ngx_http_llm_state_save_close(ngx_http_llm_state_save_t *sv)
 
         /* not in its place */
 
-        (void) unlink((const char *) sv->state->temp.data);
+        (void) unlink((const char *) sv->file->temp.data);
         (void) close(sv->fd);
         sv->fd = NGX_INVALID_FILE;
     }
