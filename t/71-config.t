@@ -87,7 +87,7 @@ for my $bad (
         qr/"\Q$_\E": expected a size of at least 512k/ ] }
         'flights=0', 'flights=511k', 'flights=x'),
     [ { zone => 'llm_zone llm 1m states=1m;' },
-        qr/"states=1m": expected cache= or flights=/ ],
+        qr/"states=1m": expected cache=, flights=,/ ],
 
     # llm_redis
     [ { redis => 'llm_redis;' }, qr/invalid number of arguments/ ],

@@ -2,8 +2,7 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * The tenants file, read by jansson into a tree and from there, member by
- * member, into a policy.
+ * Rows of a policy: their members, one by one, from a tree of jansson's.
  */
 
 
@@ -13,325 +12,256 @@
 #include <string.h>
 
 
-static int llm_policy_read_file(llm_policy_parser_t *ps, json_t *root);
-static int llm_policy_allocate(llm_policy_parser_t *ps, json_t *teams,
-    json_t *keys);
-static void llm_policy_measure(json_t *rows, size_t *patterns, size_t *text);
-static int llm_policy_read_rows(llm_policy_parser_t *ps, const char *name,
-    json_t *rows);
-static int llm_policy_read_team(llm_policy_parser_t *ps, const char *name,
-    json_t *row);
-static int llm_policy_read_key(llm_policy_parser_t *ps, const char *name,
-    json_t *row);
-static int llm_policy_read_row(llm_policy_parser_t *ps, unsigned where,
-    json_t *row);
-static void llm_policy_name(llm_policy_parser_t *ps, llm_str_t *name,
-    llm_str_t *full, char prefix, const char *s);
+static int llm_policy_read_text(llm_policy_parser_t *ps, json_t *root,
+    const char *const *others);
+static int llm_policy_patch(llm_policy_parser_t *ps, json_t *patch,
+    const char *const *others);
+static json_t *llm_policy_present(llm_policy_parser_t *ps);
+static int llm_policy_merge(json_t *target, json_t *patch,
+    const char *const *others);
+static int llm_policy_other(const char *name, const char *const *others);
+static const llm_policy_member_t *llm_policy_member(
+    const llm_policy_member_t *members, const char *name);
 
 
-llm_policy_t *
-llm_policy_parse(const char *text, size_t len, char *err, size_t errlen)
+void
+llm_policy_row_clear(llm_policy_row_t *row, llm_row_e kind)
+{
+    memset(row, 0, sizeof(llm_policy_row_t));
+
+    row->kind = kind;
+    row->enabled = 1;
+
+    llm_policy_terms_clear(&row->terms);
+}
+
+
+int
+llm_policy_row_parse(llm_policy_row_t *row, const char *text, size_t len,
+    unsigned how, const char *const *others, llm_arena_t *arena, char *err,
+    size_t errlen, size_t *path)
 {
     int                  rc;
+    char                *colon;
     json_t              *root;
     llm_policy_parser_t  ps;
+
+    if (path != NULL) {
+        *path = 0;
+    }
 
     root = llm_policy_load(text, len, err, errlen);
 
     if (root == NULL) {
-        return NULL;
+        return LLM_ERROR;
     }
 
     memset(&ps, 0, sizeof(llm_policy_parser_t));
 
+    ps.row = row;
+    ps.terms = &row->terms;
+    ps.arena = arena;
+    ps.how = how;
     ps.at.path.index = -1;
     ps.at.err = err;
     ps.at.errlen = errlen;
 
-    rc = llm_policy_read_file(&ps, root);
+    rc = how & LLM_POLICY_PATCH ? llm_policy_patch(&ps, root, others)
+                                : llm_policy_read_text(&ps, root, others);
 
     json_decref(root);
 
-    if (rc != LLM_OK) {
-        llm_policy_destroy(ps.policy);
+    if (rc != LLM_OK && path != NULL) {
+        colon = strstr(err, ": ");
+        *path = colon != NULL ? (size_t) (colon - err) : 0;
+    }
+
+    return rc;
+}
+
+
+static int
+llm_policy_read_text(llm_policy_parser_t *ps, json_t *root,
+    const char *const *others)
+{
+    unsigned  where;
+
+    where = ps->row->kind == LLM_ROW_KEY ? LLM_POLICY_KEY : LLM_POLICY_TEAM;
+
+    if (llm_policy_read(ps, where, root, others) != LLM_OK) {
+        return LLM_ERROR;
+    }
+
+    if (ps->row->team.len != 0 && ps->row->terms.weight != -1) {
+        ps->at.path.depth = 1;
+        ps->at.path.name[0] = "weight";
+
+        return llm_policy_no_weight(&ps->at);
+    }
+
+    return LLM_OK;
+}
+
+
+/*
+ * A merge patch (RFC 7396) of what there is, as if that had been written by
+ * hand: what is not a member of the file's stays.
+ */
+
+static int
+llm_policy_patch(llm_policy_parser_t *ps, json_t *patch,
+    const char *const *others)
+{
+    int                rc;
+    json_t            *present;
+    llm_policy_row_t   old, *row;
+
+    if (!json_is_object(patch)) {
+        return llm_policy_refuse(&ps->at, "an object", patch);
+    }
+
+    present = llm_policy_present(ps);
+
+    if (present == NULL || llm_policy_merge(present, patch, others) != LLM_OK)
+    {
+        json_decref(present);
+        return llm_policy_no_memory(&ps->at);
+    }
+
+    row = ps->row;
+    old = *row;
+
+    llm_policy_row_clear(row, old.kind);
+
+    row->name = old.name;
+    row->hint = old.hint;
+    row->created = old.created;
+    row->version = old.version;
+    row->old_until = old.old_until;
+
+    memcpy(row->sha256, old.sha256, sizeof(row->sha256));
+    memcpy(row->old_sha256, old.old_sha256, sizeof(row->old_sha256));
+    memcpy(row->raise, old.raise, sizeof(row->raise));
+
+    rc = llm_policy_read_text(ps, present, NULL);
+
+    json_decref(present);
+
+    return rc;
+}
+
+
+static json_t *
+llm_policy_present(llm_policy_parser_t *ps)
+{
+    char          *text;
+    size_t         len;
+    json_error_t   je;
+
+    len = llm_policy_row_write(ps->row, 0, NULL, 0);
+
+    text = llm_arena_alloc(ps->arena, len + 2);
+
+    if (text == NULL) {
         return NULL;
     }
 
-    return ps.policy;
+    text[0] = '{';
+    (void) llm_policy_row_write(ps->row, 0, text + 1, len);
+    text[len + 1] = '}';
+
+    return llm_policy_load_value(text, len + 2, &je);
 }
 
 
 static int
-llm_policy_read_file(llm_policy_parser_t *ps, json_t *root)
-{
-    json_t                    *defaults, *teams, *keys;
-    static const char *const  names[] = { "defaults", "teams", "keys", NULL };
-
-    if (llm_policy_only(&ps->at, root, names) != LLM_OK) {
-        return LLM_ERROR;
-    }
-
-    defaults = json_object_get(root, "defaults");
-    teams = json_object_get(root, "teams");
-    keys = json_object_get(root, "keys");
-
-    if (llm_policy_allocate(ps, teams, keys) != LLM_OK) {
-        snprintf(ps->at.err, ps->at.errlen, "out of memory");
-        return LLM_ERROR;
-    }
-
-    llm_policy_terms_clear(&ps->defaults);
-
-    if (defaults != NULL) {
-        ps->at.path.depth = 1;
-        ps->at.path.name[0] = "defaults";
-        ps->terms = &ps->defaults;
-
-        if (llm_policy_read_row(ps, LLM_POLICY_DEFAULTS, defaults) != LLM_OK) {
-            return LLM_ERROR;
-        }
-    }
-
-    /* the keys last, wherever they stand: they name their teams */
-
-    if (llm_policy_read_rows(ps, "teams", teams) != LLM_OK
-        || llm_policy_read_rows(ps, "keys", keys) != LLM_OK)
-    {
-        return LLM_ERROR;
-    }
-
-    return LLM_OK;
-}
-
-
-static int
-llm_policy_allocate(llm_policy_parser_t *ps, json_t *teams,
-    json_t *keys)
-{
-    size_t         patterns, text;
-    json_free_t    release;
-    json_malloc_t  allocate;
-
-    patterns = 0;
-    text = 0;
-
-    llm_policy_measure(teams, &patterns, &text);
-    llm_policy_measure(keys, &patterns, &text);
-
-    json_get_alloc_funcs(&allocate, &release);
-
-    ps->policy = llm_policy_create(json_object_size(teams),
-                                   json_object_size(keys), patterns, text,
-                                   &ps->text, allocate, release);
-    if (ps->policy == NULL) {
-        return LLM_ERROR;
-    }
-
-    ps->pattern = ps->policy->patterns;
-
-    return LLM_OK;
-}
-
-
-/* room for names and patterns, be they right or not */
-
-static void
-llm_policy_measure(json_t *rows, size_t *patterns, size_t *text)
-{
-    size_t         i;
-    void          *iter;
-    json_t        *models;
-
-    for (iter = json_object_iter(rows);
-         iter != NULL;
-         iter = json_object_iter_next(rows, iter))
-    {
-        *text += 2 + strlen(json_object_iter_key(iter));
-
-        models = json_object_get(json_object_iter_value(iter), "models");
-
-        *patterns += json_array_size(models);
-
-        for (i = 0; i < json_array_size(models); i++) {
-            *text += json_string_length(json_array_get(models, i));
-        }
-    }
-}
-
-
-static int
-llm_policy_read_rows(llm_policy_parser_t *ps, const char *name,
-    json_t *rows)
+llm_policy_merge(json_t *target, json_t *patch, const char *const *others)
 {
     int          rc;
-    char         got[LLM_POLICY_SHOW + 32];
     void        *iter;
-    unsigned     i;
-    const char  *s;
+    json_t      *value, *member;
+    const char  *name;
 
-    if (rows == NULL) {
-        return LLM_OK;
-    }
-
-    ps->at.path.depth = 1;
-    ps->at.path.name[0] = name;
-
-    if (!json_is_object(rows)) {
-        return llm_policy_refuse(&ps->at, "an object", rows);
-    }
-
-    for (iter = json_object_iter(rows);
+    for (iter = json_object_iter(patch);
          iter != NULL;
-         iter = json_object_iter_next(rows, iter))
+         iter = json_object_iter_next(patch, iter))
     {
-        s = json_object_iter_key(iter);
-        ps->at.path.depth = 1;
+        name = json_object_iter_key(iter);
+        value = json_object_iter_value(iter);
 
-        if (!llm_policy_is_name(s, strlen(s))) {
-            llm_policy_show(got, sizeof(got), s, strlen(s));
-            llm_policy_error(ps->at.err, ps->at.errlen, &ps->at.path,
-                             "names of 1 to 64 letters, digits, \".\", \"_\" "
-                             "or \"-\"", got);
-            return LLM_ERROR;
+        if (llm_policy_other(name, others)) {
+            continue;
         }
 
-        ps->at.path.depth = 2;
-        ps->at.path.name[1] = s;
+        if (json_is_null(value)) {
+            (void) json_object_del(target, name);
+            continue;
+        }
 
-        rc = name[0] == 't'
-             ? llm_policy_read_team(ps, s, json_object_iter_value(iter))
-             : llm_policy_read_key(ps, s, json_object_iter_value(iter));
+        if (!json_is_object(value)) {
+            if (json_object_set(target, name, value) != 0) {
+                return LLM_ERROR;
+            }
+
+            continue;
+        }
+
+        member = json_object_get(target, name);
+
+        if (!json_is_object(member)) {
+            member = json_object();
+
+            if (json_object_set_new(target, name, member) != 0) {
+                return LLM_ERROR;
+            }
+        }
+
+        rc = llm_policy_merge(member, value, NULL);
 
         if (rc != LLM_OK) {
             return rc;
         }
     }
 
-    /* only now has every key asked its team */
-
-    for (i = 0; name[0] == 'k' && i < ps->policy->nteams; i++) {
-        llm_policy_terms_of_team(&ps->policy->teams[i].terms);
-    }
-
     return LLM_OK;
 }
 
 
-static int
-llm_policy_read_team(llm_policy_parser_t *ps, const char *name,
-    json_t *row)
-{
-    llm_team_t  *team;
-
-    team = &ps->policy->teams[ps->policy->nteams];
-
-    ps->key = NULL;
-    ps->team = team;
-    ps->terms = &team->terms;
-
-    llm_policy_terms_clear(&team->terms);
-    llm_policy_name(ps, &team->name, &team->limit.name, 't', name);
-
-    if (llm_policy_read_row(ps, LLM_POLICY_TEAM, row) != LLM_OK) {
-        return LLM_ERROR;
-    }
-
-    llm_policy_terms_limit(&team->limit, &team->terms);
-    llm_policy_team_add(ps->policy, ps->policy->nteams++);
-
-    return LLM_OK;
-}
-
-
-static int
-llm_policy_read_key(llm_policy_parser_t *ps, const char *name,
-    json_t *row)
-{
-    char              text[LLM_POLICY_NAME_MAX + 64];
-    llm_key_t        *key;
-    const llm_key_t  *other;
-
-    key = &ps->policy->keys[ps->policy->nkeys];
-
-    ps->key = key;
-    ps->team = NULL;
-    ps->terms = &key->terms;
-
-    key->enabled = 1;
-
-    llm_policy_terms_clear(&key->terms);
-    llm_policy_name(ps, &key->name, &key->limit.name, 'k', name);
-
-    if (llm_policy_read_row(ps, LLM_POLICY_KEY, row) != LLM_OK) {
-        return LLM_ERROR;
-    }
-
-    ps->at.path.depth = 3;
-    ps->at.path.name[2] = "sha256";
-
-    if (json_object_get(row, "sha256") == NULL) {
-        return llm_policy_refuse(&ps->at, "64 hexadecimal digits", NULL);
-    }
-
-    other = llm_policy_secret_add(ps->policy, ps->policy->nkeys);
-
-    if (other != NULL) {
-        snprintf(text, sizeof(text), "the same secret as that of keys.%.*s",
-                 (int) other->name.len, other->name.data);
-        llm_policy_error(ps->at.err, ps->at.errlen, &ps->at.path, text, NULL);
-        return LLM_ERROR;
-    }
-
-    if (key->team != NULL && key->terms.weight != -1) {
-        ps->at.path.name[2] = "weight";
-        llm_policy_error(ps->at.err, ps->at.errlen, &ps->at.path,
-                         "slots are shared by teams, a key in one has no "
-                         "weight of its own", NULL);
-        return LLM_ERROR;
-    }
-
-    llm_policy_terms_of_key(&key->terms,
-                            key->team != NULL ? &key->team->terms : NULL,
-                            &ps->defaults);
-    llm_policy_terms_limit(&key->limit, &key->terms);
-
-    ps->policy->nkeys++;
-
-    return LLM_OK;
-}
-
-
-static int
-llm_policy_read_row(llm_policy_parser_t *ps, unsigned where,
-    json_t *row)
+int
+llm_policy_read(llm_policy_parser_t *ps, unsigned where, json_t *object,
+    const char *const *others)
 {
     void                       *iter;
     unsigned                    depth;
     const char                 *name;
     const llm_policy_member_t  *m;
 
-    if (!json_is_object(row)) {
-        return llm_policy_refuse(&ps->at, "an object", row);
+    if (!json_is_object(object)) {
+        return llm_policy_refuse(&ps->at, "an object", object);
     }
 
     depth = ps->at.path.depth;
 
-    for (iter = json_object_iter(row);
+    for (iter = json_object_iter(object);
          iter != NULL;
-         iter = json_object_iter_next(row, iter))
+         iter = json_object_iter_next(object, iter))
     {
         name = json_object_iter_key(iter);
 
-        for (m = llm_policy_members; m->name != NULL; m++) {
-            if (strcmp(m->name, name) == 0) {
-                break;
-            }
+        if (llm_policy_other(name, others)) {
+            continue;
+        }
+
+        m = llm_policy_member(llm_policy_members, name);
+
+        if (m == NULL && (ps->how & LLM_POLICY_RECORD)) {
+            m = llm_policy_member(llm_policy_stored, name);
         }
 
         ps->at.path.depth = depth + 1;
         ps->at.path.name[depth] = name;
 
-        if (m->name == NULL || (m->where & where) == 0) {
+        if (m == NULL || (m->where & where) == 0) {
             llm_policy_error(ps->at.err, ps->at.errlen, &ps->at.path,
                              "unknown member", NULL);
             return LLM_ERROR;
@@ -348,21 +278,58 @@ llm_policy_read_row(llm_policy_parser_t *ps, unsigned where,
 }
 
 
-/* "k:name" once, "name" is the end of it */
-
-static void
-llm_policy_name(llm_policy_parser_t *ps, llm_str_t *name, llm_str_t *full,
-    char prefix, const char *s)
+static int
+llm_policy_other(const char *name, const char *const *others)
 {
-    full->data = ps->text;
-    full->len = 2 + strlen(s);
+    unsigned  i;
 
-    name->data = full->data + 2;
-    name->len = full->len - 2;
+    for (i = 0; others != NULL && others[i] != NULL; i++) {
+        if (strcmp(others[i], name) == 0) {
+            return 1;
+        }
+    }
 
-    full->data[0] = (unsigned char) prefix;
-    full->data[1] = ':';
-    memcpy(name->data, s, name->len);
+    return 0;
+}
 
-    ps->text += full->len;
+
+static const llm_policy_member_t *
+llm_policy_member(const llm_policy_member_t *members, const char *name)
+{
+    const llm_policy_member_t  *m;
+
+    for (m = members; m->name != NULL; m++) {
+        if (strcmp(m->name, name) == 0) {
+            return m;
+        }
+    }
+
+    return NULL;
+}
+
+
+int
+llm_policy_no_weight(llm_policy_at_t *at)
+{
+    llm_policy_error(at->err, at->errlen, &at->path,
+                     "slots are shared by teams, a key in one has no weight "
+                     "of its own", NULL);
+
+    return LLM_ERROR;
+}
+
+
+int
+llm_policy_copy(llm_policy_parser_t *ps, llm_str_t *to, json_t *value)
+{
+    to->len = json_string_length(value);
+    to->data = llm_arena_alloc(ps->arena, to->len);
+
+    if (to->data == NULL) {
+        return llm_policy_no_memory(&ps->at);
+    }
+
+    memcpy(to->data, json_string_value(value), to->len);
+
+    return LLM_OK;
 }

@@ -2,7 +2,9 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * The tenants file: an immutable picture of who may do what.
+ * The policy: who may do what.  What is said of a team or a key, in the
+ * tenants file or by the admin API, is a row; with the defaults and its team a
+ * key's row becomes what a request meets.
  */
 
 
@@ -66,30 +68,107 @@ typedef struct {
     unsigned              nmodels;
     int64_t               expires;         /* s since the epoch, 0: never */
     int                   enabled;
+    int                   dynamic;         /* of the admin API, not the file */
 } llm_key_t;
 
 
-typedef struct llm_policy_s  llm_policy_t;
+/* a limit's other value, until a time */
+
+typedef enum {
+    LLM_RAISE_REQUESTS_PER_MINUTE = 0,
+    LLM_RAISE_TOKENS_PER_MINUTE,
+    LLM_RAISE_REQUESTS_PER_DAY,
+    LLM_RAISE_TOKENS_PER_DAY,
+    LLM_RAISE_CONCURRENCY,
+    LLM_RAISE_BUDGET,                      /* micro-dollars */
+    LLM_RAISES
+} llm_raise_e;
+
+
+typedef struct {
+    int64_t               value;
+    int64_t               until;           /* s since the epoch, 0: none */
+} llm_raise_t;
+
+
+typedef enum {
+    LLM_ROW_TEAM = 0,
+    LLM_ROW_KEY
+} llm_row_e;
 
 
 /*
- * Reads a tenants file.  NULL: "err" says path, what was expected and what
- * stood there, or line and column of a syntax error.  Every byte belongs to
- * the policy; free it with llm_policy_destroy().
+ * A team or a key as somebody wrote it down, without what others fill in.
+ * The strings belong to whoever filled the row (its arena, the file's text).
  */
-llm_policy_t *llm_policy_parse(const char *text, size_t len, char *err,
-    size_t errlen);
 
-void llm_policy_destroy(llm_policy_t *p);
+typedef struct {
+    llm_row_e             kind;
+    llm_str_t             name;            /* without "k:" or "t:" */
+    llm_terms_t           terms;           /* its own: see terms_clear() */
+    llm_str_t            *models;          /* patterns */
+    unsigned              nmodels;
 
-/* by the SHA-256 of the secret; the last comparison takes constant time */
-const llm_key_t *llm_policy_find(const llm_policy_t *p,
-    const unsigned char sha256[32]);
+    /* keys alone */
 
-const llm_key_t *llm_policy_key(const llm_policy_t *p, unsigned i);
-const llm_team_t *llm_policy_team(const llm_policy_t *p, unsigned i);
-unsigned llm_policy_keys(const llm_policy_t *p);
-unsigned llm_policy_teams(const llm_policy_t *p);
+    llm_str_t             team;            /* its name, empty: none */
+    unsigned char         sha256[32];
+    int64_t               expires;         /* s since the epoch, 0: never */
+    int                   enabled;
+
+    /* what the tenants file does not keep */
+
+    llm_str_t             metadata;        /* a JSON object, empty: none */
+    llm_str_t             hint;            /* of the secret, for people */
+    int64_t               created;         /* s since the epoch, 0: unknown */
+    uint64_t              version;         /* grows with each change */
+    unsigned char         old_sha256[32];  /* works until … */
+    int64_t               old_until;       /* s since the epoch, 0: none */
+    llm_raise_t           raise[LLM_RAISES];
+} llm_policy_row_t;
+
+
+#define LLM_POLICY_METADATA  1024          /* bytes of it as JSON */
+#define LLM_POLICY_HINT      16
+
+
+/* how a row is read and written */
+
+#define LLM_POLICY_PATCH     0x1           /* null takes a member away */
+#define LLM_POLICY_RECORD    0x2           /* with what the file does not have:
+                                              "created", "version", "hint",
+                                              "rotation", "raises" and, of a
+                                              key, "sha256" */
+
+
+/* nothing is said: no terms, no strings, enabled */
+void llm_policy_row_clear(llm_policy_row_t *row, llm_row_e kind);
+
+/*
+ * Reads members of a team or a key into "row", which is clear or, for a
+ * patch, what there was.  The text is a JSON object with members as in the
+ * tenants file; those named in "others" (up to a NULL; NULL: none) are the
+ * caller's own and passed over.  Strings come to lie in the arena.
+ * LLM_ERROR: "err" says path, what was expected and what stood there, or line
+ * and column of a syntax error; the row is as far as it was read.  *path, if
+ * not NULL, is then where in "err" the path ends (0: there is none).
+ * Whether the team exists is the caller's question.
+ */
+int llm_policy_row_parse(llm_policy_row_t *row, const char *text, size_t len,
+    unsigned how, const char *const *others, llm_arena_t *arena, char *err,
+    size_t errlen, size_t *path);
+
+/*
+ * The row's own members as JSON, comma between them, without braces, in "buf"
+ * if they fit; their length without a final zero, which is not written.  No
+ * name.  With LLM_POLICY_RECORD it is all that the row has, which
+ * llm_policy_row_parse() reads back.
+ */
+size_t llm_policy_row_write(const llm_policy_row_t *row, unsigned how,
+    char *buf, size_t size);
+
+/* nothing is said: -1 (a priority: INT_MIN) */
+void llm_policy_terms_clear(llm_terms_t *terms);
 
 /* of a limit's name, the same in every gateway and build */
 uint32_t llm_policy_hash(const llm_str_t *name);

@@ -44,6 +44,7 @@ static int llm_policy_models(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
 static int llm_policy_metadata(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
+static int llm_policy_keep(llm_policy_parser_t *ps, json_t *value);
 static int llm_policy_of_team(llm_policy_parser_t *ps, json_t *value,
     size_t offset);
 static int llm_policy_sha256(llm_policy_parser_t *ps, json_t *value,
@@ -372,7 +373,11 @@ llm_policy_models(llm_policy_parser_t *ps, json_t *value, size_t offset)
                                  value);
     }
 
-    models = ps->pattern;
+    models = llm_arena_alloc(ps->arena, n * sizeof(llm_str_t));
+
+    if (models == NULL) {
+        return llm_policy_no_memory(&ps->at);
+    }
 
     for (i = 0; i < n; i++) {
         part = json_array_get(value, i);
@@ -384,29 +389,19 @@ llm_policy_models(llm_policy_parser_t *ps, json_t *value, size_t offset)
                                      part);
         }
 
-        ps->pattern->data = ps->text;
-        ps->pattern->len = len;
-
-        memcpy(ps->text, json_string_value(part), len);
-
-        ps->text += len;
-        ps->pattern++;
+        if (llm_policy_copy(ps, &models[i], part) != LLM_OK) {
+            return LLM_ERROR;
+        }
     }
 
-    if (ps->key != NULL) {
-        ps->key->models = models;
-        ps->key->nmodels = (unsigned) n;
-        return LLM_OK;
-    }
-
-    ps->team->models = models;
-    ps->team->nmodels = (unsigned) n;
+    ps->row->models = models;
+    ps->row->nmodels = (unsigned) n;
 
     return LLM_OK;
 }
 
 
-/* for people and their tools: checked, not kept */
+/* for people and their tools: of the file it is checked and not kept */
 
 static int
 llm_policy_metadata(llm_policy_parser_t *ps, json_t *value, size_t offset)
@@ -432,6 +427,38 @@ llm_policy_metadata(llm_policy_parser_t *ps, json_t *value, size_t offset)
         }
     }
 
+    if ((ps->how & LLM_POLICY_FILE) || json_object_size(value) == 0) {
+        return LLM_OK;
+    }
+
+    return llm_policy_keep(ps, value);
+}
+
+
+static int
+llm_policy_keep(llm_policy_parser_t *ps, json_t *value)
+{
+    char    *p, got[64];
+    size_t   len;
+
+    len = json_dumpb(value, NULL, 0, JSON_COMPACT);
+
+    if (len > LLM_POLICY_METADATA) {
+        snprintf(got, sizeof(got), "%zu", len);
+        llm_policy_error(ps->at.err, ps->at.errlen, &ps->at.path,
+                         "at most 1024 bytes", got);
+        return LLM_ERROR;
+    }
+
+    p = llm_arena_alloc(ps->arena, len);
+
+    if (len == 0 || p == NULL) {
+        return llm_policy_no_memory(&ps->at);
+    }
+
+    ps->row->metadata.data = (unsigned char *) p;
+    ps->row->metadata.len = json_dumpb(value, p, len, JSON_COMPACT);
+
     return LLM_OK;
 }
 
@@ -441,17 +468,15 @@ llm_policy_of_team(llm_policy_parser_t *ps, json_t *value, size_t offset)
 {
     (void) offset;
 
-    if (json_is_string(value)) {
-        ps->key->team = llm_policy_team_find(ps->policy,
-                                             json_string_value(value),
-                                             json_string_length(value));
-    }
+    /* whether there is such a team is asked later */
 
-    if (ps->key->team == NULL) {
+    if (!json_is_string(value) || json_string_length(value) == 0
+        || json_string_length(value) > LLM_POLICY_NAME_MAX)
+    {
         return llm_policy_refuse(&ps->at, "the name of a team", value);
     }
 
-    return LLM_OK;
+    return llm_policy_copy(ps, &ps->row->team, value);
 }
 
 
@@ -467,7 +492,7 @@ llm_policy_sha256(llm_policy_parser_t *ps, json_t *value, size_t offset)
     }
 
     if (llm_policy_read_hex(json_string_value(value),
-                            json_string_length(value), ps->key->sha256)
+                            json_string_length(value), ps->row->sha256)
         != LLM_OK)
     {
         /* not even a part: it may be the secret itself */
@@ -490,7 +515,7 @@ llm_policy_expires(llm_policy_parser_t *ps, json_t *value, size_t offset)
 
     if (!json_is_string(value)
         || llm_policy_read_time(json_string_value(value),
-                                json_string_length(value), &ps->key->expires)
+                                json_string_length(value), &ps->row->expires)
            != LLM_OK)
     {
         return llm_policy_refuse(&ps->at,
@@ -511,7 +536,7 @@ llm_policy_enabled(llm_policy_parser_t *ps, json_t *value, size_t offset)
         return llm_policy_refuse(&ps->at, "true or false", value);
     }
 
-    ps->key->enabled = json_is_true(value);
+    ps->row->enabled = json_is_true(value);
 
     return LLM_OK;
 }

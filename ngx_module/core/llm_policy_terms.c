@@ -145,11 +145,10 @@ llm_policy_terms_of_team(llm_terms_t *terms)
 
 
 void
-llm_policy_terms_limit(llm_limit_t *limit, const llm_terms_t *terms)
+llm_policy_terms_rates(llm_limit_t *limit, const llm_terms_t *terms)
 {
     llm_rates_t  *rates;
 
-    limit->hash = llm_policy_hash(&limit->name);
     limit->concurrency = LLM_UNLIMITED;
     limit->weight = 1;
     limit->fair = 0;

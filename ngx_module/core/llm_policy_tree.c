@@ -12,10 +12,12 @@
 #include <string.h>
 
 
+static void llm_policy_hide(json_error_t *je);
+
+
 json_t *
 llm_policy_load(const char *text, size_t len, char *err, size_t errlen)
 {
-    char         *near;
     json_t       *root;
     json_error_t  je;
 
@@ -27,18 +29,44 @@ llm_policy_load(const char *text, size_t len, char *err, size_t errlen)
         return root;
     }
 
-    /* what it is near to may be a secret */
-
-    near = strstr(je.text, " near '");
-
-    if (near != NULL) {
-        *near = '\0';
-    }
+    llm_policy_hide(&je);
 
     snprintf(err, errlen, "line %d, column %d: %s", je.line, je.column,
              je.text[0] != '\0' ? je.text : "out of memory");
 
     return NULL;
+}
+
+
+json_t *
+llm_policy_load_value(const char *text, size_t len, json_error_t *je)
+{
+    json_t  *value;
+
+    memset(je, 0, sizeof(json_error_t));
+
+    value = json_loadb(text, len, JSON_REJECT_DUPLICATES|JSON_DECODE_ANY, je);
+
+    if (value == NULL) {
+        llm_policy_hide(je);
+    }
+
+    return value;
+}
+
+
+/* what it is near to may be a secret */
+
+static void
+llm_policy_hide(json_error_t *je)
+{
+    char  *near;
+
+    near = strstr(je->text, " near '");
+
+    if (near != NULL) {
+        *near = '\0';
+    }
 }
 
 
@@ -105,6 +133,15 @@ llm_policy_range(llm_policy_at_t *at, json_t *value, int64_t min,
     }
 
     return llm_policy_refuse(at, text, value);
+}
+
+
+int
+llm_policy_no_memory(llm_policy_at_t *at)
+{
+    snprintf(at->err, at->errlen, "out of memory");
+
+    return LLM_ERROR;
 }
 
 

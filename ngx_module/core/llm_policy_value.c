@@ -8,6 +8,8 @@
 
 #include "core/llm_policy_private.h"
 
+#include <stdio.h>
+
 
 static int llm_policy_digits(const char **s, const char *end, unsigned n);
 static int llm_policy_zone(const char **s, const char *end, int *minutes);
@@ -131,6 +133,36 @@ llm_policy_read_time(const char *s, size_t len, int64_t *time)
     }
 
     return LLM_OK;
+}
+
+
+/* the way back of llm_policy_days() */
+
+void
+llm_policy_show_time(char text[LLM_POLICY_TIME], int64_t time)
+{
+    int64_t  day, era, left, year, month;
+
+    if (time < 0 || time > 253402300799) {
+        time = time < 0 ? 0 : 253402300799;
+    }
+
+    day = time / 86400 + 719468;
+    era = day / 146097;
+    left = day % 146097;
+
+    year = (left - left / 1460 + left / 36524 - left / 146096) / 365;
+    left -= 365 * year + year / 4 - year / 100;
+    month = (5 * left + 2) / 153;
+    left -= (153 * month + 2) / 5;
+
+    year += era * 400 + (month >= 10);
+    month += month < 10 ? 3 : -9;
+
+    snprintf(text, LLM_POLICY_TIME, "%04d-%02d-%02dT%02d:%02d:%02dZ",
+             (int) year, (int) month, (int) left + 1,
+             (int) (time / 3600 % 24), (int) (time / 60 % 60),
+             (int) (time % 60));
 }
 
 

@@ -6,8 +6,8 @@
 
 #include "operate/ngx_http_llm_health.h"
 #include "http/ngx_http_llm_reply.h"
+#include "policy/ngx_http_llm_keys.h"
 #include "policy/ngx_http_llm_purge.h"
-#include "policy/ngx_http_llm_tenant.h"
 #include "state/ngx_http_llm_redis.h"
 #include "state/ngx_http_llm_zone.h"
 
@@ -45,13 +45,18 @@ ngx_http_llm_health_ready(ngx_http_request_t *r)
     ngx_str_t                  body;
     ngx_uint_t                 ready;
     const char                *redis;
-    ngx_http_llm_policy_t     *policy;
+    llm_keyring_stat_t         stat;
     ngx_http_llm_main_conf_t  *mcf;
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
 
-    policy = mcf->tenants ? ngx_http_llm_tenants(mcf->tenants) : NULL;
-    ready = policy && mcf->zone && mcf->zone->sh;
+    ngx_memzero(&stat, sizeof(llm_keyring_stat_t));
+
+    if (mcf->keys) {
+        ngx_http_llm_keys_stat(mcf, &stat);
+    }
+
+    ready = stat.loaded && mcf->zone && mcf->zone->sh;
 
     /* its answers are taken once it is known what was purged */
 
@@ -67,12 +72,11 @@ ngx_http_llm_health_ready(ngx_http_request_t *r)
 
     body.data = p;
 
-    p = ngx_sprintf(p, "{\"status\":\"%s\",\"policy\":{\"keys\":%uD,"
-                    "\"teams\":%uD},\"redis\":\"%s\"}\n",
-                    ready ? "ready" : "not ready",
-                    (uint32_t) (policy ? llm_policy_keys(policy->policy) : 0),
-                    (uint32_t) (policy ? llm_policy_teams(policy->policy) : 0),
-                    redis);
+    p = ngx_sprintf(p, "{\"status\":\"%s\",\"policy\":{\"keys\":%uL,"
+                    "\"teams\":%uL,\"admin_keys\":%uL,"
+                    "\"admin_teams\":%uL},\"redis\":\"%s\"}\n",
+                    ready ? "ready" : "not ready", stat.keys, stat.teams,
+                    stat.dynamic_keys, stat.dynamic_teams, redis);
 
     body.len = p - body.data;
 

@@ -21,10 +21,6 @@ static ngx_int_t ngx_http_llm_file_load(ngx_http_llm_file_t *f,
     ngx_uint_t level);
 static char *ngx_http_llm_file_text(ngx_http_llm_file_t *f, size_t *size,
     ngx_uint_t level);
-static void ngx_http_llm_file_stat(ngx_str_t *name,
-    ngx_http_llm_file_stat_t *st);
-static ngx_uint_t ngx_http_llm_file_same(ngx_http_llm_file_stat_t *a,
-    ngx_http_llm_file_stat_t *b);
 static void ngx_http_llm_file_poll(ngx_event_t *ev);
 
 
@@ -185,64 +181,98 @@ ngx_http_llm_file_load(ngx_http_llm_file_t *f, ngx_uint_t level)
 static char *
 ngx_http_llm_file_text(ngx_http_llm_file_t *f, size_t *size, ngx_uint_t level)
 {
-    char             *text;
-    ssize_t           n;
-    ngx_fd_t          fd;
-    struct stat       fi;
-
-    text = NULL;
+    char      *text;
+    size_t     room;
+    ssize_t    n;
+    ngx_fd_t   fd;
 
     ngx_http_llm_file_stat(&f->name, &f->loaded);
+
+    fd = ngx_http_llm_file_open(f, &room, level);
+
+    if (fd == NGX_INVALID_FILE) {
+        return NULL;
+    }
+
+    *size = 0;
+
+    text = ngx_alloc(room, f->log);
+
+    while (text && *size < room) {
+        n = ngx_read_fd(fd, text + *size, room - *size);
+
+        if (n == -1) {
+            ngx_log_error(level, f->log, ngx_errno, "%s: " ngx_read_fd_n
+                          " \"%V\" failed", f->directive, &f->name);
+            ngx_free(text);
+            text = NULL;
+            break;
+        }
+
+        if (n == 0) {
+            break;
+        }
+
+        *size += n;
+    }
+
+    ngx_http_llm_file_close(f, fd);
+
+    return text;
+}
+
+
+ngx_fd_t
+ngx_http_llm_file_open(ngx_http_llm_file_t *f, size_t *size, ngx_uint_t level)
+{
+    size_t       max;
+    ngx_fd_t     fd;
+    struct stat  fi;
+
+    max = f->max ? f->max : NGX_HTTP_LLM_FILE_MAX;
 
     fd = ngx_open_file(f->name.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
 
     if (fd == NGX_INVALID_FILE) {
         ngx_log_error(level, f->log, ngx_errno, "%s: " ngx_open_file_n
                       " \"%V\" failed", f->directive, &f->name);
-        return NULL;
+        return NGX_INVALID_FILE;
     }
 
     if (fstat(fd, &fi) == -1) {
         ngx_log_error(level, f->log, ngx_errno, "%s: " ngx_fd_info_n
                       " \"%V\" failed", f->directive, &f->name);
-        goto done;
+        ngx_http_llm_file_close(f, fd);
+        return NGX_INVALID_FILE;
     }
 
-    if (!S_ISREG(fi.st_mode) || fi.st_size > NGX_HTTP_LLM_FILE_MAX) {
+    if (!S_ISREG(fi.st_mode) || fi.st_size > (off_t) max) {
         ngx_log_error(level, f->log, 0, "%s \"%V\": expected a regular "
-                      "file of at most 64m", f->directive, &f->name);
-        goto done;
+                      "file of at most %uzm", f->directive, &f->name,
+                      max / (1024 * 1024));
+        ngx_http_llm_file_close(f, fd);
+        return NGX_INVALID_FILE;
     }
 
-    text = ngx_alloc(fi.st_size + 1, f->log);
-    if (text == NULL) {
-        goto done;
-    }
+    /* one more than there is, so that it is not read to the end for nothing */
 
-    n = ngx_read_fd(fd, text, fi.st_size + 1);
+    *size = fi.st_size + 1;
 
-    if (n == -1) {
-        ngx_log_error(level, f->log, ngx_errno, "%s: " ngx_read_fd_n
-                      " \"%V\" failed", f->directive, &f->name);
-        ngx_free(text);
-        text = NULL;
-        goto done;
-    }
+    return fd;
+}
 
-    *size = n;
 
-done:
-
+void
+ngx_http_llm_file_close(ngx_http_llm_file_t *f, ngx_fd_t fd)
+{
     if (ngx_close_file(fd) == NGX_FILE_ERROR) {
         ngx_log_error(NGX_LOG_ERR, f->log, ngx_errno, ngx_close_file_n
                       " \"%V\" failed", &f->name);
     }
-
-    return text;
 }
 
 
-static void
+void
 ngx_http_llm_file_stat(ngx_str_t *name, ngx_http_llm_file_stat_t *st)
 {
     struct stat  fi;
@@ -260,7 +290,7 @@ ngx_http_llm_file_stat(ngx_str_t *name, ngx_http_llm_file_stat_t *st)
 }
 
 
-static ngx_uint_t
+ngx_uint_t
 ngx_http_llm_file_same(ngx_http_llm_file_stat_t *a,
     ngx_http_llm_file_stat_t *b)
 {

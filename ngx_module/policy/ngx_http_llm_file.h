@@ -2,7 +2,8 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * A file of people that the master reads and each worker follows.
+ * A file of people that the master reads and workers follow: each of them
+ * (follow()), or whoever does it for all with the functions at the end.
  */
 
 
@@ -41,6 +42,7 @@ struct ngx_http_llm_file_s {
                                       size_t size, ngx_uint_t first,
                                       char *err, size_t errlen);
 
+    size_t                      max;       /* bytes, 0: 64m */
     ngx_log_t                  *log;
     ngx_http_llm_file_stat_t    loaded;    /* or refused: said once */
     ngx_http_llm_file_stat_t    seen;
@@ -49,7 +51,10 @@ struct ngx_http_llm_file_s {
 };
 
 
-/* reads the file at configuration time; an error is logged */
+/*
+ * Reads the file at configuration time, in one go; an error is logged.  "take"
+ * gets it in memory that is freed behind it.
+ */
 ngx_int_t ngx_http_llm_file_read(ngx_http_llm_file_t *f, ngx_conf_t *cf,
     ngx_str_t *name);
 
@@ -58,6 +63,16 @@ ngx_int_t ngx_http_llm_file_check(ngx_http_llm_file_t *f, ngx_conf_t *cf);
 
 /* follows the file: a change counts when it held for two polls */
 void ngx_http_llm_file_follow(ngx_http_llm_file_t *f, ngx_cycle_t *cycle);
+
+/* what there is now, or the error in its place */
+void ngx_http_llm_file_stat(ngx_str_t *name, ngx_http_llm_file_stat_t *st);
+ngx_uint_t ngx_http_llm_file_same(ngx_http_llm_file_stat_t *a,
+    ngx_http_llm_file_stat_t *b);
+
+/* a regular file that is not too large; NGX_INVALID_FILE: logged at "level" */
+ngx_fd_t ngx_http_llm_file_open(ngx_http_llm_file_t *f, size_t *size,
+    ngx_uint_t level);
+void ngx_http_llm_file_close(ngx_http_llm_file_t *f, ngx_fd_t fd);
 
 
 #endif /* _NGX_HTTP_LLM_FILE_H_INCLUDED_ */

@@ -5,7 +5,8 @@
 
 
 #include "policy/ngx_http_llm_identify.h"
-#include "policy/ngx_http_llm_tenant.h"
+#include "policy/ngx_http_llm_keys.h"
+#include "policy/ngx_http_llm_keys_store.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_loopback.h"
 #include "http/ngx_http_llm_reply.h"
@@ -22,9 +23,7 @@
 
 
 static ngx_int_t ngx_http_llm_identify_find(ngx_http_llm_ctx_t *ctx,
-    const llm_policy_t *policy);
-static const llm_key_t *ngx_http_llm_identify_name(const llm_policy_t *policy,
-    ngx_str_t *name);
+    llm_keyring_found_t **found);
 static ngx_int_t ngx_http_llm_identify_secret(ngx_http_request_t *r,
     ngx_str_t *secret);
 static ngx_int_t ngx_http_llm_identify_hash(ngx_str_t *secret, u_char *md);
@@ -81,30 +80,36 @@ ngx_http_llm_identify_init_process(ngx_cycle_t *cycle)
 ngx_int_t
 ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_int_t               rc;
-    ngx_pool_cleanup_t     *cln;
-    ngx_http_request_t     *r;
-    ngx_http_llm_policy_t  *policy;
+    ngx_int_t             rc;
+    llm_keyring_found_t  *found;
 
-    r = ctx->request;
-    policy = ngx_http_llm_tenants(ctx->mcf->tenants);
+    rc = ngx_http_llm_identify_find(ctx, &found);
 
-    rc = ngx_http_llm_identify_find(ctx, policy->policy);
+    /* who is not known may be a key that this gateway has yet to hear of */
 
-    if (rc != NGX_OK) {
+    if (rc == NGX_DECLINED && !ngx_http_llm_keys_synced(ctx->mcf)) {
+        rc = NGX_AGAIN;
+    }
+
+    switch (rc) {
+
+    case NGX_OK:
+        break;
+
+    case NGX_DECLINED:
+        return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
+            "invalid_api_key", "Incorrect API key provided.");
+
+    case NGX_AGAIN:
+        return ngx_http_llm_error(ctx, NGX_HTTP_SERVICE_UNAVAILABLE,
+            "server_error", "policy_unavailable",
+            "The gateway has not loaded its keys yet; try again.");
+
+    default:
         return rc;
     }
 
-    cln = ngx_pool_cleanup_add(r->pool, 0);
-    if (cln == NULL) {
-        ctx->key = NULL;
-        return NGX_ERROR;
-    }
-
-    cln->handler = ngx_http_llm_policy_release;
-    cln->data = policy;
-
-    policy->refs++;
+    ctx->key = &found->key;
 
     if (!ctx->key->enabled) {
         return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_FORBIDDEN,
@@ -132,7 +137,7 @@ ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx)
 
 static ngx_int_t
 ngx_http_llm_identify_find(ngx_http_llm_ctx_t *ctx,
-    const llm_policy_t *policy)
+    llm_keyring_found_t **found)
 {
     u_char     md[32];
     ngx_int_t  rc;
@@ -141,52 +146,26 @@ ngx_http_llm_identify_find(ngx_http_llm_ctx_t *ctx,
     rc = ngx_http_llm_loopback_key(ctx->request, &secret);
 
     if (rc == NGX_OK) {
-        ctx->key = ngx_http_llm_identify_name(policy, &secret);
-
-    } else if (rc == NGX_DECLINED) {
-
-        if (ngx_http_llm_identify_secret(ctx->request, &secret) != NGX_OK) {
-            return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
-                "invalid_api_key",
-                "You didn't provide an API key. Put it into an Authorization "
-                "header: Authorization: Bearer YOUR_KEY.");
-        }
-
-        if (ngx_http_llm_identify_hash(&secret, md) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        ctx->key = llm_policy_find(policy, md);
+        return ngx_http_llm_keys_find_name(ctx->mcf, &secret,
+                                           ctx->request->pool, found);
     }
 
-    if (ctx->key == NULL) {
+    if (rc != NGX_DECLINED) {
+        return NGX_DECLINED;
+    }
+
+    if (ngx_http_llm_identify_secret(ctx->request, &secret) != NGX_OK) {
         return ngx_http_llm_identify_refuse(ctx, NGX_HTTP_UNAUTHORIZED,
-            "invalid_api_key", "Incorrect API key provided.");
+            "invalid_api_key",
+            "You didn't provide an API key. Put it into an Authorization "
+            "header: Authorization: Bearer YOUR_KEY.");
     }
 
-    return NGX_OK;
-}
-
-
-static const llm_key_t *
-ngx_http_llm_identify_name(const llm_policy_t *policy, ngx_str_t *name)
-{
-    unsigned          i, n;
-    const llm_key_t  *key;
-
-    n = llm_policy_keys(policy);
-
-    for (i = 0; i < n; i++) {
-        key = llm_policy_key(policy, i);
-
-        if (key->name.len == name->len
-            && ngx_memcmp(key->name.data, name->data, name->len) == 0)
-        {
-            return key;
-        }
+    if (ngx_http_llm_identify_hash(&secret, md) != NGX_OK) {
+        return NGX_ERROR;
     }
 
-    return NULL;
+    return ngx_http_llm_keys_find(ctx->mcf, md, ctx->request->pool, found);
 }
 
 

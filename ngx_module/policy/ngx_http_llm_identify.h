@@ -3,8 +3,7 @@
  * Copyright (C) the ngx-llm authors
  *
  * Who is calling: from the secret in the header, or on the internal listener
- * the name, to the key in the tenants file, before a byte of the body is
- * read.
+ * the name, to the key in the policy, before a byte of the body is read.
  */
 
 
@@ -17,10 +16,7 @@
 
 ngx_int_t ngx_http_llm_identify_init_process(ngx_cycle_t *cycle);
 
-/*
- * The stage: finds the key and takes a reference to its policy for the life
- * of the request's pool.
- */
+/* the stage: finds the key and copies what is said of it into the pool */
 ngx_int_t ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx);
 
 

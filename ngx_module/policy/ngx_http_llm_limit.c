@@ -6,6 +6,7 @@
 
 #include "policy/ngx_http_llm_limit.h"
 #include "policy/ngx_http_llm_charge.h"
+#include "policy/ngx_http_llm_keys.h"
 #include "policy/ngx_http_llm_quota.h"
 #include "policy/ngx_http_llm_refuse.h"
 #include "policy/ngx_http_llm_tenant.h"
@@ -537,16 +538,24 @@ ngx_http_llm_limit_leave(ngx_http_llm_ctx_t *ctx, llm_ticket_t *ticket,
 
 
 void
-ngx_http_llm_limit_changed(ngx_http_llm_policy_t *policy)
+ngx_http_llm_limit_changed(ngx_http_llm_main_conf_t *mcf)
 {
     llm_now_t             now;
+    ngx_str_t             name;
+    ngx_pool_t           *pool;
     ngx_queue_t          *q;
     llm_owners_t          wake;
     const llm_key_t      *key;
     ngx_http_llm_ctx_t   *ctx;
     ngx_http_llm_zone_t  *zone;
+    llm_keyring_found_t  *found;
 
     if (ngx_queue_empty(&ngx_http_llm_limit_line)) {
+        return;
+    }
+
+    pool = ngx_create_pool(NGX_DEFAULT_POOL_SIZE, ngx_cycle->log);
+    if (pool == NULL) {
         return;
     }
 
@@ -562,10 +571,14 @@ ngx_http_llm_limit_changed(ngx_http_llm_policy_t *policy)
     {
         ctx = ngx_queue_data(q, ngx_http_llm_ctx_t, line);
 
-        key = llm_policy_find(policy->policy, ctx->key->sha256);
-        if (key == NULL) {
+        name.data = ctx->key->name.data;
+        name.len = ctx->key->name.len;
+
+        if (ngx_http_llm_keys_find_name(mcf, &name, pool, &found) != NGX_OK) {
             continue;
         }
+
+        key = &found->key;
 
         llm_ledger_update(zone->sh->ledger, &key->limit, &now, &wake);
 
@@ -576,4 +589,6 @@ ngx_http_llm_limit_changed(ngx_http_llm_policy_t *policy)
     }
 
     ngx_http_llm_zone_unlock(zone, &wake);
+
+    ngx_destroy_pool(pool);
 }

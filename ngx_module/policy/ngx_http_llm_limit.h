@@ -37,8 +37,8 @@ void ngx_http_llm_limit_gate_leave(ngx_http_llm_ctx_t *ctx);
 /* gives all back, slot and reservation: it was refused, or left in line */
 void ngx_http_llm_limit_undo(ngx_http_llm_ctx_t *ctx);
 
-/* the tenants file changed: waiters may be able to start */
-void ngx_http_llm_limit_changed(ngx_http_llm_policy_t *policy);
+/* the policy changed: waiters may be able to start */
+void ngx_http_llm_limit_changed(ngx_http_llm_main_conf_t *mcf);
 
 
 #endif /* _NGX_HTTP_LLM_LIMIT_H_INCLUDED_ */

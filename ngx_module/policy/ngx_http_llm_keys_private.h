@@ -1,0 +1,43 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * Between the files of the policy's shared memory.
+ */
+
+
+#ifndef _NGX_HTTP_LLM_KEYS_PRIVATE_H_INCLUDED_
+#define _NGX_HTTP_LLM_KEYS_PRIVATE_H_INCLUDED_
+
+
+#include "policy/ngx_http_llm_file.h"
+#include "policy/ngx_http_llm_keys.h"
+#include "state/ngx_http_llm_area.h"
+
+
+/* in shared memory */
+
+typedef struct {
+    llm_keyring_t              *keyring;
+    ngx_atomic_t                cut;
+
+    /* who follows the file: of this configuration's workers, one */
+
+    ngx_atomic_t                epoch;
+    ngx_pid_t                   leader;          /* 0: none */
+    ngx_msec_t                  until;           /* unless it says more */
+    ngx_http_llm_file_stat_t    loaded;          /* or refused: said once */
+    ngx_http_llm_file_stat_t    seen;
+} ngx_http_llm_keys_area_t;
+
+
+/* without the lock: for what is read or written as one word */
+
+static ngx_inline ngx_http_llm_keys_area_t *
+ngx_http_llm_keys_words(ngx_http_llm_area_t *area)
+{
+    return area->sh->data;
+}
+
+
+#endif /* _NGX_HTTP_LLM_KEYS_PRIVATE_H_INCLUDED_ */
