@@ -195,6 +195,21 @@ void llm_ledger_stat(llm_ledger_t *lg, llm_ledger_stat_t *st);
 
 
 /*
+ * What is busy, row by row as below: some "look" rows at a time; no name:
+ * none of these.
+ */
+typedef struct {
+    llm_str_t             name;            /* good as long as the lock */
+    unsigned              held;
+    unsigned              waiting;
+    uint32_t              concurrency;     /* LLM_UNLIMITED: any */
+} llm_ledger_busy_t;
+
+uint32_t llm_ledger_busy(llm_ledger_t *lg, uint32_t row, unsigned look,
+    llm_ledger_busy_t *busy);
+
+
+/*
  * The tallies, to outlive a restart: walks the rows (row: 0 at first, then
  * what was returned; 0: the end), giving a name and its meter; and puts one
  * back into a fresh ledger (merged: the larger number of equal periods).

@@ -67,6 +67,32 @@ llm_ledger_walk(llm_ledger_t *lg, uint32_t row, llm_str_t *name,
 }
 
 
+uint32_t
+llm_ledger_busy(llm_ledger_t *lg, uint32_t row, unsigned look,
+    llm_ledger_busy_t *busy)
+{
+    llm_ledger_node_t  *n;
+
+    busy->name.len = 0;
+
+    for ( /* void */ ; row < lg->nodes && look; row++, look--) {
+        n = llm_ledger_node(lg, row);
+
+        if (n->used && (n->held || n->waiting)) {
+            busy->name.data = n->name;
+            busy->name.len = n->len;
+            busy->held = n->held;
+            busy->waiting = n->waiting;
+            busy->concurrency = n->concurrency;
+
+            return row + 1;
+        }
+    }
+
+    return row < lg->nodes ? row : 0;
+}
+
+
 int
 llm_ledger_restore(llm_ledger_t *lg, const llm_str_t *name, uint32_t hash,
     const llm_tally_t day[2], const llm_tally_t month[2],

@@ -200,6 +200,16 @@ void llm_target_end(llm_targets_t *tg, uint32_t i,
 /* a worker is gone: its calls are */
 void llm_target_reap(llm_targets_t *tg, unsigned owner, uint64_t now);
 
+/*
+ * The targets one by one: the place from i on that has one, and its name,
+ * good as long as the lock; LLM_TARGET_NONE: there are no more.
+ */
+uint32_t llm_target_next(const llm_targets_t *tg, uint32_t i,
+    llm_str_t *name);
+
+/* somebody knows that it is well: neither ejected nor cooling down */
+void llm_target_mend(llm_targets_t *tg, uint32_t i, uint64_t now);
+
 void llm_target_stat(const llm_targets_t *tg, uint32_t i, uint64_t now,
     llm_target_stat_t *stat);
 

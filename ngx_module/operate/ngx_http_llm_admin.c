@@ -1,77 +1,103 @@
 
 /*
  * Copyright (C) the ngx-llm authors
+ *
+ * The door of the admin API: the secret, the table of what there is, and the
+ * reading of path, query and body.
  */
 
 
 #include "operate/ngx_http_llm_admin.h"
+#include "operate/ngx_http_llm_admin_private.h"
 #include "http/ngx_http_llm_body.h"
 #include "http/ngx_http_llm_reply.h"
-#include "policy/ngx_http_llm_purge.h"
 #include "state/ngx_http_llm_source.h"
+#include "state/ngx_http_llm_zone.h"
 
-#include <jansson.h>
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
 
 #define NGX_HTTP_LLM_ADMIN_BODY  (64 * 1024)
-#define NGX_HTTP_LLM_ADMIN_NAME  64             /* of a name in an error */
-
-
-typedef struct {
-    ngx_str_t                   uri;
-    ngx_uint_t                  method;
-
-    /*
-     * The body is read.  Returns what goes to ngx_http_finalize_request():
-     * NGX_DONE, with r->main->count raised, if it waits.
-     */
-    ngx_int_t                 (*handler)(ngx_http_request_t *r,
-                                         ngx_str_t *body);
-} ngx_http_llm_admin_api_t;
 
 
 static ngx_uint_t ngx_http_llm_admin_allowed(ngx_http_request_t *r);
-static ngx_http_llm_admin_api_t *ngx_http_llm_admin_api(
-    ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_admin_find(ngx_http_llm_admin_t *ad);
+static ngx_int_t ngx_http_llm_admin_allow(ngx_http_llm_admin_t *ad,
+    ngx_uint_t methods);
+static ngx_int_t ngx_http_llm_admin_path(ngx_http_llm_admin_t *ad,
+    const char *path);
 static void ngx_http_llm_admin_body(ngx_http_request_t *r);
-static ngx_int_t ngx_http_llm_admin_error(ngx_http_request_t *r,
-    ngx_uint_t status, const char *code, const char *param,
-    const char *message);
-static ngx_int_t ngx_http_llm_admin_allow(ngx_http_request_t *r,
-    ngx_http_llm_admin_api_t *api);
-static json_t *ngx_http_llm_admin_json(ngx_http_request_t *r,
-    ngx_str_t *body, ngx_int_t *rc);
-static ngx_int_t ngx_http_llm_admin_purge(ngx_http_request_t *r,
+static ngx_int_t ngx_http_llm_admin_json(ngx_http_llm_admin_t *ad,
     ngx_str_t *body);
-static ngx_int_t ngx_http_llm_admin_purge_what(ngx_http_request_t *r,
-    json_t *json, ngx_uint_t *class, ngx_str_t *name);
-static ngx_int_t ngx_http_llm_admin_purge_name(ngx_http_request_t *r,
-    ngx_uint_t class, json_t *value, ngx_str_t *name);
-static void ngx_http_llm_admin_purge_done(void *data, ngx_int_t rc,
-    ngx_uint_t class, uint64_t generation);
-static ngx_int_t ngx_http_llm_admin_purge_reply(ngx_http_request_t *r,
-    ngx_uint_t class, ngx_str_t *name, uint64_t generation,
-    ngx_uint_t fleet);
-static ngx_int_t ngx_http_llm_admin_purge_failed(ngx_http_request_t *r);
+static void ngx_http_llm_admin_cleanup(void *data);
+
+
+static ngx_str_t  ngx_http_llm_admin_base = ngx_string("/admin/v1");
 
 
 static ngx_http_llm_admin_api_t  ngx_http_llm_admin_apis[] = {
 
-    { ngx_string("/admin/v1/cache/purge"), NGX_HTTP_POST,
+    { NGX_HTTP_GET, "/keys", "team source limit after", 0,
+      ngx_http_llm_admin_keys },
+
+    { NGX_HTTP_POST, "/keys", "", 1,
+      ngx_http_llm_admin_key_create },
+
+    { NGX_HTTP_GET, "/keys/{name}", "", 0,
+      ngx_http_llm_admin_key },
+
+    { NGX_HTTP_PATCH, "/keys/{name}", "streams", 1,
+      ngx_http_llm_admin_key_change },
+
+    { NGX_HTTP_DELETE, "/keys/{name}", "streams", 0,
+      ngx_http_llm_admin_key_delete },
+
+    { NGX_HTTP_POST, "/keys/{name}/rotate", "", 2,
+      ngx_http_llm_admin_key_rotate },
+
+    { NGX_HTTP_POST, "/keys/{name}/raise", "", 1,
+      ngx_http_llm_admin_key_raise },
+
+    { NGX_HTTP_DELETE, "/keys/{name}/raise", "", 0,
+      ngx_http_llm_admin_key_lower },
+
+    { NGX_HTTP_GET, "/teams", "limit after", 0,
+      ngx_http_llm_admin_teams },
+
+    { NGX_HTTP_GET, "/teams/{name}", "", 0,
+      ngx_http_llm_admin_team },
+
+    { NGX_HTTP_PUT, "/teams/{name}", "", 1,
+      ngx_http_llm_admin_team_put },
+
+    { NGX_HTTP_DELETE, "/teams/{name}", "", 0,
+      ngx_http_llm_admin_team_delete },
+
+    { NGX_HTTP_GET, "/usage",
+      "period from to group_by team key model provider buckets", 0,
+      ngx_http_llm_admin_usage },
+
+    { NGX_HTTP_GET, "/latency", "period from to model", 0,
+      ngx_http_llm_admin_latency },
+
+    { NGX_HTTP_GET, "/status", "", 0,
+      ngx_http_llm_admin_status },
+
+    { NGX_HTTP_GET, "/slots", "limit after", 0,
+      ngx_http_llm_admin_slots },
+
+    { NGX_HTTP_GET, "/breakers", "limit after", 0,
+      ngx_http_llm_admin_breakers },
+
+    { NGX_HTTP_POST, "/breakers/reset", "", 1,
+      ngx_http_llm_admin_breakers_reset },
+
+    { NGX_HTTP_POST, "/cache/purge", "", 1,
       ngx_http_llm_admin_purge },
 
-    { ngx_null_string, 0, NULL }
+    { 0, NULL, NULL, 0, NULL }
 };
-
-
-/* of a request that waits for Redis */
-
-typedef struct {
-    ngx_http_request_t         *request;
-    ngx_str_t                   name;
-} ngx_http_llm_admin_purge_t;
 
 
 char *
@@ -139,41 +165,55 @@ ngx_http_llm_admin_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 ngx_int_t
 ngx_http_llm_admin_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                  rc;
-    ngx_http_llm_admin_api_t  *api;
+    ngx_int_t              rc;
+    ngx_pool_cleanup_t    *cln;
+    ngx_http_llm_admin_t  *ad;
+
+    ad = ngx_pcalloc(r->pool, sizeof(ngx_http_llm_admin_t));
+    if (ad == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ad->request = r;
+    ad->status = NGX_HTTP_OK;
+    ad->mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
 
     if (!ngx_http_llm_admin_allowed(r)) {
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                       "llm: a request without the admin secret is refused");
 
-        return ngx_http_llm_admin_error(r, NGX_HTTP_UNAUTHORIZED,
+        return ngx_http_llm_admin_error(ad, NGX_HTTP_UNAUTHORIZED,
             "invalid_api_key", NULL, "Give the admin secret as "
             "\"Authorization: Bearer SECRET\".");
     }
 
-    api = ngx_http_llm_admin_api(r);
-
-    if (api == NULL) {
-        return ngx_http_llm_admin_error(r, NGX_HTTP_NOT_FOUND, "unknown_url",
-                                        NULL, "Unknown request URL.");
+    rc = ngx_http_llm_admin_find(ad);
+    if (rc != NGX_DECLINED) {
+        return rc;
     }
 
-    if (!(r->method & api->method)) {
+    rc = ngx_http_llm_admin_query(ad);
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
 
-        if (ngx_http_llm_admin_allow(r, api) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        return ngx_http_llm_admin_error(r, NGX_HTTP_NOT_ALLOWED,
-            "method_not_supported", NULL, "This URL does not support the "
-            "method.");
+    if (ad->mcf->zone == NULL || ad->mcf->zone->sh == NULL) {
+        return NGX_HTTP_SERVICE_UNAVAILABLE;
     }
 
     if (r->headers_in.content_length_n > NGX_HTTP_LLM_ADMIN_BODY) {
-        return ngx_http_llm_admin_error(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+        return ngx_http_llm_admin_error(ad, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
             "request_too_large", NULL, "The request body is larger than "
             "64 KB.");
     }
+
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (cln == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    cln->handler = ngx_http_llm_admin_cleanup;
+    cln->data = ad;
 
     rc = ngx_http_read_client_request_body(r, ngx_http_llm_admin_body);
 
@@ -220,382 +260,242 @@ ngx_http_llm_admin_allowed(ngx_http_request_t *r)
 }
 
 
-static ngx_http_llm_admin_api_t *
-ngx_http_llm_admin_api(ngx_http_request_t *r)
+/*
+ * The row of path and method: NGX_DECLINED, or answered.  The path is taken
+ * as it came, so that a "/" inside a name is no separator.
+ */
+
+static ngx_int_t
+ngx_http_llm_admin_find(ngx_http_llm_admin_t *ad)
 {
+    ngx_int_t                  rc;
+    ngx_uint_t                 methods;
+    ngx_http_request_t        *r;
     ngx_http_llm_admin_api_t  *api;
 
-    for (api = ngx_http_llm_admin_apis; api->uri.len; api++) {
-        if (api->uri.len == r->uri.len
-            && ngx_memcmp(api->uri.data, r->uri.data, r->uri.len) == 0)
+    r = ad->request;
+    methods = 0;
+
+    for (api = ngx_http_llm_admin_apis; api->path; api++) {
+
+        rc = ngx_http_llm_admin_path(ad, api->path);
+
+        if (rc == NGX_DECLINED) {
+            continue;
+        }
+
+        if (rc == NGX_ERROR) {
+            return NGX_HTTP_BAD_REQUEST;
+        }
+
+        if (r->method == api->method
+            || (r->method == NGX_HTTP_HEAD && api->method == NGX_HTTP_GET))
         {
-            return api;
+            ad->api = api;
+            return NGX_DECLINED;
+        }
+
+        methods |= api->method;
+    }
+
+    if (methods == 0) {
+        return ngx_http_llm_admin_error(ad, NGX_HTTP_NOT_FOUND,
+            "unknown_url", NULL, "Unknown request URL.");
+    }
+
+    if (ngx_http_llm_admin_allow(ad, methods) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_llm_admin_error(ad, NGX_HTTP_NOT_ALLOWED,
+        "method_not_supported", NULL, "This URL does not support the "
+        "method.");
+}
+
+
+static ngx_int_t
+ngx_http_llm_admin_allow(ngx_http_llm_admin_t *ad, ngx_uint_t methods)
+{
+    u_char      *p, *text;
+    ngx_uint_t   i;
+
+    static const struct {
+        ngx_uint_t   method;
+        const char  *name;
+    } method[] = {
+        { NGX_HTTP_GET, ", GET, HEAD" },
+        { NGX_HTTP_POST, ", POST" },
+        { NGX_HTTP_PUT, ", PUT" },
+        { NGX_HTTP_PATCH, ", PATCH" },
+        { NGX_HTTP_DELETE, ", DELETE" }
+    };
+
+    text = ngx_pnalloc(ad->request->pool, 64);
+    if (text == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = text;
+
+    for (i = 0; i < sizeof(method) / sizeof(method[0]); i++) {
+        if (methods & method[i].method) {
+            p = ngx_sprintf(p, "%s", method[i].name);
         }
     }
 
-    return NULL;
+    *p = '\0';
+
+    return ngx_http_llm_reply_allow(ad->request, (char *) text + 2);
+}
+
+
+static ngx_int_t
+ngx_http_llm_admin_path(ngx_http_llm_admin_t *ad, const char *path)
+{
+    u_char     *p, *last;
+    ngx_str_t   raw;
+
+    p = ad->request->unparsed_uri.data;
+    last = p + ad->request->unparsed_uri.len;
+
+    raw.data = ngx_strlchr(p, last, '?');
+
+    if (raw.data) {
+        last = raw.data;
+    }
+
+    if ((size_t) (last - p) < ngx_http_llm_admin_base.len
+        || ngx_memcmp(p, ngx_http_llm_admin_base.data,
+                      ngx_http_llm_admin_base.len)
+           != 0)
+    {
+        return NGX_DECLINED;
+    }
+
+    p += ngx_http_llm_admin_base.len;
+    ngx_str_null(&raw);
+
+    while (*path) {
+
+        if (*path == '{') {
+            path += sizeof("{name}") - 1;
+            raw.data = p;
+
+            while (p < last && *p != '/') {
+                p++;
+            }
+
+            raw.len = p - raw.data;
+
+            if (raw.len == 0) {
+                return NGX_DECLINED;
+            }
+
+            continue;
+        }
+
+        if (p == last || *p != (u_char) *path) {
+            return NGX_DECLINED;
+        }
+
+        p++;
+        path++;
+    }
+
+    if (p != last) {
+        return NGX_DECLINED;
+    }
+
+    if (raw.len == 0) {
+        return NGX_OK;
+    }
+
+    return ngx_http_llm_admin_decode(ad->request->pool, &raw, 0, &ad->name);
 }
 
 
 static void
 ngx_http_llm_admin_body(ngx_http_request_t *r)
 {
-    ngx_int_t                  rc;
-    ngx_str_t                  body;
-    ngx_http_llm_admin_api_t  *api;
+    ngx_int_t              rc;
+    ngx_str_t              body;
+    ngx_pool_cleanup_t    *cln;
+    ngx_http_llm_admin_t  *ad;
 
-    if (ngx_http_llm_body(r, &body) != NGX_OK) {
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+        if (cln->handler == ngx_http_llm_admin_cleanup) {
+            break;
+        }
+    }
+
+    if (cln == NULL || ngx_http_llm_body(r, &body) != NGX_OK) {
         ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
 
+    ad = cln->data;
+
     if (body.len > NGX_HTTP_LLM_ADMIN_BODY) {
-        rc = ngx_http_llm_admin_error(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+        rc = ngx_http_llm_admin_error(ad, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
             "request_too_large", NULL, "The request body is larger than "
             "64 KB.");
 
     } else {
-        api = ngx_http_llm_admin_api(r);
-        rc = api->handler(r, &body);
+        rc = ad->api->body ? ngx_http_llm_admin_json(ad, &body)
+                           : NGX_DECLINED;
+    }
+
+    if (rc == NGX_DECLINED) {
+        rc = ad->api->handler(ad);
     }
 
     ngx_http_finalize_request(r, rc);
 }
 
 
-static ngx_int_t
-ngx_http_llm_admin_error(ngx_http_request_t *r, ngx_uint_t status,
-    const char *code, const char *param, const char *message)
-{
-    ngx_http_llm_error_t  e;
-
-    ngx_memzero(&e, sizeof(ngx_http_llm_error_t));
-
-    e.status = status;
-    e.type = status < 500 ? "invalid_request_error" : "server_error";
-    e.code = code;
-    e.param = param;
-    e.message.data = (u_char *) message;
-    e.message.len = ngx_strlen(message);
-    e.wait = -1;
-
-    return ngx_http_llm_reply_error(r, NULL, &e);
-}
-
+/* NGX_DECLINED: it is an object; no body may be an empty one */
 
 static ngx_int_t
-ngx_http_llm_admin_allow(ngx_http_request_t *r, ngx_http_llm_admin_api_t *api)
+ngx_http_llm_admin_json(ngx_http_llm_admin_t *ad, ngx_str_t *body)
 {
-    return ngx_http_llm_reply_allow(r, api->method & NGX_HTTP_POST ? "POST"
-                                                                   : "GET");
-}
+    json_error_t  error;
 
-
-/* an object; NULL: answered, "rc" is what is to be returned */
-
-static json_t *
-ngx_http_llm_admin_json(ngx_http_request_t *r, ngx_str_t *body, ngx_int_t *rc)
-{
-    json_t        *json;
-    u_char        *text;
-    json_error_t   error;
-
-    json = json_loadb((char *) body->data, body->len, JSON_REJECT_DUPLICATES,
-                      &error);
-
-    if (json && json_is_object(json)) {
-        return json;
+    if (body->len == 0 && ad->api->body == 1) {
+        return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
+            "invalid_json", NULL, "The request has no body: a JSON object is "
+            "expected.");
     }
 
-    if (json) {
-        json_decref(json);
+    ad->json = body->len == 0
+               ? json_object()
+               : json_loadb((char *) body->data, body->len,
+                            JSON_REJECT_DUPLICATES, &error);
 
-        *rc = ngx_http_llm_admin_error(r, NGX_HTTP_BAD_REQUEST,
+    if (ad->json && json_is_object(ad->json)) {
+        return NGX_DECLINED;
+    }
+
+    if (body->len == 0) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ad->json) {
+        return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
             "invalid_json", NULL, "The request body must be a JSON object.");
-        return NULL;
     }
 
-    text = ngx_pnalloc(r->pool, JSON_ERROR_TEXT_LENGTH + 128);
-    if (text == NULL) {
-        *rc = NGX_HTTP_INTERNAL_SERVER_ERROR;
-        return NULL;
-    }
-
-    ngx_sprintf(text, "The request body is not valid JSON: %s, at byte %d.%Z",
-                error.text, error.position);
-
-    *rc = ngx_http_llm_admin_error(r, NGX_HTTP_BAD_REQUEST,
+    return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
         json_error_code(&error) == json_error_duplicate_key
-        ? "duplicate_key" : "invalid_json", NULL, (char *) text);
-
-    return NULL;
-}
-
-
-static ngx_int_t
-ngx_http_llm_admin_purge(ngx_http_request_t *r, ngx_str_t *body)
-{
-    json_t                      *json;
-    uint64_t                     generation;
-    ngx_int_t                    rc;
-    ngx_uint_t                   class;
-    ngx_http_llm_main_conf_t    *mcf;
-    ngx_http_llm_admin_purge_t  *wait;
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
-
-    if (mcf->zone == NULL || mcf->zone->sh == NULL) {
-        return NGX_HTTP_SERVICE_UNAVAILABLE;
-    }
-
-    wait = ngx_palloc(r->pool, sizeof(ngx_http_llm_admin_purge_t));
-    if (wait == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    json = ngx_http_llm_admin_json(r, body, &rc);
-    if (json == NULL) {
-        return rc;
-    }
-
-    class = NGX_HTTP_LLM_PURGE_ALL;
-    rc = ngx_http_llm_admin_purge_what(r, json, &class, &wait->name);
-
-    json_decref(json);
-
-    if (rc != NGX_DECLINED) {
-        return rc;
-    }
-
-    wait->request = r;
-
-    switch (ngx_http_llm_purge(mcf, class, &wait->name, &generation,
-                               ngx_http_llm_admin_purge_done, wait))
-    {
-    case NGX_AGAIN:
-        r->main->count++;
-        return NGX_DONE;
-
-    case NGX_OK:
-        return ngx_http_llm_admin_purge_reply(r, class, &wait->name,
-                                              generation, 0);
-
-    case NGX_DECLINED:
-        return ngx_http_llm_admin_purge_failed(r);
-
-    default:
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-}
-
-
-/* NGX_DECLINED: class and name are set; else it is answered */
-
-static ngx_int_t
-ngx_http_llm_admin_purge_what(ngx_http_request_t *r, json_t *json,
-    ngx_uint_t *class, ngx_str_t *name)
-{
-    void        *iter;
-    u_char      *text;
-    size_t       len;
-    ngx_uint_t   i;
-    const char  *key;
-
-    if (json_object_size(json) != 1) {
-        return ngx_http_llm_admin_error(r, NGX_HTTP_BAD_REQUEST,
-            json_object_size(json) == 0 ? "missing_required_parameter"
-                                        : "invalid_value", NULL,
-            "Expected exactly one of \"all\", \"team\", \"key\", \"model\", "
-            "\"namespace\" and \"digest\".");
-    }
-
-    iter = json_object_iter(json);
-    key = json_object_iter_key(iter);
-
-    for (i = 0; i <= NGX_HTTP_LLM_PURGE_CLASSES; i++) {
-        if (ngx_strcmp(key, ngx_http_llm_purge_classes[i].data) == 0) {
-            *class = i;
-            return ngx_http_llm_admin_purge_name(r, i,
-                                                 json_object_iter_value(iter),
-                                                 name);
-        }
-    }
-
-    len = ngx_strlen(key);
-
-    if (len > NGX_HTTP_LLM_ADMIN_NAME) {
-        len = NGX_HTTP_LLM_ADMIN_NAME;
-
-        /* not in the middle of a character */
-
-        while (((u_char) key[len] & 0xc0) == 0x80) {
-            len--;
-        }
-    }
-
-    text = ngx_pnalloc(r->pool, len + 128);
-    if (text == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    ngx_sprintf(text, "Unknown member \"%*s\": expected one of all, team, "
-                "key, model, namespace and digest.%Z", len, key);
-
-    return ngx_http_llm_admin_error(r, NGX_HTTP_BAD_REQUEST,
-                                    "unknown_parameter", NULL, (char *) text);
-}
-
-
-static ngx_int_t
-ngx_http_llm_admin_purge_name(ngx_http_request_t *r, ngx_uint_t class,
-    json_t *value, ngx_str_t *name)
-{
-    size_t       i;
-    const char  *expected;
-
-    ngx_str_null(name);
-
-    if (class == NGX_HTTP_LLM_PURGE_ALL) {
-
-        if (json_is_true(value)) {
-            return NGX_DECLINED;
-        }
-
-        return ngx_http_llm_admin_error(r, NGX_HTTP_BAD_REQUEST,
-                                        "invalid_value", "all",
-                                        "all: expected true.");
-    }
-
-    if (json_is_string(value)) {
-        name->len = json_string_length(value);
-
-        name->data = ngx_pnalloc(r->pool, name->len);
-        if (name->data == NULL) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        ngx_memcpy(name->data, json_string_value(value), name->len);
-    }
-
-    if (class == NGX_HTTP_LLM_PURGE_DIGEST) {
-
-        for (i = 0; i < name->len; i++) {
-            name->data[i] = ngx_tolower(name->data[i]);
-
-            if (!((name->data[i] >= '0' && name->data[i] <= '9')
-                  || (name->data[i] >= 'a' && name->data[i] <= 'f')))
-            {
-                break;
-            }
-        }
-
-        if (i == 2 * NGX_HTTP_LLM_DIGEST_LEN && i == name->len) {
-            return NGX_DECLINED;
-        }
-
-        expected = "digest: expected 64 hex digits.";
-
-    } else {
-
-        if (name->len > 0 && name->len <= NGX_HTTP_LLM_PURGE_NAME) {
-            return NGX_DECLINED;
-        }
-
-        expected = class == NGX_HTTP_LLM_PURGE_TEAM
-                   ? "team: expected a name of 1 to 256 bytes."
-                   : class == NGX_HTTP_LLM_PURGE_KEY
-                   ? "key: expected a name of 1 to 256 bytes."
-                   : class == NGX_HTTP_LLM_PURGE_MODEL
-                   ? "model: expected a name of 1 to 256 bytes."
-                   : "namespace: expected a name of 1 to 256 bytes.";
-    }
-
-    return ngx_http_llm_admin_error(r, NGX_HTTP_BAD_REQUEST, "invalid_value",
-        (char *) ngx_http_llm_purge_classes[class].data, expected);
+        ? "duplicate_key" : "invalid_json", NULL,
+        "The request body is not valid JSON: %s, at byte %d.", error.text,
+        error.position);
 }
 
 
 static void
-ngx_http_llm_admin_purge_done(void *data, ngx_int_t rc, ngx_uint_t class,
-    uint64_t generation)
+ngx_http_llm_admin_cleanup(void *data)
 {
-    ngx_http_llm_admin_purge_t *wait = data;
+    ngx_http_llm_admin_t  *ad = data;
 
-    ngx_connection_t    *c;
-    ngx_http_request_t  *r;
-
-    r = wait->request;
-    c = r->connection;
-
-    ngx_http_set_log_request(c->log, r);
-
-    if (class == NGX_HTTP_LLM_PURGE_ALL) {
-        wait->name.len = 0;
-    }
-
-    rc = rc == NGX_OK
-         ? ngx_http_llm_admin_purge_reply(r, class, &wait->name, generation, 1)
-         : ngx_http_llm_admin_purge_failed(r);
-
-    ngx_http_finalize_request(r, rc);
-    ngx_http_run_posted_requests(c);
-}
-
-
-static ngx_int_t
-ngx_http_llm_admin_purge_reply(ngx_http_request_t *r, ngx_uint_t class,
-    ngx_str_t *name, uint64_t generation, ngx_uint_t fleet)
-{
-    u_char     *p;
-    size_t      len;
-    ngx_str_t   body;
-
-    len = sizeof("{\"purged\":{\"class\":\"namespace\",\"name\":\"\"},"
-                 "\"generation\":,\"fleet\":false}\n") - 1
-          + name->len + ngx_escape_json(NULL, name->data, name->len)
-          + NGX_INT64_LEN;
-
-    p = ngx_pnalloc(r->pool, len);
-    if (p == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    body.data = p;
-
-    p = ngx_sprintf(p, "{\"purged\":{\"class\":\"%V\",\"name\":",
-                    &ngx_http_llm_purge_classes[class]);
-
-    if (name->len) {
-        *p++ = '"';
-        p = (u_char *) ngx_escape_json(p, name->data, name->len);
-        *p++ = '"';
-
-    } else {
-        p = ngx_cpymem(p, "null", 4);
-    }
-
-    p = ngx_sprintf(p, "},\"generation\":%uL,\"fleet\":%s}\n", generation,
-                    fleet ? "true" : "false");
-
-    body.len = p - body.data;
-
-    return ngx_http_llm_reply_body(r, NGX_HTTP_OK, NULL, &body);
-}
-
-
-static ngx_int_t
-ngx_http_llm_admin_purge_failed(ngx_http_request_t *r)
-{
-    ngx_http_llm_error_t  e;
-
-    ngx_memzero(&e, sizeof(ngx_http_llm_error_t));
-
-    e.status = NGX_HTTP_SERVICE_UNAVAILABLE;
-    e.type = "server_error";
-    e.code = "redis_unavailable";
-    ngx_str_set(&e.message, "Redis did not take the purge: so far it holds "
-                "in this gateway only. Please try again.");
-    e.wait = 1000;
-
-    return ngx_http_llm_reply_error(r, NULL, &e);
+    json_decref(ad->json);
 }

@@ -60,6 +60,17 @@ void ngx_http_llm_choose_told(ngx_http_llm_attempt_t *at);
 ngx_int_t ngx_http_llm_choose_stat(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_target_t *target, llm_target_stat_t *stat);
 
+/*
+ * All targets that are known, one by one: *place is 0 at first.  name->data
+ * is the caller's, of LLM_TARGET_NAME bytes.  NGX_DECLINED: no more.
+ */
+ngx_int_t ngx_http_llm_choose_next(ngx_http_llm_main_conf_t *mcf,
+    uint32_t *place, llm_str_t *name, llm_target_stat_t *stat);
+
+/* the target of this name, or all with NULL, is thought well: how many */
+ngx_uint_t ngx_http_llm_choose_mend(ngx_http_llm_main_conf_t *mcf,
+    llm_str_t *name);
+
 /* how it ended; harmless when it was not counted */
 void ngx_http_llm_choose_end(ngx_http_llm_ctx_t *ctx, llm_target_end_e end);
 

@@ -1,0 +1,286 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * What a request to the admin API brings in path and query.
+ */
+
+
+#include "operate/ngx_http_llm_admin_private.h"
+
+
+#define NGX_HTTP_LLM_ADMIN_NAME  64             /* of a name in an error */
+
+
+static ngx_int_t ngx_http_llm_admin_keyval(ngx_http_llm_admin_t *ad,
+    ngx_str_t *pair);
+static ngx_uint_t ngx_http_llm_admin_listed(const char *list,
+    ngx_str_t *name);
+
+
+ngx_int_t
+ngx_http_llm_admin_decode(ngx_pool_t *pool, ngx_str_t *raw, ngx_uint_t plus,
+    ngx_str_t *text)
+{
+    size_t   i;
+    u_char  *dst, *src;
+
+    text->data = ngx_pnalloc(pool, raw->len);
+    if (text->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    dst = text->data;
+    src = raw->data;
+
+    ngx_unescape_uri(&dst, &src, raw->len, 0);
+
+    text->len = dst - text->data;
+
+    for (i = 0; plus && i < raw->len && i < text->len; i++) {
+        if (text->data[i] == '+' && raw->data[i] == '+') {
+            text->data[i] = ' ';
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* NGX_DECLINED: only what is known to the row; else it is answered */
+
+ngx_int_t
+ngx_http_llm_admin_query(ngx_http_llm_admin_t *ad)
+{
+    u_char     *p, *last, *next;
+    ngx_int_t   rc;
+    ngx_str_t   pair;
+
+    p = ad->request->args.data;
+    last = p + ad->request->args.len;
+
+    for ( /* void */ ; p < last; p = next + 1) {
+
+        next = ngx_strlchr(p, last, '&');
+
+        if (next == NULL) {
+            next = last;
+        }
+
+        if (next == p) {
+            continue;
+        }
+
+        pair.data = p;
+        pair.len = next - p;
+
+        rc = ngx_http_llm_admin_keyval(ad, &pair);
+
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
+    }
+
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_llm_admin_keyval(ngx_http_llm_admin_t *ad, ngx_str_t *pair)
+{
+    u_char        *p;
+    ngx_str_t      raw, given;
+    ngx_pool_t    *pool;
+    ngx_keyval_t  *kv;
+
+    pool = ad->request->pool;
+    kv = &ad->arg[ad->nargs];
+
+    raw = *pair;
+    p = ngx_strlchr(raw.data, raw.data + raw.len, '=');
+    raw.len = p ? (size_t) (p - raw.data) : raw.len;
+
+    if (ngx_http_llm_admin_decode(pool, &raw, 0, &kv->key) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (!ngx_http_llm_admin_listed(ad->api->args, &kv->key)) {
+        return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
+            "unknown_parameter", NULL, "Unknown query parameter \"%*s\".",
+            ngx_min(kv->key.len, NGX_HTTP_LLM_ADMIN_NAME), kv->key.data);
+    }
+
+    /* what is listed fits, as long as it comes once */
+
+    given = kv->key;
+
+    if (ngx_http_llm_admin_arg(ad, NULL, &given) == NGX_OK) {
+        return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
+            "invalid_value", NULL, "The query parameter \"%V\" is there "
+            "twice.", &kv->key);
+    }
+
+    raw.data = p ? p + 1 : raw.data + raw.len;
+    raw.len = pair->data + pair->len - raw.data;
+
+    if (ngx_http_llm_admin_decode(pool, &raw, 1, &kv->value) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ad->nargs++;
+
+    return NGX_DECLINED;
+}
+
+
+/* is it a word of the list? */
+
+static ngx_uint_t
+ngx_http_llm_admin_listed(const char *list, ngx_str_t *name)
+{
+    size_t  len;
+
+    for ( /* void */ ; *list; list += len + (list[len] == ' ')) {
+
+        len = strcspn(list, " ");
+
+        if (len == name->len && ngx_memcmp(list, name->data, len) == 0) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* "name" NULL: is the one of this name, in "value", there? */
+
+ngx_int_t
+ngx_http_llm_admin_arg(ngx_http_llm_admin_t *ad, const char *name,
+    ngx_str_t *value)
+{
+    size_t      len;
+    ngx_uint_t  i;
+
+    if (name == NULL) {
+        name = (char *) value->data;
+        len = value->len;
+
+    } else {
+        len = ngx_strlen(name);
+    }
+
+    for (i = 0; i < ad->nargs; i++) {
+        if (ad->arg[i].key.len == len
+            && ngx_memcmp(ad->arg[i].key.data, name, len) == 0)
+        {
+            *value = ad->arg[i].value;
+            return NGX_OK;
+        }
+    }
+
+    return NGX_DECLINED;
+}
+
+
+ngx_int_t
+ngx_http_llm_admin_number(ngx_http_llm_admin_t *ad, const char *name,
+    ngx_int_t min, ngx_int_t max, ngx_int_t *value)
+{
+    ngx_int_t  n;
+    ngx_str_t  text;
+
+    if (ngx_http_llm_admin_arg(ad, name, &text) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    n = ngx_atoi(text.data, text.len);
+
+    if (n == NGX_ERROR || n < min || n > max) {
+        return NGX_ERROR;
+    }
+
+    *value = n;
+
+    return NGX_OK;
+}
+
+
+time_t
+ngx_http_llm_admin_time(ngx_str_t *text)
+{
+    int        n;
+    char       buf[sizeof("2026-11-21T20:00:00Z")];
+    time_t     seconds;
+    struct tm  tm;
+
+    seconds = ngx_atotm(text->data, text->len);
+
+    if (seconds != NGX_ERROR) {
+        return seconds;
+    }
+
+    if (text->len >= sizeof(buf)) {
+        return -1;
+    }
+
+    ngx_memcpy(buf, text->data, text->len);
+    buf[text->len] = '\0';
+
+    ngx_memzero(&tm, sizeof(struct tm));
+    n = 0;
+
+    /* a day alone is its beginning */
+
+    if (sscanf(buf, "%4d-%2d-%2dT%2d:%2d:%2dZ%n", &tm.tm_year, &tm.tm_mon,
+               &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &n)
+        != 6
+        || (size_t) n != text->len)
+    {
+        tm.tm_hour = 0;
+        tm.tm_min = 0;
+        tm.tm_sec = 0;
+
+        if (sscanf(buf, "%4d-%2d-%2d%n", &tm.tm_year, &tm.tm_mon,
+                   &tm.tm_mday, &n)
+            != 3
+            || (size_t) n != text->len)
+        {
+            return -1;
+        }
+    }
+
+    if (tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12
+        || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour < 0
+        || tm.tm_hour > 23 || tm.tm_min < 0 || tm.tm_min > 59
+        || tm.tm_sec < 0 || tm.tm_sec > 59)
+    {
+        return -1;
+    }
+
+    tm.tm_year -= 1900;
+    tm.tm_mon--;
+
+    return timegm(&tm);
+}
+
+
+time_t
+ngx_http_llm_admin_time_json(json_t *value)
+{
+    ngx_str_t  text;
+
+    if (json_is_integer(value)) {
+        return json_integer_value(value) >= 0 ? json_integer_value(value)
+                                              : -1;
+    }
+
+    if (!json_is_string(value)) {
+        return -1;
+    }
+
+    text.data = (u_char *) json_string_value(value);
+    text.len = json_string_length(value);
+
+    return ngx_http_llm_admin_time(&text);
+}

@@ -1,0 +1,476 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * Keys and teams as the admin API shows them.
+ */
+
+
+#include "operate/ngx_http_llm_admin_rows.h"
+
+
+#define NGX_HTTP_LLM_ADMIN_LIMIT   100
+#define NGX_HTTP_LLM_ADMIN_PAGES   64         /* looked at for one answer */
+
+
+static ngx_uint_t ngx_http_llm_admin_key_kept(ngx_http_llm_admin_t *ad,
+    llm_keyring_item_t *item);
+static json_t *ngx_http_llm_admin_key_raised(llm_policy_row_t *row);
+static json_t *ngx_http_llm_admin_key_effective(ngx_http_llm_admin_t *ad,
+    llm_keyring_item_t *item);
+static json_t *ngx_http_llm_admin_given(int64_t n);
+static ngx_int_t ngx_http_llm_admin_after(ngx_http_llm_admin_t *ad,
+    uint64_t *cursor, ngx_str_t *name);
+static ngx_int_t ngx_http_llm_admin_page_fill(ngx_http_llm_admin_t *ad,
+    ngx_http_llm_admin_page_t *page, ngx_uint_t limit,
+    llm_keyring_item_t *item, ngx_uint_t n,
+    ngx_uint_t (*keep)(ngx_http_llm_admin_t *ad, llm_keyring_item_t *item),
+    ngx_str_t *name);
+static ngx_int_t ngx_http_llm_admin_next(ngx_http_llm_admin_t *ad,
+    uint64_t place, ngx_str_t *name, ngx_http_llm_admin_page_t *page);
+static int ngx_libc_cdecl ngx_http_llm_admin_by_name(const void *one,
+    const void *two);
+
+
+const char  *ngx_http_llm_admin_raises[LLM_RAISES] = {
+    "requests_per_minute", "tokens_per_minute", "requests_per_day",
+    "tokens_per_day", "concurrency", "budget"
+};
+
+
+ngx_int_t
+ngx_http_llm_admin_keys(ngx_http_llm_admin_t *ad)
+{
+    json_t                     *list;
+    ngx_int_t                   rc;
+    ngx_str_t                   source;
+    ngx_uint_t                  i, what;
+    ngx_http_llm_admin_page_t   page;
+
+    what = LLM_KEYRING_ALL;
+
+    if (ngx_http_llm_admin_arg(ad, "source", &source) == NGX_OK) {
+
+        if (source.len == 5 && ngx_memcmp(source.data, "admin", 5) == 0) {
+            what = LLM_KEYRING_DYNAMIC;
+
+        } else if (source.len == 4 && ngx_memcmp(source.data, "file", 4) == 0)
+        {
+            what = LLM_KEYRING_OF_FILE;
+
+        } else {
+            return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
+                "invalid_value", "source", "source: expected admin or file.");
+        }
+    }
+
+    rc = ngx_http_llm_admin_page(ad, LLM_ROW_KEY, what,
+                                 ngx_http_llm_admin_key_kept, &page);
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    list = json_array();
+
+    for (i = 0; i < page.n; i++) {
+        (void) json_array_append_new(list,
+            ngx_http_llm_admin_key_json(ad, &page.items[i]));
+    }
+
+    return ngx_http_llm_admin_list(ad, list, page.next.len ? &page.next
+                                                           : NULL);
+}
+
+
+static ngx_uint_t
+ngx_http_llm_admin_key_kept(ngx_http_llm_admin_t *ad,
+    llm_keyring_item_t *item)
+{
+    ngx_str_t  team;
+
+    if (ngx_http_llm_admin_arg(ad, "team", &team) != NGX_OK) {
+        return 1;
+    }
+
+    return item->row.team.len == team.len
+           && ngx_memcmp(item->row.team.data, team.data, team.len) == 0;
+}
+
+
+ngx_int_t
+ngx_http_llm_admin_key(ngx_http_llm_admin_t *ad)
+{
+    ngx_int_t           rc;
+    llm_keyring_item_t  item;
+
+    rc = ngx_http_llm_keys_get(ad->mcf, LLM_ROW_KEY, &ad->name, -1,
+                               ad->request->pool, &item);
+
+    if (rc == NGX_DECLINED) {
+        return ngx_http_llm_admin_key_unknown(ad);
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_llm_admin_answer(ad, NGX_HTTP_OK,
+                                     ngx_http_llm_admin_key_json(ad, &item));
+}
+
+
+json_t *
+ngx_http_llm_admin_row_json(ngx_http_llm_admin_t *ad,
+    llm_keyring_item_t *item)
+{
+    char    *text;
+    size_t   len;
+    json_t  *json;
+
+    len = llm_policy_row_write(&item->row, 0, NULL, 0);
+
+    text = ngx_pnalloc(ad->request->pool, len + 2);
+    if (text == NULL) {
+        return NULL;
+    }
+
+    text[0] = '{';
+    (void) llm_policy_row_write(&item->row, 0, text + 1, len);
+    text[len + 1] = '}';
+
+    json = json_loadb(text, len + 2, 0, NULL);
+    if (json == NULL) {
+        return NULL;
+    }
+
+    (void) json_object_del(json, "sha256");
+    (void) json_object_set_new(json, "name",
+        ngx_http_llm_admin_json_text((u_char *) item->row.name.data,
+                                     item->row.name.len));
+    (void) json_object_set_new(json, "source",
+        json_string(item->dynamic ? "admin" : "file"));
+    (void) json_object_set_new(json, "shadowed",
+        json_boolean(item->shadowed));
+
+    return json;
+}
+
+
+json_t *
+ngx_http_llm_admin_key_json(ngx_http_llm_admin_t *ad,
+    llm_keyring_item_t *item)
+{
+    json_t            *json;
+    llm_policy_row_t  *row;
+
+    row = &item->row;
+
+    json = ngx_http_llm_admin_row_json(ad, item);
+    if (json == NULL) {
+        return NULL;
+    }
+
+    (void) json_object_set_new(json, "object", json_string("key"));
+    (void) json_object_set_new(json, "team",
+        row->team.len
+        ? ngx_http_llm_admin_json_text((u_char *) row->team.data,
+                                       row->team.len)
+        : json_null());
+    (void) json_object_set_new(json, "enabled",
+        json_boolean(row->enabled && !item->orphan));
+    (void) json_object_set_new(json, "expires",
+        ngx_http_llm_admin_json_time((time_t) row->expires));
+    (void) json_object_set_new(json, "created",
+        ngx_http_llm_admin_json_time((time_t) row->created));
+    (void) json_object_set_new(json, "hint",
+        row->hint.len
+        ? ngx_http_llm_admin_json_text((u_char *) row->hint.data,
+                                       row->hint.len)
+        : json_null());
+    (void) json_object_set_new(json, "rotation",
+        row->old_until > ngx_time()
+        ? json_pack("{s:o}", "until",
+                    ngx_http_llm_admin_json_time((time_t) row->old_until))
+        : json_null());
+    (void) json_object_set_new(json, "raises",
+                               ngx_http_llm_admin_key_raised(row));
+    (void) json_object_set_new(json, "effective",
+                               ngx_http_llm_admin_key_effective(ad, item));
+
+    return json;
+}
+
+
+/* those that have not ended */
+
+static json_t *
+ngx_http_llm_admin_key_raised(llm_policy_row_t *row)
+{
+    json_t      *list;
+    ngx_uint_t   i;
+
+    list = json_array();
+
+    for (i = 0; i < LLM_RAISES; i++) {
+
+        if (row->raise[i].until <= ngx_time()) {
+            continue;
+        }
+
+        (void) json_array_append_new(list,
+            json_pack("{s:s, s:o, s:o}", "limit",
+                ngx_http_llm_admin_raises[i], "value",
+                i == LLM_RAISE_BUDGET
+                ? ngx_http_llm_admin_json_usd(row->raise[i].value)
+                : json_integer(row->raise[i].value),
+                "until",
+                ngx_http_llm_admin_json_time((time_t) row->raise[i].until)));
+    }
+
+    return list;
+}
+
+
+/* what counts for it now; null for one that is hidden */
+
+static json_t *
+ngx_http_llm_admin_key_effective(ngx_http_llm_admin_t *ad,
+    llm_keyring_item_t *item)
+{
+    json_t               *budget;
+    ngx_str_t             name;
+    llm_terms_t          *t;
+    llm_keyring_found_t  *found;
+
+    name.data = (u_char *) item->row.name.data;
+    name.len = item->row.name.len;
+
+    if (item->shadowed
+        || ngx_http_llm_keys_find_name(ad->mcf, &name, ad->request->pool,
+                                       &found)
+           != NGX_OK)
+    {
+        return json_null();
+    }
+
+    t = &found->key.terms;
+
+    budget = t->budget_micro_usd < 0
+             ? json_null()
+             : json_pack("{s:o, s:s}", "usd",
+                         ngx_http_llm_admin_json_usd(t->budget_micro_usd),
+                         "period", t->budget_month ? "month" : "day");
+
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+                     "s:{s:i, s:I, s:b}, s:i}",
+        "requests_per_minute",
+        ngx_http_llm_admin_given(t->requests_per_minute),
+        "tokens_per_minute", ngx_http_llm_admin_given(t->tokens_per_minute),
+        "requests_per_day", ngx_http_llm_admin_given(t->requests_per_day),
+        "tokens_per_day", ngx_http_llm_admin_given(t->tokens_per_day),
+        "burst_requests", ngx_http_llm_admin_given(t->burst_requests),
+        "burst_tokens", ngx_http_llm_admin_given(t->burst_tokens),
+        "concurrency", ngx_http_llm_admin_given(t->concurrency),
+        "budget", budget,
+        "queue", "size", t->queue_size, "timeout_ms",
+        (json_int_t) t->queue_timeout, "rates", t->queue_rates > 0,
+        "priority", t->priority);
+}
+
+
+static json_t *
+ngx_http_llm_admin_given(int64_t n)
+{
+    return n < 0 ? json_null() : json_integer(n);
+}
+
+
+/*
+ * The keyring gives pages in an order of its own; in a page it is by name.
+ * The mark is the page and, in it, the last name that was shown.
+ */
+
+ngx_int_t
+ngx_http_llm_admin_page(ngx_http_llm_admin_t *ad, llm_row_e kind,
+    ngx_uint_t what, ngx_uint_t (*keep)(ngx_http_llm_admin_t *ad,
+    llm_keyring_item_t *item), ngx_http_llm_admin_page_t *page)
+{
+    uint64_t             cursor, place;
+    ngx_int_t            limit;
+    ngx_str_t            name;
+    ngx_uint_t           n, pages;
+    llm_keyring_item_t  *item;
+
+    limit = NGX_HTTP_LLM_ADMIN_LIMIT;
+
+    if (ngx_http_llm_admin_number(ad, "limit", 1, 1000, &limit) == NGX_ERROR)
+    {
+        return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
+            "invalid_value", "limit", "limit: expected a number from 1 to "
+            "1000.");
+    }
+
+    if (ngx_http_llm_admin_after(ad, &cursor, &name) != NGX_OK) {
+        return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
+            "invalid_value", "after", "after: expected what \"next\" said.");
+    }
+
+    page->n = 0;
+    ngx_str_null(&page->next);
+
+    page->items = ngx_palloc(ad->request->pool,
+                             limit * sizeof(llm_keyring_item_t));
+    item = ngx_palloc(ad->request->pool,
+                      LLM_KEYRING_PAGE * sizeof(llm_keyring_item_t));
+
+    if (page->items == NULL || item == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    for (pages = 0; pages < NGX_HTTP_LLM_ADMIN_PAGES; pages++) {
+
+        place = cursor;
+
+        if (ngx_http_llm_keys_walk(ad->mcf, kind, what, &cursor, item,
+                                   LLM_KEYRING_PAGE, &n, ad->request->pool)
+            != NGX_OK)
+        {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ngx_qsort(item, n, sizeof(llm_keyring_item_t),
+                  ngx_http_llm_admin_by_name);
+
+        if (ngx_http_llm_admin_page_fill(ad, page, limit, item, n, keep,
+                                         &name)
+            != NGX_OK)
+        {
+            /* one too many: the next page begins behind the last one */
+            return ngx_http_llm_admin_next(ad, place, &name, page);
+        }
+
+        ngx_str_null(&name);
+
+        if (cursor == 0) {
+
+            /* all in one answer: then it is sorted as a whole */
+
+            if (ngx_http_llm_admin_arg(ad, "after", &name) != NGX_OK) {
+                ngx_qsort(page->items, page->n, sizeof(llm_keyring_item_t),
+                          ngx_http_llm_admin_by_name);
+            }
+
+            return NGX_DECLINED;
+        }
+    }
+
+    ngx_str_null(&name);
+
+    return ngx_http_llm_admin_next(ad, cursor, &name, page);
+}
+
+
+/* NGX_DONE: the page is full, "name" is the last one that is in it */
+
+static ngx_int_t
+ngx_http_llm_admin_page_fill(ngx_http_llm_admin_t *ad,
+    ngx_http_llm_admin_page_t *page, ngx_uint_t limit,
+    llm_keyring_item_t *item, ngx_uint_t n,
+    ngx_uint_t (*keep)(ngx_http_llm_admin_t *ad, llm_keyring_item_t *item),
+    ngx_str_t *name)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < n; i++) {
+
+        if (name->len
+            && ngx_memn2cmp((u_char *) item[i].row.name.data, name->data,
+                            item[i].row.name.len, name->len)
+               <= 0)
+        {
+            continue;
+        }
+
+        if (keep && !keep(ad, &item[i])) {
+            continue;
+        }
+
+        if (page->n == limit) {
+            return NGX_DONE;
+        }
+
+        page->items[page->n++] = item[i];
+
+        name->data = (u_char *) item[i].row.name.data;
+        name->len = item[i].row.name.len;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_admin_next(ngx_http_llm_admin_t *ad, uint64_t place,
+    ngx_str_t *name, ngx_http_llm_admin_page_t *page)
+{
+    page->next.data = ngx_pnalloc(ad->request->pool,
+                                  NGX_INT64_LEN + 1 + name->len);
+    if (page->next.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    page->next.len = ngx_sprintf(page->next.data, "%uL:%V", place, name)
+                     - page->next.data;
+
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_llm_admin_after(ngx_http_llm_admin_t *ad, uint64_t *cursor,
+    ngx_str_t *name)
+{
+    u_char     *p, *last;
+    ngx_str_t   text;
+
+    *cursor = 0;
+    ngx_str_null(name);
+
+    if (ngx_http_llm_admin_arg(ad, "after", &text) != NGX_OK) {
+        return NGX_OK;
+    }
+
+    last = text.data + text.len;
+
+    for (p = text.data; p < last && *p >= '0' && *p <= '9'; p++) {
+        *cursor = *cursor * 10 + (*p - '0');
+    }
+
+    if (p == text.data || p == last || *p != ':') {
+        return NGX_ERROR;
+    }
+
+    name->data = p + 1;
+    name->len = last - name->data;
+
+    return NGX_OK;
+}
+
+
+static int ngx_libc_cdecl
+ngx_http_llm_admin_by_name(const void *one, const void *two)
+{
+    ngx_int_t                  rc;
+    const llm_keyring_item_t  *a, *b;
+
+    a = one;
+    b = two;
+
+    rc = ngx_memn2cmp((u_char *) a->row.name.data,
+                      (u_char *) b->row.name.data,
+                      a->row.name.len, b->row.name.len);
+
+    /* a key that the file hides comes behind it */
+
+    return rc ? (int) rc : (int) a->dynamic - (int) b->dynamic;
+}

@@ -1,0 +1,67 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * The targets for those who watch and mend them.
+ */
+
+
+#include "upstream/ngx_http_llm_choose.h"
+#include "state/ngx_http_llm_area.h"
+
+
+ngx_int_t
+ngx_http_llm_choose_next(ngx_http_llm_main_conf_t *mcf, uint32_t *place,
+    llm_str_t *name, llm_target_stat_t *stat)
+{
+    uint32_t        i;
+    llm_str_t       found;
+    llm_targets_t  *tg;
+
+    tg = ngx_http_llm_area_lock(mcf->targets);
+
+    i = llm_target_next(tg, *place, &found);
+
+    if (i != LLM_TARGET_NONE) {
+        ngx_memcpy((u_char *) name->data, found.data, found.len);
+        name->len = found.len;
+
+        llm_target_stat(tg, i, ngx_current_msec, stat);
+        *place = i + 1;
+    }
+
+    ngx_http_llm_area_unlock(mcf->targets);
+
+    return i == LLM_TARGET_NONE ? NGX_DECLINED : NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_http_llm_choose_mend(ngx_http_llm_main_conf_t *mcf, llm_str_t *name)
+{
+    uint32_t        i;
+    llm_str_t       found;
+    ngx_uint_t      n;
+    llm_targets_t  *tg;
+
+    n = 0;
+
+    tg = ngx_http_llm_area_lock(mcf->targets);
+
+    for (i = 0;
+         (i = llm_target_next(tg, i, &found)) != LLM_TARGET_NONE;
+         i++)
+    {
+        if (name == NULL
+            || (name->len == found.len
+                && ngx_memcmp(name->data, found.data, found.len) == 0))
+        {
+            llm_target_mend(tg, i, ngx_current_msec);
+            n++;
+        }
+    }
+
+    ngx_http_llm_area_unlock(mcf->targets);
+
+    return n;
+}
