@@ -12,6 +12,10 @@
 #include <string.h>
 
 
+static void llm_prometheus_line(llm_prometheus_t *pm, const char *name,
+    const char *suffix, const llm_prometheus_label_t *labels, unsigned n);
+static void llm_prometheus_bound(llm_prometheus_t *pm, uint64_t micro);
+static void llm_prometheus_six(llm_prometheus_t *pm, uint64_t micro);
 static void llm_prometheus_end(llm_prometheus_t *pm, unsigned char *start);
 static void llm_prometheus_put(llm_prometheus_t *pm, const void *p,
     size_t len);
@@ -48,12 +52,104 @@ void
 llm_prometheus_sample(llm_prometheus_t *pm, const char *name,
     const llm_prometheus_label_t *labels, unsigned n, uint64_t value)
 {
-    unsigned        i;
     unsigned char  *start;
 
     start = pm->pos;
 
+    llm_prometheus_line(pm, name, "", labels, n);
+    llm_prometheus_number(pm, value);
+    llm_prometheus_text(pm, "\n");
+
+    llm_prometheus_end(pm, start);
+}
+
+
+void
+llm_prometheus_micro(llm_prometheus_t *pm, const char *name,
+    const llm_prometheus_label_t *labels, unsigned n, int64_t value)
+{
+    unsigned char  *start;
+
+    start = pm->pos;
+
+    llm_prometheus_line(pm, name, "", labels, n);
+
+    if (value < 0) {
+        llm_prometheus_text(pm, "-");
+    }
+
+    /* the least number has no positive twin */
+
+    llm_prometheus_six(pm, value < 0 ? -(uint64_t) value : (uint64_t) value);
+    llm_prometheus_text(pm, "\n");
+
+    llm_prometheus_end(pm, start);
+}
+
+
+void
+llm_prometheus_histogram(llm_prometheus_t *pm, const char *name,
+    const llm_prometheus_label_t *labels, unsigned n,
+    const llm_prometheus_histogram_t *hs)
+{
+    unsigned                i;
+    uint64_t                total;
+    unsigned char          *start;
+    llm_prometheus_t        le;
+    llm_prometheus_label_t  all[LLM_PROMETHEUS_LABELS + 1];
+    unsigned char           bound[32];
+
+    start = pm->pos;
+    total = 0;
+
+    for (i = 0; i < n; i++) {
+        all[i] = labels[i];
+    }
+
+    all[n].name = "le";
+    all[n].value.data = bound;
+
+    for (i = 0; i <= hs->n; i++) {
+        le.pos = bound;
+        le.last = bound + sizeof(bound);
+        le.overflow = 0;
+
+        if (i < hs->n) {
+            llm_prometheus_bound(&le, hs->bounds[i]);
+        } else {
+            llm_prometheus_text(&le, "+Inf");
+        }
+
+        all[n].value.len = (size_t) (le.pos - bound);
+        total += hs->counts[i];
+
+        llm_prometheus_line(pm, name, "_bucket", all, n + 1);
+        llm_prometheus_number(pm, total);
+        llm_prometheus_text(pm, "\n");
+    }
+
+    llm_prometheus_line(pm, name, "_sum", labels, n);
+    llm_prometheus_six(pm, hs->sum);
+    llm_prometheus_text(pm, "\n");
+
+    llm_prometheus_line(pm, name, "_count", labels, n);
+    llm_prometheus_number(pm, total);
+    llm_prometheus_text(pm, "\n");
+
+    llm_prometheus_end(pm, start);
+}
+
+
+/* what stands before a value */
+
+static void
+llm_prometheus_line(llm_prometheus_t *pm, const char *name,
+    const char *suffix, const llm_prometheus_label_t *labels, unsigned n)
+{
+    unsigned  i;
+
     llm_prometheus_text(pm, name);
+    llm_prometheus_text(pm, suffix);
 
     for (i = 0; i < n; i++) {
         llm_prometheus_text(pm, i == 0 ? "{" : ",");
@@ -65,10 +161,43 @@ llm_prometheus_sample(llm_prometheus_t *pm, const char *name,
     }
 
     llm_prometheus_text(pm, n == 0 ? " " : "} ");
-    llm_prometheus_number(pm, value);
-    llm_prometheus_text(pm, "\n");
+}
 
-    llm_prometheus_end(pm, start);
+
+/* 2500000 is "2.5": a label that does not change with the way it is made */
+
+static void
+llm_prometheus_bound(llm_prometheus_t *pm, uint64_t micro)
+{
+    llm_prometheus_six(pm, micro);
+
+    while (pm->pos[-1] == '0') {
+        pm->pos--;
+    }
+
+    if (pm->pos[-1] == '.') {
+        pm->pos--;
+    }
+}
+
+
+static void
+llm_prometheus_six(llm_prometheus_t *pm, uint64_t micro)
+{
+    unsigned       i;
+    unsigned char  digits[7];
+
+    llm_prometheus_number(pm, micro / 1000000);
+
+    micro %= 1000000;
+    digits[0] = '.';
+
+    for (i = 6; i > 0; i--) {
+        digits[i] = (unsigned char) ('0' + micro % 10);
+        micro /= 10;
+    }
+
+    llm_prometheus_put(pm, digits, sizeof(digits));
 }
 
 

@@ -1,97 +1,68 @@
 
 /*
  * Copyright (C) the ngx-llm authors
+ *
+ * The page of metrics.  With many teams and models it is some megabytes, so
+ * it is written a buffer at a turn of the event loop, and no further ahead of
+ * the client than there are buffers.
  */
 
 
 #include "operate/ngx_http_llm_metrics.h"
-#include "operate/ngx_http_llm_metrics_targets.h"
+#include "operate/ngx_http_llm_metrics_private.h"
 #include "http/ngx_http_llm_reply.h"
-#include "policy/ngx_http_llm_cache.h"
-#include "policy/ngx_http_llm_quota.h"
-#include "state/ngx_http_llm_redis.h"
-#include "state/ngx_http_llm_zone.h"
-
-#include "core/llm_prometheus.h"
 
 
-/* all series are bounded, so the page is, too */
+/* rows in one turn, for those that have nothing to write */
 
-#define NGX_HTTP_LLM_METRICS_SIZE  (128 * 1024)
-#define NGX_HTTP_LLM_METRICS_TEAM  2048          /* all lines of one team */
-
-
-static void ngx_http_llm_metrics_requests(llm_prometheus_t *pm,
-    ngx_http_llm_count_t *count);
-static void ngx_http_llm_metrics_attempts(llm_prometheus_t *pm,
-    ngx_http_llm_count_t *count);
-static void ngx_http_llm_metrics_results(llm_prometheus_t *pm,
-    ngx_http_llm_count_t *count);
-static void ngx_http_llm_metrics_cached(llm_prometheus_t *pm,
-    ngx_http_llm_main_conf_t *mcf);
-static void ngx_http_llm_metrics_store(llm_prometheus_t *pm,
-    llm_store_stat_t *st);
-static void ngx_http_llm_metrics_flights(llm_prometheus_t *pm,
-    llm_flight_stat_t *st);
-static size_t ngx_http_llm_metrics_teams_size(ngx_http_llm_zone_t *zone);
-static void ngx_http_llm_metrics_teams(llm_prometheus_t *pm,
-    ngx_http_llm_zone_t *zone);
-static void ngx_http_llm_metrics_charged(llm_prometheus_t *pm,
-    ngx_http_llm_count_t *count);
-static void ngx_http_llm_metrics_slots(llm_prometheus_t *pm,
-    ngx_http_llm_zone_t *zone);
-static void ngx_http_llm_metrics_shared(llm_prometheus_t *pm,
-    ngx_http_llm_zone_t *zone);
-static void ngx_http_llm_metrics_counter(llm_prometheus_t *pm,
-    const char *name, const char *help, uint64_t value);
-static void ngx_http_llm_metrics_gauge(llm_prometheus_t *pm,
-    const char *name, const char *help, uint64_t value);
-static void ngx_http_llm_metrics_dollars(llm_prometheus_t *pm,
-    const char *name, const llm_prometheus_label_t *label, uint64_t micro);
-static void ngx_http_llm_metrics_label(llm_prometheus_label_t *label,
-    const char *name, const char *value);
+#define NGX_HTTP_LLM_METRICS_ROWS  1024
 
 
-static const char  *ngx_http_llm_metrics_endpoint[] = {
-    "chat_completions", "completions", "embeddings", "responses", "other"
-};
+static ngx_int_t ngx_http_llm_metrics_header(ngx_http_request_t *r);
+static ngx_http_llm_metrics_t *ngx_http_llm_metrics_create(
+    ngx_http_request_t *r, ngx_http_llm_main_conf_t *mcf);
+static void ngx_http_llm_metrics_cleanup(void *data);
+static ngx_int_t ngx_http_llm_metrics_turn(ngx_http_llm_metrics_t *m);
+static ngx_chain_t *ngx_http_llm_metrics_chain(ngx_http_llm_metrics_t *m);
+static void ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m,
+    ngx_buf_t *b);
+static ngx_int_t ngx_http_llm_metrics_send(ngx_http_llm_metrics_t *m,
+    ngx_chain_t *out);
+static ngx_int_t ngx_http_llm_metrics_wait(ngx_http_llm_metrics_t *m);
+static void ngx_http_llm_metrics_next(ngx_event_t *ev);
+static void ngx_http_llm_metrics_write(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_metrics_scrape(ngx_http_llm_metrics_t *m,
+    llm_prometheus_t *pm, ngx_http_llm_metrics_at_t *at);
+static uint64_t ngx_http_llm_metrics_clock(void);
 
-/*
- * ngx_http_llm_attempt_e, ngx_http_llm_cache_e, ngx_http_llm_parcel_e - 1,
- * ngx_http_llm_refused_e
- */
 
-static const char  *ngx_http_llm_metrics_attempt[] = {
-    "ok", "status_4xx", "status_429", "status_5xx", "connect", "timeout",
-    "silent", "broken", "cancelled"
-};
-
-static const char  *ngx_http_llm_metrics_cache[] = {
-    "off", "bypass", "miss", "hit", "reload", "stale", "joined"
-};
-
-static const char  *ngx_http_llm_metrics_damage[] = {
-    "alien", "sealed", "damaged", "open"
-};
-
-static const char  *ngx_http_llm_metrics_refused[] = {
-    "key", "model", "requests", "tokens", "requests_day", "tokens_day",
-    "budget", "too_large", "queue_full", "queue_timeout", "memory"
+static ngx_http_llm_metrics_pt  ngx_http_llm_metrics_sections[] = {
+    ngx_http_llm_metrics_build,
+    ngx_http_llm_metrics_requests,
+    ngx_http_llm_metrics_usage,
+    ngx_http_llm_metrics_times,
+    ngx_http_llm_metrics_attempts,
+    ngx_http_llm_metrics_targets,
+    ngx_http_llm_metrics_routes,
+    ngx_http_llm_metrics_counted,
+    ngx_http_llm_metrics_cache,
+    ngx_http_llm_metrics_teams,
+    ngx_http_llm_metrics_slots,
+    ngx_http_llm_metrics_provider_slots,
+    ngx_http_llm_metrics_budgets,
+    ngx_http_llm_metrics_policy,
+    ngx_http_llm_metrics_shared,
+    ngx_http_llm_metrics_scrape,
+    NULL
 };
 
 
 ngx_int_t
 ngx_http_llm_metrics_handler(ngx_http_request_t *r)
 {
-    size_t                     size;
     ngx_int_t                  rc;
-    ngx_str_t                  body;
-    llm_prometheus_t           pm;
-    llm_prometheus_label_t     label;
-    ngx_http_llm_count_t      *count;
+    ngx_http_llm_metrics_t    *m;
     ngx_http_llm_main_conf_t  *mcf;
-
-    static ngx_str_t  type = ngx_string("text/plain; version=0.0.4");
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return NGX_HTTP_NOT_ALLOWED;
@@ -108,472 +79,362 @@ ngx_http_llm_metrics_handler(ngx_http_request_t *r)
         return NGX_HTTP_SERVICE_UNAVAILABLE;
     }
 
-    size = NGX_HTTP_LLM_METRICS_SIZE
-           + ngx_http_llm_metrics_teams_size(mcf->zone)
-           + ngx_http_llm_metrics_targets_size(mcf);
-
-    body.data = ngx_palloc(r->pool, size);
-    if (body.data == NULL) {
+    m = ngx_http_llm_metrics_create(r, mcf);
+    if (m == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    ngx_memzero(&pm, sizeof(llm_prometheus_t));
+    rc = ngx_http_llm_metrics_header(r);
 
-    pm.pos = body.data;
-    pm.last = body.data + size;
-
-    count = &mcf->zone->sh->count;
-
-    llm_prometheus_family(&pm, "llm_build_info", "gauge",
-                          "The version of this module; always 1.");
-    ngx_http_llm_metrics_label(&label, "version", NGX_HTTP_LLM_VERSION);
-    llm_prometheus_sample(&pm, "llm_build_info", &label, 1, 1);
-
-    ngx_http_llm_metrics_requests(&pm, count);
-    ngx_http_llm_metrics_attempts(&pm, count);
-    ngx_http_llm_metrics_targets(&pm, mcf);
-    ngx_http_llm_metrics_results(&pm, count);
-    ngx_http_llm_metrics_cached(&pm, mcf);
-    ngx_http_llm_metrics_teams(&pm, mcf->zone);
-    ngx_http_llm_metrics_charged(&pm, count);
-    ngx_http_llm_metrics_slots(&pm, mcf->zone);
-    ngx_http_llm_metrics_shared(&pm, mcf->zone);
-
-    if (mcf->redis) {
-        ngx_http_llm_metrics_gauge(&pm, "llm_redis_up",
-            "Whether this worker is connected to Redis.",
-            ngx_http_llm_redis_connected(mcf->redis) ? 1 : 0);
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
     }
 
-    if (pm.overflow) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "llm: the metrics did not fit into %uz bytes", size);
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    /* a client that leaves is noticed, who reads slowly is waited for */
+
+    r->read_event_handler = ngx_http_test_reading;
+    r->write_event_handler = ngx_http_llm_metrics_write;
+
+    rc = ngx_http_llm_metrics_turn(m);
+
+    if (rc == NGX_DONE) {
+        r->main->count++;
     }
 
-    body.len = pm.pos - body.data;
+    return rc;
+}
 
-    return ngx_http_llm_reply_body(r, NGX_HTTP_OK, &type, &body);
+
+static ngx_int_t
+ngx_http_llm_metrics_header(ngx_http_request_t *r)
+{
+    static ngx_str_t  type = ngx_string("text/plain; version=0.0.4; "
+                                        "charset=utf-8");
+
+    r->headers_out.status = NGX_HTTP_OK;
+    r->headers_out.content_type = type;
+    r->headers_out.content_type_len = sizeof("text/plain") - 1;
+    r->headers_out.content_type_lowcase = NULL;
+
+    ngx_http_clear_content_length(r);
+
+    return ngx_http_send_header(r);
+}
+
+
+static ngx_http_llm_metrics_t *
+ngx_http_llm_metrics_create(ngx_http_request_t *r,
+    ngx_http_llm_main_conf_t *mcf)
+{
+    ngx_pool_cleanup_t      *cln;
+    ngx_http_llm_metrics_t  *m;
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_llm_metrics_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    m = cln->data;
+    ngx_memzero(m, sizeof(ngx_http_llm_metrics_t));
+
+    m->request = r;
+    m->mcf = mcf;
+    m->count = &mcf->zone->sh->count;
+    m->start = ngx_http_llm_metrics_clock();
+
+    m->next.handler = ngx_http_llm_metrics_next;
+    m->next.data = m;
+    m->next.log = r->connection->log;
+
+    cln->handler = ngx_http_llm_metrics_cleanup;
+
+    return m;
 }
 
 
 static void
-ngx_http_llm_metrics_requests(llm_prometheus_t *pm,
-    ngx_http_llm_count_t *count)
+ngx_http_llm_metrics_cleanup(void *data)
 {
-    u_char                  text[NGX_INT_T_LEN + 1];
-    uint64_t                n;
-    ngx_uint_t              e, s;
-    llm_prometheus_label_t  label[2];
+    ngx_http_llm_metrics_t *m = data;
 
-    llm_prometheus_family(pm, "llm_requests_total", "counter",
-                          "Requests answered, by endpoint and status; 499: "
-                          "the client left first.");
-
-    for (e = 0; e <= LLM_ENDPOINTS; e++) {
-        for (s = 0; s < NGX_HTTP_LLM_STATUSES; s++) {
-
-            n = count->requests[e][s];
-
-            /* what never happened is no series, but success always is */
-
-            if (n == 0 && ngx_http_llm_statuses[s] != NGX_HTTP_OK) {
-                continue;
-            }
-
-            ngx_http_llm_metrics_label(&label[0], "endpoint",
-                                       ngx_http_llm_metrics_endpoint[e]);
-
-            if (ngx_http_llm_statuses[s]) {
-                *ngx_sprintf(text, "%ui", ngx_http_llm_statuses[s]) = '\0';
-                ngx_http_llm_metrics_label(&label[1], "status",
-                                           (char *) text);
-            } else {
-                ngx_http_llm_metrics_label(&label[1], "status", "other");
-            }
-
-            llm_prometheus_sample(pm, "llm_requests_total", label, 2, n);
-        }
+    if (m->next.posted) {
+        ngx_delete_posted_event(&m->next);
     }
 }
 
 
-static void
-ngx_http_llm_metrics_attempts(llm_prometheus_t *pm,
-    ngx_http_llm_count_t *count)
+/* NGX_DONE: there is more to come; else what ends the request */
+
+static ngx_int_t
+ngx_http_llm_metrics_turn(ngx_http_llm_metrics_t *m)
 {
-    ngx_uint_t                      i, k;
-    llm_prometheus_label_t          label[2];
-    ngx_http_llm_count_provider_t  *cp;
+    ngx_int_t     rc;
+    ngx_chain_t  *out;
 
-    llm_prometheus_family(pm, "llm_upstream_attempts_total", "counter",
-                          "Attempts at providers, by how they ended.");
+    out = ngx_http_llm_metrics_chain(m);
+    if (out == NULL) {
+        return NGX_ERROR;
+    }
 
-    for (i = 0; i < NGX_HTTP_LLM_PROVIDERS; i++) {
+    ngx_http_llm_metrics_fill(m, out->buf);
 
-        cp = &count->provider[i];
+    if (ngx_http_llm_metrics_sections[m->section] == NULL) {
+        out->buf->last_buf = 1;
+        out->buf->last_in_chain = 1;
 
-        if (cp->len == 0) {
+        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, m->request->connection->log, 0,
+                       "llm metrics: written with %ui buffers", m->buffers);
+
+        return ngx_http_output_filter(m->request, out);
+    }
+
+    rc = ngx_http_llm_metrics_send(m, out);
+
+    if (rc == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    if (m->free == NULL && m->buffers == NGX_HTTP_LLM_METRICS_BUFFERS) {
+        m->waiting = 1;
+        return ngx_http_llm_metrics_wait(m);
+    }
+
+    /* not before other requests have had their turn */
+
+    ngx_post_event(&m->next, &ngx_posted_next_events);
+
+    return NGX_DONE;
+}
+
+
+/* a buffer that has been sent, or a new one: there is room for it */
+
+static ngx_chain_t *
+ngx_http_llm_metrics_chain(ngx_http_llm_metrics_t *m)
+{
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    if (m->free) {
+        cl = m->free;
+        m->free = cl->next;
+        cl->next = NULL;
+
+        return cl;
+    }
+
+    cl = ngx_alloc_chain_link(m->request->pool);
+    if (cl == NULL) {
+        return NULL;
+    }
+
+    b = ngx_create_temp_buf(m->request->pool, NGX_HTTP_LLM_METRICS_BUFFER);
+    if (b == NULL) {
+        return NULL;
+    }
+
+    b->tag = (ngx_buf_tag_t) &ngx_http_llm_metrics_handler;
+
+    cl->buf = b;
+    cl->next = NULL;
+    m->buffers++;
+
+    return cl;
+}
+
+
+/* whole lines only; what was shared memory a moment ago is text now */
+
+static void
+ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m, ngx_buf_t *b)
+{
+    ngx_int_t                  rc;
+    ngx_uint_t                 n;
+    llm_prometheus_t           pm;
+    ngx_http_llm_metrics_at_t  at;
+
+    pm.last = b->end;
+    pm.overflow = 0;
+
+    for (n = 0; n < NGX_HTTP_LLM_METRICS_ROWS; n++) {
+
+        if (ngx_http_llm_metrics_sections[m->section] == NULL) {
             break;
         }
 
-        label[0].name = "provider";
-        label[0].value.data = cp->name;
-        label[0].value.len = cp->len;
+        pm.pos = b->last;
+        at = m->at;
 
-        for (k = 0; k < NGX_HTTP_LLM_ATTEMPT_RESULTS; k++) {
-            ngx_http_llm_metrics_label(&label[1], "result",
-                                       ngx_http_llm_metrics_attempt[k]);
-            llm_prometheus_sample(pm, "llm_upstream_attempts_total", label,
-                                  2, cp->attempts[k]);
+        rc = ngx_http_llm_metrics_sections[m->section](m, &pm, &at);
+
+        if (pm.overflow) {
+
+            if (b->last != b->start) {
+                break;
+            }
+
+            /* never seen; the page goes on without it */
+
+            ngx_log_error(NGX_LOG_ALERT, m->request->connection->log, 0,
+                          "llm: a piece of the metrics (%ui) is too large",
+                          m->section);
+
+            pm.overflow = 0;
+
+        } else {
+            b->last = pm.pos;
+        }
+
+        m->at = at;
+
+        if (rc == NGX_OK) {
+            ngx_memzero(&m->at, sizeof(ngx_http_llm_metrics_at_t));
+            m->section++;
         }
     }
 }
 
 
-static void
-ngx_http_llm_metrics_results(llm_prometheus_t *pm,
-    ngx_http_llm_count_t *count)
+static ngx_int_t
+ngx_http_llm_metrics_send(ngx_http_llm_metrics_t *m, ngx_chain_t *out)
 {
-    ngx_uint_t              i;
-    llm_prometheus_label_t  label;
+    ngx_http_request_t  *r;
 
-    llm_prometheus_family(pm, "llm_cache_requests_total", "counter",
-                          "Calls of the API, by what the cache said.");
+    r = m->request;
 
-    for (i = 0; i < NGX_HTTP_LLM_CACHE_RESULTS; i++) {
-        ngx_http_llm_metrics_label(&label, "result",
-                                   ngx_http_llm_metrics_cache[i]);
-        llm_prometheus_sample(pm, "llm_cache_requests_total", &label, 1,
-                              count->cache[i]);
+    /* many rows without a line: an empty buffer is none to be sent */
+
+    if (out && out->buf->last == out->buf->pos) {
+        out->next = m->free;
+        m->free = out;
+        return NGX_OK;
     }
 
-    ngx_http_llm_metrics_counter(pm, "llm_cache_stored_total",
-                                 "Answers given to the cache.",
-                                 count->stored);
-
-    llm_prometheus_family(pm, "llm_refusals_total", "counter",
-                          "Requests that were not let through, by reason.");
-
-    for (i = 0; i < NGX_HTTP_LLM_REFUSALS; i++) {
-        ngx_http_llm_metrics_label(&label, "reason",
-                                   ngx_http_llm_metrics_refused[i]);
-        llm_prometheus_sample(pm, "llm_refusals_total", &label, 1,
-                              count->refused[i]);
+    if (ngx_http_output_filter(r, out) == NGX_ERROR) {
+        return NGX_ERROR;
     }
+
+    ngx_chain_update_chains(r->pool, &m->free, &m->busy, &out,
+                            (ngx_buf_tag_t) &ngx_http_llm_metrics_handler);
+
+    return NGX_OK;
 }
 
 
-/* what lies in the caches, and the calls that requests share */
+/* until a buffer has been sent; the write event or its timer will tell */
 
-static void
-ngx_http_llm_metrics_cached(llm_prometheus_t *pm,
-    ngx_http_llm_main_conf_t *mcf)
+static ngx_int_t
+ngx_http_llm_metrics_wait(ngx_http_llm_metrics_t *m)
 {
-    ngx_uint_t              i;
-    llm_store_stat_t        store;
-    llm_flight_stat_t       flight;
-    ngx_http_llm_count_t   *count;
-    llm_prometheus_label_t  label;
-
-    count = &mcf->zone->sh->count;
-
-    llm_prometheus_family(pm, "llm_cache_damaged_total", "counter",
-                          "Entries in Redis that were not taken, by reason.");
-
-    for (i = 0; i < NGX_HTTP_LLM_CACHE_DAMAGES; i++) {
-        ngx_http_llm_metrics_label(&label, "reason",
-                                   ngx_http_llm_metrics_damage[i]);
-        llm_prometheus_sample(pm, "llm_cache_damaged_total", &label, 1,
-                              count->cache_damaged[i]);
+    if (ngx_http_llm_reply_flush(m->request) == NGX_ERROR) {
+        return NGX_ERROR;
     }
 
-    ngx_http_llm_metrics_gauge(pm, "llm_cache_generation",
-        "The last purge that this gateway knows of; the same in all "
-        "gateways of a fleet.", mcf->zone->sh->purged);
+    return NGX_DONE;
+}
 
-    if (ngx_http_llm_cache_stat(mcf, &store, &flight) != NGX_OK) {
+
+static void
+ngx_http_llm_metrics_next(ngx_event_t *ev)
+{
+    ngx_int_t                rc;
+    ngx_connection_t        *c;
+    ngx_http_request_t      *r;
+    ngx_http_llm_metrics_t  *m;
+
+    m = ev->data;
+    r = m->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    rc = ngx_http_llm_metrics_turn(m);
+
+    if (rc != NGX_DONE) {
+        ngx_http_finalize_request(r, rc);
+    }
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+static void
+ngx_http_llm_metrics_write(ngx_http_request_t *r)
+{
+    ngx_event_t             *wev;
+    ngx_pool_cleanup_t      *cln;
+    ngx_http_llm_metrics_t  *m;
+
+    wev = r->connection->write;
+
+    if (wev->timedout) {
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, NGX_ETIMEDOUT,
+                      "client timed out");
+        r->connection->timedout = 1;
+        ngx_http_finalize_request(r, NGX_HTTP_REQUEST_TIME_OUT);
         return;
     }
 
-    ngx_http_llm_metrics_store(pm, &store);
-    ngx_http_llm_metrics_flights(pm, &flight);
-}
+    for (cln = r->pool->cleanup;
+         cln->handler != ngx_http_llm_metrics_cleanup;
+         cln = cln->next)
+    {
+        /* void */
+    }
 
+    m = cln->data;
 
-static void
-ngx_http_llm_metrics_store(llm_prometheus_t *pm, llm_store_stat_t *st)
-{
-    ngx_http_llm_metrics_gauge(pm, "llm_cache_entries",
-        "Answers in shared memory.", st->entries);
-    ngx_http_llm_metrics_gauge(pm, "llm_cache_bytes",
-        "Shared memory that answers take up.",
-        st->blocks * LLM_STORE_BLOCK);
-    ngx_http_llm_metrics_gauge(pm, "llm_cache_size_bytes",
-        "Shared memory there is for answers.", st->size * LLM_STORE_BLOCK);
-    ngx_http_llm_metrics_counter(pm, "llm_cache_put_total",
-        "Answers put into shared memory.", st->put);
-    ngx_http_llm_metrics_counter(pm, "llm_cache_evictions_total",
-        "Answers that left shared memory for want of room.", st->evicted);
-    ngx_http_llm_metrics_counter(pm, "llm_cache_expired_total",
-        "Answers in shared memory that were found too old.", st->expired);
-    ngx_http_llm_metrics_counter(pm, "llm_cache_too_large_total",
-        "Answers too large for shared memory.", st->refused);
-}
+    if (ngx_http_llm_metrics_send(m, NULL) != NGX_OK) {
+        ngx_http_finalize_request(r, NGX_ERROR);
+        return;
+    }
 
+    if (!m->waiting) {
+        return;
+    }
 
-static void
-ngx_http_llm_metrics_flights(llm_prometheus_t *pm, llm_flight_stat_t *st)
-{
-    llm_prometheus_label_t  label;
-
-    llm_prometheus_family(pm, "llm_flights", "gauge",
-                          "Calls that requests can join: under way, or ended "
-                          "and kept for those who come late.");
-
-    ngx_http_llm_metrics_label(&label, "state", "open");
-    llm_prometheus_sample(pm, "llm_flights", &label, 1,
-                          st->flights - ngx_min(st->kept, st->flights));
-
-    ngx_http_llm_metrics_label(&label, "state", "kept");
-    llm_prometheus_sample(pm, "llm_flights", &label, 1, st->kept);
-
-    ngx_http_llm_metrics_gauge(pm, "llm_flight_followers",
-        "Requests that follow another's call.", st->followers);
-    ngx_http_llm_metrics_gauge(pm, "llm_flight_bytes",
-        "Shared memory that shared calls take up.",
-        st->blocks * LLM_FLIGHT_BLOCK);
-    ngx_http_llm_metrics_gauge(pm, "llm_flight_size_bytes",
-        "Shared memory there is for shared calls.",
-        st->size * LLM_FLIGHT_BLOCK);
-    ngx_http_llm_metrics_counter(pm, "llm_flight_led_total",
-        "Calls that others could join.", st->led);
-    ngx_http_llm_metrics_counter(pm, "llm_flight_followed_total",
-        "Requests that joined another's call.", st->followed);
-    ngx_http_llm_metrics_counter(pm, "llm_flight_full_total",
-        "Requests that went alone for want of room.", st->full);
-    ngx_http_llm_metrics_counter(pm, "llm_flight_lagged_total",
-        "Requests that read another's call too slowly.", st->lagged);
-}
-
-
-static size_t
-ngx_http_llm_metrics_teams_size(ngx_http_llm_zone_t *zone)
-{
-    ngx_uint_t  i;
-
-    i = 0;
-
-    while (ngx_http_llm_team_next(zone, &i)) { /* void */ }
-
-    /* and some that come while the page is written */
-
-    return (i + 64) * NGX_HTTP_LLM_METRICS_TEAM;
-}
-
-
-/* a team without a name: keys that are of none */
-
-static void
-ngx_http_llm_metrics_teams(llm_prometheus_t *pm, ngx_http_llm_zone_t *zone)
-{
-    ngx_uint_t              i, k;
-    ngx_http_llm_team_t    *tm;
-    llm_prometheus_label_t  label[2];
-
-    static const struct {
-        const char  *name;
-        size_t       offset;
-    } result[] = {
-        { "hit", offsetof(ngx_http_llm_team_t, hits) },
-        { "joined", offsetof(ngx_http_llm_team_t, joined) },
-        { "stale", offsetof(ngx_http_llm_team_t, stale) },
-        { "miss", offsetof(ngx_http_llm_team_t, misses) },
-        { "bypass", offsetof(ngx_http_llm_team_t, bypassed) }
-    };
-
-    label[0].name = "team";
-
-    llm_prometheus_family(pm, "llm_cache_team_requests_total", "counter",
-                          "Calls of the API with a cache, by team and what "
-                          "the cache said.");
-
-    for (i = 0; (tm = ngx_http_llm_team_next(zone, &i)) != NULL; /* void */) {
-        label[0].value.data = tm->name;
-        label[0].value.len = tm->len;
-
-        for (k = 0; k < sizeof(result) / sizeof(result[0]); k++) {
-            ngx_http_llm_metrics_label(&label[1], "result", result[k].name);
-            llm_prometheus_sample(pm, "llm_cache_team_requests_total", label,
-                                  2, *(ngx_atomic_t *) ((char *) tm
-                                                        + result[k].offset));
+    if (m->free == NULL) {
+        if (ngx_http_llm_metrics_wait(m) == NGX_ERROR) {
+            ngx_http_finalize_request(r, NGX_ERROR);
         }
-    }
 
-    llm_prometheus_family(pm, "llm_cache_saved_tokens_total", "counter",
-                          "Tokens that answers from the cache, or of "
-                          "another's call, would have taken.");
-
-    for (i = 0; (tm = ngx_http_llm_team_next(zone, &i)) != NULL; /* void */) {
-        label[0].value.data = tm->name;
-        label[0].value.len = tm->len;
-
-        llm_prometheus_sample(pm, "llm_cache_saved_tokens_total", label, 1,
-                              tm->tokens_saved);
-    }
-
-    llm_prometheus_family(pm, "llm_cache_saved_usd_total", "counter",
-                          "What they would have cost, in dollars.");
-
-    for (i = 0; (tm = ngx_http_llm_team_next(zone, &i)) != NULL; /* void */) {
-        label[0].value.data = tm->name;
-        label[0].value.len = tm->len;
-
-        ngx_http_llm_metrics_dollars(pm, "llm_cache_saved_usd_total", label,
-                                     tm->money_saved);
-    }
-}
-
-
-static void
-ngx_http_llm_metrics_charged(llm_prometheus_t *pm,
-    ngx_http_llm_count_t *count)
-{
-    llm_prometheus_label_t  label;
-
-    llm_prometheus_family(pm, "llm_tokens_total", "counter",
-                          "Tokens charged, by kind; cached ones are part of "
-                          "the prompt.");
-
-    ngx_http_llm_metrics_label(&label, "kind", "prompt");
-    llm_prometheus_sample(pm, "llm_tokens_total", &label, 1,
-                          count->tokens_prompt);
-
-    ngx_http_llm_metrics_label(&label, "kind", "cached");
-    llm_prometheus_sample(pm, "llm_tokens_total", &label, 1,
-                          count->tokens_cached);
-
-    ngx_http_llm_metrics_label(&label, "kind", "completion");
-    llm_prometheus_sample(pm, "llm_tokens_total", &label, 1,
-                          count->tokens_completion);
-
-    ngx_http_llm_metrics_counter(pm, "llm_cost_microdollars_total",
-        "Money charged, in millionths of a dollar.", count->money);
-    ngx_http_llm_metrics_counter(pm, "llm_unpriced_requests_total",
-        "Requests for models that llm_prices does not know: charged "
-        "nothing.", count->unpriced);
-    ngx_http_llm_metrics_counter(pm, "llm_streams_cut_total",
-        "Streams ended because their tenant had no more tokens or money.",
-        count->cut);
-}
-
-
-static void
-ngx_http_llm_metrics_slots(llm_prometheus_t *pm, ngx_http_llm_zone_t *zone)
-{
-    llm_owners_t       wake;
-    llm_ledger_stat_t  st;
-
-    ngx_http_llm_zone_lock(zone, &wake);
-    llm_ledger_stat(zone->sh->ledger, &st);
-    ngx_http_llm_zone_unlock(zone, &wake);
-
-    ngx_http_llm_metrics_gauge(pm, "llm_slots_in_use",
-                               "Requests that hold a slot.", st.held);
-    ngx_http_llm_metrics_gauge(pm, "llm_slots_waiting",
-                               "Requests in line for a slot.", st.waiting);
-    ngx_http_llm_metrics_gauge(pm, "llm_ledger_tickets_used",
-                               "Slots and places in line in use.",
-                               st.tickets_used);
-    ngx_http_llm_metrics_gauge(pm, "llm_ledger_tickets",
-                               "Room for slots and places in line.",
-                               st.tickets);
-    ngx_http_llm_metrics_gauge(pm, "llm_ledger_nodes_used",
-                               "Keys and teams with a state.", st.nodes_used);
-    ngx_http_llm_metrics_gauge(pm, "llm_ledger_nodes",
-                               "Room for keys and teams.", st.nodes);
-}
-
-
-/* how the limits of several gateways are kept in step */
-
-static void
-ngx_http_llm_metrics_shared(llm_prometheus_t *pm, ngx_http_llm_zone_t *zone)
-{
-    ngx_http_llm_quota_stat_t  st;
-
-    if (ngx_http_llm_quota_stat(zone, &st) != NGX_OK) {
         return;
     }
 
-    ngx_http_llm_metrics_gauge(pm, "llm_limits_shared",
-        "How limits are shared: 0 not, 1 exactly, 2 leased, 3 each gateway "
-        "alone because Redis is away.", st.mode);
-    ngx_http_llm_metrics_gauge(pm, "llm_limits_gateways",
-        "Gateways that share the limits, as Redis told last.", st.gateways);
-    ngx_http_llm_metrics_counter(pm, "llm_limits_batches_total",
-        "Batches of limits that Redis answered.", st.batches);
-    ngx_http_llm_metrics_counter(pm, "llm_limits_commands_total",
-        "Commands sent to Redis about limits.", st.commands);
-    ngx_http_llm_metrics_counter(pm, "llm_limits_asked_total",
-        "Requests that Redis was asked for.", st.asks);
-    ngx_http_llm_metrics_counter(pm, "llm_limits_late_total",
-        "Batches that Redis did not answer in time.", st.late);
-    ngx_http_llm_metrics_counter(pm, "llm_limits_errors_total",
-        "Batches that Redis refused.", st.errors);
-    ngx_http_llm_metrics_counter(pm, "llm_limits_alone_total",
-        "Times that Redis went away.", st.alone);
-    ngx_http_llm_metrics_counter(pm, "llm_limits_alone_milliseconds_total",
-        "Time without Redis.", st.alone_ms);
-    ngx_http_llm_metrics_counter(pm, "llm_limits_clock_jumps_total",
-        "Jumps of the clock of Redis.", st.jumps);
-}
+    m->waiting = 0;
 
-
-static void
-ngx_http_llm_metrics_counter(llm_prometheus_t *pm, const char *name,
-    const char *help, uint64_t value)
-{
-    llm_prometheus_family(pm, name, "counter", help);
-    llm_prometheus_sample(pm, name, NULL, 0, value);
-}
-
-
-static void
-ngx_http_llm_metrics_gauge(llm_prometheus_t *pm, const char *name,
-    const char *help, uint64_t value)
-{
-    llm_prometheus_family(pm, name, "gauge", help);
-    llm_prometheus_sample(pm, name, NULL, 0, value);
-}
-
-
-/* the writer knows whole numbers: the part behind the point is put there */
-
-static void
-ngx_http_llm_metrics_dollars(llm_prometheus_t *pm, const char *name,
-    const llm_prometheus_label_t *label, uint64_t micro)
-{
-    llm_prometheus_sample(pm, name, label, 1, micro / 1000000);
-
-    if (pm->overflow) {
-        return;
+    if (wev->timer_set && !wev->delayed) {
+        ngx_del_timer(wev);
     }
 
-    if (pm->last - pm->pos < (ssize_t) sizeof(".000000") - 1) {
-        pm->overflow = 1;
-        return;
-    }
-
-    pm->pos = ngx_sprintf(pm->pos - 1, ".%06uL\n", micro % 1000000);
+    ngx_post_event(&m->next, &ngx_posted_next_events);
 }
 
 
-static void
-ngx_http_llm_metrics_label(llm_prometheus_label_t *label, const char *name,
-    const char *value)
+static ngx_int_t
+ngx_http_llm_metrics_scrape(ngx_http_llm_metrics_t *m, llm_prometheus_t *pm,
+    ngx_http_llm_metrics_at_t *at)
 {
-    label->name = name;
-    label->value.data = (u_char *) value;
-    label->value.len = ngx_strlen(value);
+    static const char  name[] = "llm_scrape_duration_seconds";
+
+    llm_prometheus_family(pm, name, "gauge",
+                          "How long the page took before this one.");
+    llm_prometheus_micro(pm, name, NULL, 0, m->count->scrape_us);
+
+    if (!pm->overflow) {
+        m->count->scrape_us = ngx_http_llm_metrics_clock() - m->start;
+    }
+
+    return NGX_OK;
+}
+
+
+static uint64_t
+ngx_http_llm_metrics_clock(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }

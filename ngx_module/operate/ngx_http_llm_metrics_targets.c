@@ -2,18 +2,13 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * The targets of all routes: how each of them does.
+ * The targets of all routes: how each of them does, and how many of a route's
+ * are left.
  */
 
 
-#include "operate/ngx_http_llm_metrics_targets.h"
+#include "operate/ngx_http_llm_metrics_private.h"
 #include "upstream/ngx_http_llm_choose.h"
-#include "state/ngx_http_llm_zone.h"
-
-
-/* a sample for each family of a target, its name twice as long by escapes */
-
-#define NGX_HTTP_LLM_METRICS_SAMPLE  (64 + 2 * 256)
 
 
 typedef struct {
@@ -64,68 +59,98 @@ static ngx_http_llm_metrics_family_t  ngx_http_llm_metrics_families[] = {
 };
 
 
-size_t
-ngx_http_llm_metrics_targets_size(ngx_http_llm_main_conf_t *mcf)
+ngx_int_t
+ngx_http_llm_metrics_targets(ngx_http_llm_metrics_t *m, llm_prometheus_t *pm,
+    ngx_http_llm_metrics_at_t *at)
 {
-    ngx_uint_t             i, n;
-    ngx_http_llm_route_t  *route;
-
-    n = 0;
-    route = mcf->routes.elts;
-
-    for (i = 0; i < mcf->routes.nelts; i++) {
-        n += route[i].targets.nelts;
-    }
-
-    return 2048 + n * NGX_HTTP_LLM_METRICS_SAMPLE
-                  * (sizeof(ngx_http_llm_metrics_families)
-                     / sizeof(ngx_http_llm_metrics_families[0]));
-}
-
-
-void
-ngx_http_llm_metrics_targets(llm_prometheus_t *pm,
-    ngx_http_llm_main_conf_t *mcf)
-{
-    ngx_uint_t                      i, k;
     llm_target_stat_t               stat;
     ngx_http_llm_route_t           *route;
     ngx_http_llm_target_t          *target;
     llm_prometheus_label_t          label;
     ngx_http_llm_metrics_family_t  *f;
 
-    llm_prometheus_family(pm, "llm_retry_denied_total", "counter",
-                          "Retries that were beyond the budget.");
-    llm_prometheus_sample(pm, "llm_retry_denied_total", NULL, 0,
-                          mcf->zone->sh->count.retry_denied);
+    f = &ngx_http_llm_metrics_families[at->part];
 
-    label.name = "target";
-    route = mcf->routes.elts;
-
-    for (f = ngx_http_llm_metrics_families; f->name; f++) {
-
+    if (at->i == 0 && at->k == 0) {
         llm_prometheus_family(pm, f->name, f->type, f->help);
-
-        for (i = 0; i < mcf->routes.nelts; i++) {
-            target = route[i].targets.elts;
-
-            for (k = 0; k < route[i].targets.nelts; k++) {
-
-                if (!ngx_http_llm_metrics_first(mcf, i, k)
-                    || ngx_http_llm_choose_stat(mcf, &target[k], &stat)
-                       != NGX_OK)
-                {
-                    continue;
-                }
-
-                label.value.data = target[k].name.data;
-                label.value.len = target[k].name.len;
-
-                llm_prometheus_sample(pm, f->name, &label, 1,
-                                      f->value(&stat));
-            }
-        }
     }
+
+    if (at->i == m->mcf->routes.nelts) {
+        at->i = 0;
+        return f[1].name ? (at->part++, NGX_AGAIN) : NGX_OK;
+    }
+
+    route = m->mcf->routes.elts;
+    route += at->i;
+    target = route->targets.elts;
+    target += at->k;
+
+    if (ngx_http_llm_metrics_first(m->mcf, at->i, at->k)
+        && ngx_http_llm_choose_stat(m->mcf, target, &stat) == NGX_OK)
+    {
+        ngx_http_llm_metrics_label_str(&label, "target", target->name.data,
+                                       target->name.len);
+        llm_prometheus_sample(pm, f->name, &label, 1, f->value(&stat));
+    }
+
+    if (++at->k >= route->targets.nelts) {
+        at->k = 0;
+        at->i++;
+    }
+
+    return NGX_AGAIN;
+}
+
+
+/* one that is not known yet is not ill */
+
+ngx_int_t
+ngx_http_llm_metrics_routes(ngx_http_llm_metrics_t *m, llm_prometheus_t *pm,
+    ngx_http_llm_metrics_at_t *at)
+{
+    ngx_uint_t               k, n[3];
+    llm_target_stat_t        stat;
+    ngx_http_llm_route_t    *route;
+    ngx_http_llm_target_t   *target;
+    llm_prometheus_label_t   label[2];
+
+    static const char  name[] = "llm_route_targets";
+    static const char  *state[] = { "closed", "open", "half_open" };
+
+    if (at->i == 0) {
+        llm_prometheus_family(pm, name, "gauge",
+                              "Targets of a route, by the state of their "
+                              "breakers.");
+    }
+
+    if (at->i == m->mcf->routes.nelts) {
+        return NGX_OK;
+    }
+
+    route = m->mcf->routes.elts;
+    route += at->i++;
+    target = route->targets.elts;
+
+    ngx_memzero(n, sizeof(n));
+
+    for (k = 0; k < route->targets.nelts; k++) {
+
+        if (ngx_http_llm_choose_stat(m->mcf, &target[k], &stat) != NGX_OK) {
+            stat.state = LLM_TARGET_CLOSED;
+        }
+
+        n[ngx_min((ngx_uint_t) stat.state, 2)]++;
+    }
+
+    ngx_http_llm_metrics_label_str(&label[0], "route", route->pattern.data,
+                                   route->pattern.len);
+
+    for (k = 0; k < 3; k++) {
+        ngx_http_llm_metrics_label(&label[1], "state", state[k]);
+        llm_prometheus_sample(pm, name, label, 2, n[k]);
+    }
+
+    return NGX_AGAIN;
 }
 
 

@@ -202,6 +202,89 @@ test_overflow(void **state)
 }
 
 
+static void
+test_micro(void **state)
+{
+    unsigned  i;
+    char      text[64];
+
+    static const struct {
+        int64_t      value;
+        const char  *text;
+    } table[] = {
+        { 0, "0.000000" },
+        { 1, "0.000001" },
+        { 999999, "0.999999" },
+        { 1000000, "1.000000" },
+        { 12345678, "12.345678" },
+        { -1, "-0.000001" },
+        { -2500000, "-2.500000" },
+        { INT64_MAX, "9223372036854.775807" },
+        { INT64_MIN, "-9223372036854.775808" }
+    };
+
+    for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        setup(state);
+        llm_prometheus_micro(&pm, "llm_x_usd", NULL, 0, table[i].value);
+
+        snprintf(text, sizeof(text), "llm_x_usd %s\n", table[i].text);
+        assert_page(text);
+    }
+}
+
+
+static const uint64_t  bounds[] = { 1000, 2500000, 600000000 };
+static const uint64_t  counts[] = { 2, 0, 3, 1 };
+
+static const llm_prometheus_histogram_t  histogram = {
+    bounds, counts, 3, 1234567
+};
+
+static const char  histogram_text[] =
+    "llm_s_bucket{m=\"a\\\"\",le=\"0.001\"} 2\n"
+    "llm_s_bucket{m=\"a\\\"\",le=\"2.5\"} 2\n"
+    "llm_s_bucket{m=\"a\\\"\",le=\"600\"} 5\n"
+    "llm_s_bucket{m=\"a\\\"\",le=\"+Inf\"} 6\n"
+    "llm_s_sum{m=\"a\\\"\"} 1.234567\n"
+    "llm_s_count{m=\"a\\\"\"} 6\n";
+
+
+/* at every size of the page: all of it or nothing */
+
+static void
+test_histogram(void **state)
+{
+    size_t                  size, whole;
+    unsigned char          *mem;
+    llm_prometheus_label_t  label = { "m", llm_string("a\"") };
+
+    llm_prometheus_histogram(&pm, "llm_s", &label, 1, &histogram);
+    assert_page(histogram_text);
+
+    setup(state);
+    llm_prometheus_histogram(&pm, "llm_s", NULL, 0, &histogram);
+    assert_non_null(strstr((char *) page, "llm_s_bucket{le=\"2.5\"} 2\n"));
+    assert_non_null(strstr((char *) page, "llm_s_count 6\n"));
+
+    whole = sizeof(histogram_text) - 1;
+
+    for (size = 0; size <= whole; size++) {
+
+        mem = malloc(size + 1);
+        pm.pos = mem;
+        pm.last = mem + size;
+        pm.overflow = 0;
+
+        llm_prometheus_histogram(&pm, "llm_s", &label, 1, &histogram);
+
+        assert_int_equal(pm.overflow, size < whole);
+        assert_int_equal(pm.pos - mem, size < whole ? 0 : whole);
+
+        free(mem);
+    }
+}
+
+
 int
 main(void)
 {
@@ -211,7 +294,9 @@ main(void)
         cmocka_unit_test_setup(test_escape, setup),
         cmocka_unit_test_setup(test_empty, setup),
         cmocka_unit_test(test_utf8),
-        cmocka_unit_test(test_overflow)
+        cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_micro),
+        cmocka_unit_test_setup(test_histogram, setup)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

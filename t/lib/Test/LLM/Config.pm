@@ -18,7 +18,7 @@ my $gateway = <<'EOT';
 http {
     %%GLOBALS_HTTP%%
 
-    llm_zone llm 16m;
+    llm_zone llm 16m %%ZONE%%;
     llm_redis %%REDIS%%;
     llm_tenants %%DIR%%/tenants.json;
     llm_provider mock uri=/llm/mock/ key=file:%%DIR%%/provider.key
@@ -81,7 +81,7 @@ EOT
 
 # A whole gateway: mock, Redis (redis => 0: without), a tenants file with the
 # key "user" unless the test made its own.  Further options: http, server,
-# location, admin, routes, proxy, provider (configuration text), mock (its arguments).
+# location, admin, zone, routes, proxy, provider (configuration text), mock (its arguments).
 # Gives the mock.
 
 sub gateway {
@@ -104,7 +104,7 @@ sub gateway {
     $self->write('provider.key', "sk-provider-secret\n");
 
     $self->token(uc $_ => $options{$_} // '')
-        for qw(http server location admin);
+        for qw(http server location admin zone);
     $self->token(ROUTES => $options{routes} // 'llm_route * mock;');
     $self->token(PROVIDER => $options{provider} // '');
     $self->token(PROXY => $options{proxy} // $proxy);

@@ -10,8 +10,9 @@ use Test::More ();
 use Time::HiRes qw(time);
 
 
-# a metric's value, -1: there is none.  One connection serves many looks; it
-# ends with its worker.
+# a metric's value, -1: there is none.  With labels it is the sum of all series
+# that have these, and 0 for a counter that has none yet.  One connection
+# serves many looks; it ends with its worker.
 
 sub metric {
     my ($self, $name) = @_;
@@ -30,7 +31,17 @@ sub metric {
 
     $self->{page} = $page if $page->complete;
 
-    return ($page->body // '') =~ /^\Q$name\E (\d+)$/m ? $1 : -1;
+    my ($family, @labels) = split /[{},]/, $name;
+    my $body = $page->body // '';
+    my $sum = @labels && $body =~ /^# TYPE \Q$family\E counter$/m ? 0 : -1;
+
+    while ($body =~ /^\Q$family\E(?:\{(.*)\})? (\d+(?:\.\d+)?)$/mg) {
+        my ($has, $n) = ("," . ($1 // '') . ",", $2);
+        next if grep { index($has, ",$_,") < 0 } @labels;
+        $sum = ($sum < 0 ? 0 : $sum) + $n;
+    }
+
+    return $sum;
 }
 
 
