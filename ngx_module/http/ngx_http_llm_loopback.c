@@ -112,7 +112,9 @@ ngx_http_llm_loopback_start(ngx_http_llm_loopback_t *lb)
     lb->peer.log = lb->pool->log;
     lb->peer.log_error = NGX_ERROR_ERR;
 
-    rc = lb->peer.sockaddr ? ngx_event_connect_peer(&lb->peer) : NGX_ERROR;
+    rc = lb->peer.sockaddr == NULL ? NGX_ERROR
+         : lb->inside ? ngx_http_llm_loopback_inside(&lb->peer)
+         : ngx_event_connect_peer(&lb->peer);
 
     ngx_log_debug2(NGX_LOG_DEBUG_HTTP, lb->pool->log, 0,
                    "llm loopback \"%V\" connect: %i", &lb->uri, rc);

@@ -47,6 +47,7 @@ struct ngx_http_llm_loopback_s {
     size_t                      body_len;
     size_t                      max;        /* of the answer's body */
     ngx_msec_t                  timeout;    /* ms, of all */
+    ngx_uint_t                  inside;     /* this worker answers itself */
 
     /*
      * Called once, when the answer is whole or when there will be none, and
@@ -123,6 +124,15 @@ ngx_int_t ngx_http_llm_loopback_check(ngx_conf_t *cf);
 
 /* the listener is there: who may use it, and by what secret */
 ngx_int_t ngx_http_llm_loopback_init_module(ngx_cycle_t *cycle);
+
+/* while a configuration is read: does it have llm_internal? */
+ngx_uint_t ngx_http_llm_loopback_configured(void);
+
+/* in a worker, while its listeners are open: where inside() leads */
+void ngx_http_llm_loopback_init_process(ngx_cycle_t *cycle);
+
+/* a connection to the listener within this worker, without it being open */
+ngx_int_t ngx_http_llm_loopback_inside(ngx_peer_connection_t *pc);
 
 /* where the listener is, NULL: nowhere; and what opens it */
 struct sockaddr_un *ngx_http_llm_loopback_address(void);

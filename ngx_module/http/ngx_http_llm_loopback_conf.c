@@ -134,6 +134,13 @@ ngx_http_llm_loopback_check(ngx_conf_t *cf)
 }
 
 
+ngx_uint_t
+ngx_http_llm_loopback_configured(void)
+{
+    return ngx_http_llm_loopback_next != NULL;
+}
+
+
 static ngx_http_conf_addr_t *
 ngx_http_llm_loopback_listen(ngx_conf_t *cf)
 {

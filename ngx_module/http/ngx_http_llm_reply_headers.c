@@ -12,9 +12,9 @@
 #include "core/llm_duration.h"
 
 
-/* all that ngx_http_llm_reply_headers() writes: 12 numbers, 2 durations */
+/* all that ngx_http_llm_reply_headers() writes: 16 numbers, 2 durations */
 
-#define NGX_HTTP_LLM_REPLY_TEXT  384
+#define NGX_HTTP_LLM_REPLY_TEXT  512
 
 
 static ngx_uint_t ngx_http_llm_reply_hidden(ngx_table_elt_t *h);
@@ -26,6 +26,8 @@ static u_char *ngx_http_llm_reply_gauge(ngx_http_request_t *r,
     llm_gauge_t *g, ngx_str_t *name, u_char *p);
 static u_char *ngx_http_llm_reply_cache(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, u_char *p);
+static u_char *ngx_http_llm_reply_timing(ngx_http_llm_ctx_t *ctx,
+    u_char *p);
 static ngx_int_t ngx_http_llm_reply_header(ngx_http_request_t *r,
     const char *name, size_t len, u_char *value, size_t vlen);
 static u_char *ngx_http_llm_reply_number(u_char *p, uint64_t n,
@@ -201,7 +203,49 @@ ngx_http_llm_reply_headers(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     v = p;
     p = ngx_http_llm_reply_number(p, ctx->queued, 1);
 
-    return ngx_http_llm_header(r, "x-llm-queue-ms", v, p - v);
+    if (ngx_http_llm_header(r, "x-llm-queue-ms", v, p - v) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    v = p;
+    p = ngx_http_llm_reply_timing(ctx, p);
+
+    return ngx_http_llm_header(r, "Server-Timing", v, p - v);
+}
+
+
+/* where the time went until now, in ms; what did not happen is left out */
+
+static u_char *
+ngx_http_llm_reply_timing(ngx_http_llm_ctx_t *ctx, u_char *p)
+{
+    ngx_msec_t  now;
+
+    now = ngx_current_msec;
+
+    p = ngx_cpymem(p, "queue;dur=", 10);
+    p = ngx_http_llm_reply_number(p, ctx->queued, 1);
+
+    if (ctx->looking) {
+        p = ngx_cpymem(p, ", cache;dur=", 12);
+        p = ngx_http_llm_reply_number(p, ctx->looked ? ctx->look_ms
+                                                     : now - ctx->look_since,
+                                      1);
+    }
+
+    if (ctx->attempts) {
+        p = ngx_cpymem(p, ", upstream;dur=", 15);
+        p = ngx_http_llm_reply_number(p, ctx->answered || ctx->failed
+                                         ? ctx->ask_ms
+                                         : now - ctx->ask_since, 1);
+    }
+
+    if (ctx->mcf) {
+        p = ngx_cpymem(p, ", total;dur=", 12);
+        p = ngx_http_llm_reply_number(p, now - ctx->start, 1);
+    }
+
+    return p;
 }
 
 
@@ -217,6 +261,11 @@ ngx_http_llm_reply_source(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         || ctx->cache == NGX_HTTP_LLM_CACHE_STALE
         || ctx->cache == NGX_HTTP_LLM_CACHE_JOINED)
     {
+        if (!ctx->headed && !ctx->failed) {
+            ctx->headed = 1;
+            ctx->ttft = ngx_current_msec - ctx->start;
+        }
+
         provider.data = ctx->entry.provider.data;
         provider.len = ctx->entry.provider.len;
         model.data = ctx->entry.model.data;

@@ -5,6 +5,7 @@
 
 
 #include "http/ngx_http_llm_variables.h"
+#include "http/ngx_http_llm_id.h"
 
 
 typedef enum {
@@ -20,15 +21,27 @@ typedef enum {
     NGX_HTTP_LLM_VAR_PROMPT_TOKENS,
     NGX_HTTP_LLM_VAR_CACHED_TOKENS,
     NGX_HTTP_LLM_VAR_COMPLETION_TOKENS,
+    NGX_HTTP_LLM_VAR_REASONING_TOKENS,
     NGX_HTTP_LLM_VAR_COST,
     NGX_HTTP_LLM_VAR_SAVED_TOKENS,
     NGX_HTTP_LLM_VAR_SAVED_COST,
     NGX_HTTP_LLM_VAR_AUTHORIZATION,
-    NGX_HTTP_LLM_VAR_PROVIDER_KEY
+    NGX_HTTP_LLM_VAR_PROVIDER_KEY,
+    NGX_HTTP_LLM_VAR_ENDPOINT,
+    NGX_HTTP_LLM_VAR_STREAM,
+    NGX_HTTP_LLM_VAR_TTFT_MS,
+    NGX_HTTP_LLM_VAR_UPSTREAM_MS,
+    NGX_HTTP_LLM_VAR_CACHE_MS,
+    NGX_HTTP_LLM_VAR_TRACE_ID,
+    NGX_HTTP_LLM_VAR_SPAN_ID
 } ngx_http_llm_var_e;
 
 
 static ngx_int_t ngx_http_llm_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_variable_more(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_variable_trace(ngx_http_llm_ctx_t *ctx,
     ngx_http_variable_value_t *v, uintptr_t data);
 static void ngx_http_llm_variable_tenant(ngx_http_llm_ctx_t *ctx,
     uintptr_t data, ngx_str_t *s);
@@ -89,6 +102,9 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
     { ngx_string("llm_completion_tokens"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_COMPLETION_TOKENS, NGX_HTTP_LLM_VAR, 0 },
 
+    { ngx_string("llm_reasoning_tokens"), NULL, ngx_http_llm_variable,
+      NGX_HTTP_LLM_VAR_REASONING_TOKENS, NGX_HTTP_LLM_VAR, 0 },
+
     { ngx_string("llm_cost_usd"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_COST, NGX_HTTP_LLM_VAR, 0 },
 
@@ -104,7 +120,42 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
     { ngx_string("llm_provider_key"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_PROVIDER_KEY, NGX_HTTP_LLM_VAR, 0 },
 
+    { ngx_string("llm_endpoint"), NULL, ngx_http_llm_variable_more,
+      NGX_HTTP_LLM_VAR_ENDPOINT, NGX_HTTP_LLM_VAR, 0 },
+
+    { ngx_string("llm_stream"), NULL, ngx_http_llm_variable_more,
+      NGX_HTTP_LLM_VAR_STREAM, NGX_HTTP_LLM_VAR, 0 },
+
+    { ngx_string("llm_ttft_ms"), NULL, ngx_http_llm_variable_more,
+      NGX_HTTP_LLM_VAR_TTFT_MS, NGX_HTTP_LLM_VAR, 0 },
+
+    { ngx_string("llm_upstream_ms"), NULL, ngx_http_llm_variable_more,
+      NGX_HTTP_LLM_VAR_UPSTREAM_MS, NGX_HTTP_LLM_VAR, 0 },
+
+    { ngx_string("llm_cache_ms"), NULL, ngx_http_llm_variable_more,
+      NGX_HTTP_LLM_VAR_CACHE_MS, NGX_HTTP_LLM_VAR, 0 },
+
+    { ngx_string("llm_trace_id"), NULL, ngx_http_llm_variable_more,
+      NGX_HTTP_LLM_VAR_TRACE_ID, NGX_HTTP_LLM_VAR, 0 },
+
+    { ngx_string("llm_span_id"), NULL, ngx_http_llm_variable_more,
+      NGX_HTTP_LLM_VAR_SPAN_ID, NGX_HTTP_LLM_VAR, 0 },
+
       ngx_http_null_variable
+};
+
+
+/* by ctx->api: the calls, and what is none */
+
+static ngx_str_t  ngx_http_llm_variable_endpoint[] = {
+    ngx_string("chat_completions"),
+    ngx_string("completions"),
+    ngx_string("embeddings"),
+    ngx_string("responses"),
+    ngx_string("models"),
+    ngx_string("streams"),
+    ngx_string("compare"),
+    ngx_string("stored_responses")
 };
 
 
@@ -198,6 +249,9 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
         if (ctx->failed && ctx->error.code) {
             s.data = (u_char *) ctx->error.code;
             s.len = ngx_strlen(s.data);
+
+        } else if (ctx->gone && !ctx->failed) {
+            ngx_str_set(&s, "client_closed");
         }
 
         break;
@@ -222,6 +276,98 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     }
 
     return ngx_http_llm_variable_text(v, s.data, s.len);
+}
+
+
+/* what kind of request it is, where its time went, and its trace */
+
+static ngx_int_t
+ngx_http_llm_variable_more(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t           *s;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_llm_module);
+
+    /* what never became a call has no configuration */
+
+    if (ctx && ctx->mcf) {
+
+        switch (data) {
+
+        case NGX_HTTP_LLM_VAR_ENDPOINT:
+            s = &ngx_http_llm_variable_endpoint[ctx->api];
+            return ngx_http_llm_variable_text(v, s->data, s->len);
+
+        case NGX_HTTP_LLM_VAR_STREAM:
+            return ngx_http_llm_variable_number(r, v, ctx->rq.stream);
+
+        case NGX_HTTP_LLM_VAR_TTFT_MS:
+            if (ctx->headed) {
+                return ngx_http_llm_variable_number(r, v, ctx->ttft);
+            }
+
+            break;
+
+        case NGX_HTTP_LLM_VAR_UPSTREAM_MS:
+            if (ctx->attempts) {
+                return ngx_http_llm_variable_number(r, v, ctx->ask_ms);
+            }
+
+            break;
+
+        case NGX_HTTP_LLM_VAR_CACHE_MS:
+            if (ctx->looking) {
+                return ngx_http_llm_variable_number(r, v,
+                           ctx->looked ? ctx->look_ms
+                           : ngx_current_msec - ctx->look_since);
+            }
+
+            break;
+
+        default:
+            return ngx_http_llm_variable_trace(ctx, v, data);
+        }
+    }
+
+    v->not_found = 1;
+
+    return NGX_OK;
+}
+
+
+/* without llm_trace it is the client's alone, and only read when asked for */
+
+static ngx_int_t
+ngx_http_llm_variable_trace(ngx_http_llm_ctx_t *ctx,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    llm_trace_t      *tr;
+    ngx_table_elt_t  *h;
+
+    tr = &ctx->trace;
+
+    if (!tr->made && !tr->known) {
+
+        h = ngx_http_llm_header_in(ctx->request, "traceparent",
+                                   sizeof("traceparent") - 1);
+        if (h) {
+            (void) llm_trace_parse(tr, h->value.data, h->value.len);
+        }
+    }
+
+    if (data == NGX_HTTP_LLM_VAR_TRACE_ID && (tr->made || tr->known)) {
+        return ngx_http_llm_variable_text(v, tr->trace, LLM_TRACE_ID_LEN);
+    }
+
+    if (data == NGX_HTTP_LLM_VAR_SPAN_ID && tr->made) {
+        return ngx_http_llm_variable_text(v, tr->span, LLM_SPAN_ID_LEN);
+    }
+
+    v->not_found = 1;
+
+    return NGX_OK;
 }
 
 
@@ -338,6 +484,10 @@ ngx_http_llm_variable_charged(ngx_http_llm_ctx_t *ctx,
     case NGX_HTTP_LLM_VAR_COMPLETION_TOKENS:
         return ngx_http_llm_variable_number(ctx->request, v,
                                             ctx->usage.completion_tokens);
+
+    case NGX_HTTP_LLM_VAR_REASONING_TOKENS:
+        return ngx_http_llm_variable_number(ctx->request, v,
+                                   ngx_max(ctx->usage.reasoning_tokens, 0));
     }
 
     return ngx_http_llm_variable_dollars(ctx->request, v, ctx->cost);

@@ -6,6 +6,7 @@
 
 #include "policy/ngx_http_llm_refuse.h"
 #include "policy/ngx_http_llm_limit.h"
+#include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
 #include "state/ngx_http_llm_zone.h"
 
@@ -22,7 +23,7 @@ typedef struct {
 
 
 static void ngx_http_llm_refuse_count(ngx_http_llm_ctx_t *ctx,
-    ngx_uint_t counter);
+    const llm_limit_t *limit, const char *what, ngx_uint_t counter);
 static u_char *ngx_http_llm_refuse_begin(ngx_http_llm_ctx_t *ctx,
     const llm_limit_t *limit, ngx_http_llm_refuse_t *rf);
 static u_char *ngx_http_llm_refuse_rate(ngx_http_llm_ctx_t *ctx, u_char *p,
@@ -87,7 +88,7 @@ ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits)
     ngx_http_llm_limit_undo(ctx);
 
     if (why->why == LLM_WHY_QUEUE_FULL || why->why == LLM_WHY_MEMORY) {
-        ngx_http_llm_refuse_count(ctx, rf->counter);
+        ngx_http_llm_refuse_count(ctx, limit, rf->code, rf->counter);
 
         (void) ngx_http_llm_error(ctx, rf->status, rf->type, rf->code,
                                   rf->what);
@@ -130,7 +131,8 @@ ngx_http_llm_refuse_timeout(ngx_http_llm_ctx_t *ctx, ngx_uint_t gate)
 
     ngx_http_llm_limit_undo(ctx);
 
-    ngx_http_llm_refuse_count(ctx, NGX_HTTP_LLM_REFUSED_QUEUE_TIMEOUT);
+    ngx_http_llm_refuse_count(ctx, NULL, "queue_timeout",
+                              NGX_HTTP_LLM_REFUSED_QUEUE_TIMEOUT);
 
     (void) ngx_http_llm_error(ctx, NGX_HTTP_TOO_MANY_REQUESTS, "requests",
                "queue_timeout",
@@ -155,7 +157,8 @@ ngx_http_llm_refuse_begin(ngx_http_llm_ctx_t *ctx, const llm_limit_t *limit,
 {
     u_char  *p;
 
-    ngx_http_llm_refuse_count(ctx, rf->counter);
+    ngx_http_llm_refuse_count(ctx, limit, rf->what ? rf->what : rf->code,
+                              rf->counter);
 
     (void) ngx_http_llm_error(ctx, rf->status, rf->type, rf->code, "");
 
@@ -277,19 +280,39 @@ ngx_http_llm_refuse_usd(u_char *p, uint64_t micro)
 }
 
 
-static void
-ngx_http_llm_refuse_count(ngx_http_llm_ctx_t *ctx, ngx_uint_t counter)
-{
-    llm_refusal_t  *why;
+/* who, what, limit and value; for each key and limit once in a while */
 
-    why = &ctx->reading.refusal;
+static void
+ngx_http_llm_refuse_count(ngx_http_llm_ctx_t *ctx, const llm_limit_t *limit,
+    const char *what, ngx_uint_t counter)
+{
+    u_char         *p, name[128];
+    const char     *more;
+    llm_refusal_t  *why;
 
     (void) ngx_atomic_fetch_add(&ctx->mcf->zone->sh->count.refused[counter],
                                 1);
 
+    more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_REFUSED + counter,
+                              ctx->key->name.data, ctx->key->name.len);
+
+    if (more == NULL) {
+        return;
+    }
+
+    p = name;
+
+    if (limit && limit->name.len <= sizeof(name) - sizeof(" of provider ")) {
+        p = ngx_cpymem(p, " of ", 4);
+        p = ngx_http_llm_refuse_name(p, limit);
+    }
+
+    why = &ctx->reading.refusal;
+
     ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
-                  "llm refused: key \"%*s\" why:%d limit:%uL used:%uL "
-                  "need:%uL wait:%L",
-                  ctx->key->name.len, ctx->key->name.data, why->why,
-                  why->limit, why->used, why->need, why->wait_ms);
+                  "llm refused: key \"%*s\" by %s%*s, limit:%uL used:%uL "
+                  "need:%uL wait:%L%s",
+                  ctx->key->name.len, ctx->key->name.data, what,
+                  (size_t) (p - name), name, why->limit, why->used,
+                  why->need, why->wait_ms, more);
 }
