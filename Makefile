@@ -3,7 +3,7 @@
 export BUILD := $(abspath $(or $(BUILD),build))
 
 NGINX_SRC =
-SUITES    = unit t clients
+SUITES    = unit t clients dashboard
 
 # sanitized twins of the unit tests; one flag list for both kinds
 CFLAGS_C  = -std=c11 -O2 -g -Wall -Wextra -Wpointer-arith -Werror
@@ -18,7 +18,8 @@ FUZZ      = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_TIME = 20
 TOOL_H    = $(wildcard tests/tools/*.h)
 TOOL_LIB  = $(wildcard tests/tools/lib_*.c)
-TOOLS     = $(BUILD)/mock $(BUILD)/load $(BUILD)/faultproxy
+TOOLS     = $(BUILD)/mock $(BUILD)/load $(BUILD)/faultproxy \
+            $(BUILD)/llmctl $(BUILD)/llmctl-san
 
 # what is built, not with which forty options; V=1 shows these
 Q         = $(if $(V),,@)
@@ -30,13 +31,14 @@ CORE_FUZZ = $(CORE:ngx_module/core/%.c=$(BUILD)/core-fuzz/%.o)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
-.PHONY: all help module tools run sim test test-unit test-t test-clients check \
+.PHONY: all help module llmctl tools run sim test test-unit test-t \
+        test-clients test-dashboard check \
         check-style check-analyze check-nodebug check-unit check-fuzz \
         check-t bench \
         install deb clean need-build need-run need-test need-check \
         need-bench
 
-all: module
+all: module llmctl
 
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -49,6 +51,20 @@ module: need-build
 
 need-build:
 	@util/need.sh build
+
+#: make llmctl        builds build/llmctl, the command line of the admin API
+llmctl: $(BUILD)/llmctl
+
+$(BUILD)/llmctl: $(wildcard llmctl/*.[ch]) | need-build
+	@mkdir -p $(@D)
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -o $@ $(filter %.c,$^) -lcurl -ljansson -lm
+
+$(BUILD)/llmctl-san: $(wildcard llmctl/*.[ch]) | need-build
+	@mkdir -p $(@D)
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -O1 $(SANITIZE) -o $@ $(filter %.c,$^) \
+	    -lcurl -ljansson -lm
 
 
 # the mock provider, the load generator and the fault proxy
@@ -82,8 +98,9 @@ need-run:
 	@util/need.sh run
 
 
-#: make test          every test; alone: test-unit, test-t, test-clients;
-#:                    T=t/01-x.t chooses files, V=1 shows all output
+#: make test          every test; alone: test-unit, test-t, test-clients,
+#:                    test-dashboard; T=t/01-x.t chooses files, V=1 shows
+#:                    all output
 test: need-test module $(TOOLS) $(UNIT:%=$(BUILD)/unit/%)
 	@util/test.pl $(SUITES)
 
@@ -95,6 +112,9 @@ test-t: need-test module $(TOOLS)
 
 test-clients: need-test module $(TOOLS)
 	@util/test.pl clients
+
+test-dashboard: need-test module $(TOOLS)
+	@util/test.pl dashboard
 
 #: make sim           plays a day of several gateways, about a minute a scene
 #:                    (docs/limits.md shows its pictures)
@@ -208,11 +228,11 @@ need-bench:
 
 
 #: make install       into the installed nginx; DESTDIR is respected
-install: module
+install: module llmctl
 	@util/install.sh "$(DESTDIR)"
 
 #: make deb           build/deb/libnginx-mod-http-llm_VERSION_ARCH.deb
-deb: module
+deb: module llmctl
 	@util/need.sh deb
 	@util/deb.sh $(BUILD)/deb
 

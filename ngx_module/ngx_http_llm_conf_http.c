@@ -8,9 +8,11 @@
 
 #include "ngx_http_llm_conf.h"
 #include "http/ngx_http_llm_loopback.h"
+#include "policy/ngx_http_llm_keys.h"
 #include "policy/ngx_http_llm_prices.h"
 #include "policy/ngx_http_llm_quota.h"
 #include "policy/ngx_http_llm_tenant.h"
+#include "policy/ngx_http_llm_usage.h"
 #include "state/ngx_http_llm_redis.h"
 #include "state/ngx_http_llm_secret.h"
 #include "state/ngx_http_llm_state.h"
@@ -37,6 +39,12 @@ static ngx_http_llm_arg_t  ngx_http_llm_zone_args[] = {
     { ngx_string("flights="), NGX_HTTP_LLM_ARG_SIZE,
       ngx_http_llm_main(flight_size), NGX_HTTP_LLM_FLIGHT_MIN,
       NGX_HTTP_LLM_AREA_MAX, "a size of at least 512k", NULL },
+    { ngx_string("keys="), NGX_HTTP_LLM_ARG_SIZE,
+      ngx_http_llm_main(keys_size), NGX_HTTP_LLM_KEYS_MIN,
+      NGX_HTTP_LLM_AREA_MAX, "a size of at least 512k", NULL },
+    { ngx_string("usage="), NGX_HTTP_LLM_ARG_SIZE,
+      ngx_http_llm_main(usage_size), NGX_HTTP_LLM_USAGE_MIN,
+      NGX_HTTP_LLM_AREA_MAX, "a size of at least 1m", NULL },
     ngx_http_llm_null_arg
 };
 
@@ -97,10 +105,12 @@ ngx_http_llm_zone_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    /* the cache and the flights have zones of their own */
+    /* the cache, the flights and the policy have zones of their own */
 
     mcf->cache_size = ngx_max(size, NGX_HTTP_LLM_CACHE_MIN);
     mcf->flight_size = ngx_max(size, NGX_HTTP_LLM_FLIGHT_MIN);
+    mcf->keys_size = NGX_HTTP_LLM_KEYS_SIZE;
+    mcf->usage_size = NGX_HTTP_LLM_USAGE_SIZE;
 
     if (ngx_http_llm_args(cf, 3, ngx_http_llm_zone_args, mcf) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;

@@ -7,8 +7,10 @@
 #include "ngx_http_llm_gateway.h"
 #include "ngx_http_llm_line.h"
 #include "http/ngx_http_llm_id.h"
+#include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
 #include "operate/ngx_http_llm_health.h"
+#include "operate/ngx_http_llm_trace.h"
 #include "state/ngx_http_llm_zone.h"
 
 
@@ -17,6 +19,8 @@
 
 #define NGX_HTTP_LLM_GATEWAY_PREFIX   1
 #define NGX_HTTP_LLM_GATEWAY_SEGMENT  2
+
+#define NGX_HTTP_LLM_GATEWAY_ANY      ((ngx_uint_t) -1)   /* method */
 
 
 typedef struct {
@@ -82,6 +86,11 @@ static ngx_http_llm_api_t  ngx_http_llm_gateway_apis[] = {
     { ngx_string("/readyz"), 0, NGX_HTTP_GET|NGX_HTTP_HEAD,
       LLM_ENDPOINTS, ngx_http_llm_health_handler, ngx_null_string },
 
+    /* of the internal listener: for others it does not exist */
+
+    { ngx_string("/v1/traces"), 0, NGX_HTTP_LLM_GATEWAY_ANY,
+      LLM_ENDPOINTS, ngx_http_llm_trace_handler, ngx_null_string },
+
     { ngx_null_string, 0, 0, 0, NULL, ngx_null_string }
 };
 
@@ -89,6 +98,7 @@ static ngx_http_llm_api_t  ngx_http_llm_gateway_apis[] = {
 ngx_int_t
 ngx_http_llm_gateway_handler(ngx_http_request_t *r)
 {
+    ngx_int_t            rc;
     ngx_http_llm_api_t  *api;
 
     if (r->err_status) {
@@ -113,7 +123,10 @@ ngx_http_llm_gateway_handler(ngx_http_request_t *r)
     }
 
     if (api->handler) {
-        return api->handler(r);
+        rc = api->handler(r);
+
+        return rc == NGX_DECLINED
+               ? ngx_http_llm_gateway_refuse(r, NGX_HTTP_NOT_FOUND) : rc;
     }
 
     return ngx_http_llm_line_start(r, api->endpoint);
@@ -179,6 +192,7 @@ static ngx_int_t
 ngx_http_llm_gateway_refuse(ngx_http_request_t *r, ngx_uint_t status)
 {
     const char                *type, *code, *message;
+    const char                *more;
     ngx_http_llm_ctx_t        *ctx;
     ngx_http_llm_main_conf_t  *mcf;
 
@@ -223,8 +237,13 @@ ngx_http_llm_gateway_refuse(ngx_http_request_t *r, ngx_uint_t status)
                                : "The gateway could not handle the request.";
     }
 
-    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                  "llm refused with %ui", status);
+    more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_HTTP, &status,
+                              sizeof(status));
+
+    if (more) {
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "llm refused with %ui%s", status, more);
+    }
 
     (void) ngx_http_llm_error(ctx, status, type, code, message);
 

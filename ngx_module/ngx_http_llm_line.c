@@ -16,11 +16,14 @@
 #include "ngx_http_llm_parse.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_reply.h"
+#include "operate/ngx_http_llm_trace.h"
 #include "policy/ngx_http_llm_cache.h"
 #include "policy/ngx_http_llm_charge.h"
 #include "policy/ngx_http_llm_flight.h"
 #include "policy/ngx_http_llm_identify.h"
 #include "policy/ngx_http_llm_limit.h"
+#include "policy/ngx_http_llm_revoke.h"
+#include "policy/ngx_http_llm_usage.h"
 #include "state/ngx_http_llm_zone.h"
 #include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_attempt.h"
@@ -46,8 +49,8 @@ static void ngx_http_llm_line_event(ngx_event_t *ev);
 static void ngx_http_llm_line_resume(ngx_http_request_t *r);
 static void ngx_http_llm_line_watch(ngx_http_request_t *r);
 static void ngx_http_llm_line_settle(void *data);
-static void ngx_http_llm_line_team(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_charge(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_line_identify(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx);
@@ -57,7 +60,7 @@ static ngx_int_t ngx_http_llm_line_reply(ngx_http_llm_ctx_t *ctx);
 
 
 static ngx_http_llm_stage_t  ngx_http_llm_line_call[] = {
-    { "identify", ngx_http_llm_identify },
+    { "identify", ngx_http_llm_line_identify },
     { "read",     ngx_http_llm_line_read },
     { "parse",    ngx_http_llm_parse },
     { "recall",   ngx_http_llm_line_recall },
@@ -72,14 +75,14 @@ static ngx_http_llm_stage_t  ngx_http_llm_line_call[] = {
 
 
 static ngx_http_llm_stage_t  ngx_http_llm_line_models[] = {
-    { "identify", ngx_http_llm_identify },
+    { "identify", ngx_http_llm_line_identify },
     { "models",   ngx_http_llm_models },
     { "reply",    ngx_http_llm_line_reply }
 };
 
 
 static ngx_http_llm_stage_t  ngx_http_llm_line_streams[] = {
-    { "identify", ngx_http_llm_identify },
+    { "identify", ngx_http_llm_line_identify },
     { "read",     ngx_http_llm_line_read },
     { "resume",   ngx_http_llm_resume },
     { "reply",    ngx_http_llm_line_reply }
@@ -87,7 +90,7 @@ static ngx_http_llm_stage_t  ngx_http_llm_line_streams[] = {
 
 
 static ngx_http_llm_stage_t  ngx_http_llm_line_compare[] = {
-    { "identify", ngx_http_llm_identify },
+    { "identify", ngx_http_llm_line_identify },
     { "read",     ngx_http_llm_line_read },
     { "compare",  ngx_http_llm_compare },
     { "reply",    ngx_http_llm_line_reply }
@@ -95,7 +98,7 @@ static ngx_http_llm_stage_t  ngx_http_llm_line_compare[] = {
 
 
 static ngx_http_llm_stage_t  ngx_http_llm_line_stored[] = {
-    { "identify", ngx_http_llm_identify },
+    { "identify", ngx_http_llm_line_identify },
     { "read",     ngx_http_llm_line_read },
     { "stored",   ngx_http_llm_affinity_stored },
     { "forward",  ngx_http_llm_forward },
@@ -141,6 +144,7 @@ ngx_http_llm_line_start(ngx_http_request_t *r, ngx_uint_t endpoint)
                  : endpoint == NGX_HTTP_LLM_STORED ? ngx_http_llm_line_stored
                  : ngx_http_llm_line_streams;
     ctx->endpoint = ngx_min(endpoint, LLM_ENDPOINTS);
+    ctx->api = endpoint;
     ctx->start = ngx_current_msec;
     ctx->deadline = ctx->start
                     + ngx_http_llm_line_total(r, ctx->conf->timeout_total);
@@ -166,6 +170,8 @@ ngx_http_llm_line_start(ngx_http_request_t *r, ngx_uint_t endpoint)
     cln->data = ctx;
 
     ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
+
+    ngx_http_llm_trace_begin(ctx);
 
     /* the line finalizes the request itself, now or later */
 
@@ -237,6 +243,10 @@ ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx)
         rc = ngx_http_llm_error(ctx, NGX_HTTP_INTERNAL_SERVER_ERROR,
                                 "server_error", NULL,
                                 "The gateway could not handle the request.");
+    }
+
+    if (ctx->revoked && rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        rc = ngx_http_llm_error(ctx, rc, NULL, NULL, NULL);
     }
 
     if (rc == NGX_DONE) {
@@ -413,6 +423,7 @@ ngx_http_llm_line_settle(void *data)
         ngx_del_timer(&ctx->timer);
     }
 
+    ngx_http_llm_revoke_leave(ctx);
     ngx_http_llm_heart_stop(ctx);
     ngx_http_llm_cache_cancel(ctx);
     ngx_http_llm_line_charge(ctx);
@@ -438,55 +449,17 @@ ngx_http_llm_line_settle(void *data)
                        : ctx->request->headers_out.status;
 
     ngx_http_llm_count_request(count, ctx->endpoint, status);
+    ngx_http_llm_trace_end(ctx, status);
 
     if (ctx->endpoint < LLM_ENDPOINTS) {
         (void) ngx_atomic_fetch_add(&count->cache[ctx->cache], 1);
-        ngx_http_llm_line_team(ctx);
+        ngx_http_llm_cache_count(ctx);
+        ngx_http_llm_usage_record(ctx, status);
     }
 
     ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                    "llm settle: %ui attempts:%ui queued:%M", status,
                    ctx->attempts, ctx->queued);
-}
-
-
-/* what the cache did for whose budget */
-
-static void
-ngx_http_llm_line_team(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_str_t             name;
-    ngx_atomic_t         *count;
-    ngx_http_llm_team_t  *team;
-
-    if (ctx->cache == NGX_HTTP_LLM_CACHE_OFF || ctx->key == NULL) {
-        return;
-    }
-
-    ngx_str_null(&name);
-
-    if (ctx->key->team) {
-        name.data = ctx->key->team->name.data;
-        name.len = ctx->key->team->name.len;
-    }
-
-    team = ngx_http_llm_team_find(ctx->mcf->zone, &name);
-
-    count = ctx->cache == NGX_HTTP_LLM_CACHE_HIT ? &team->hits
-            : ctx->cache == NGX_HTTP_LLM_CACHE_JOINED ? &team->joined
-            : ctx->cache == NGX_HTTP_LLM_CACHE_STALE ? &team->stale
-            : ctx->cache == NGX_HTTP_LLM_CACHE_BYPASS ? &team->bypassed
-            : &team->misses;
-
-    (void) ngx_atomic_fetch_add(count, 1);
-
-    if (ctx->saved_tokens) {
-        (void) ngx_atomic_fetch_add(&team->tokens_saved, ctx->saved_tokens);
-    }
-
-    if (ctx->saved_cost) {
-        (void) ngx_atomic_fetch_add(&team->money_saved, ctx->saved_cost);
-    }
 }
 
 
@@ -511,6 +484,21 @@ ngx_http_llm_line_charge(ngx_http_llm_ctx_t *ctx)
     if (ctx->ticket || ctx->gate) {
         ngx_http_llm_limit_undo(ctx);
     }
+}
+
+
+static ngx_int_t
+ngx_http_llm_line_identify(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_llm_identify(ctx);
+
+    if (rc == NGX_OK) {
+        ngx_http_llm_revoke_enter(ctx);
+    }
+
+    return rc;
 }
 
 
@@ -597,6 +585,11 @@ ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx)
         return NGX_OK;
     }
 
+    if (!ctx->looking) {
+        ctx->looking = 1;
+        ctx->look_since = ngx_current_msec;
+    }
+
     ngx_http_llm_cache_name(ctx);
 
     rc = ngx_http_llm_limit_take(ctx);
@@ -612,6 +605,11 @@ ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx)
 static ngx_int_t
 ngx_http_llm_line_take(ngx_http_llm_ctx_t *ctx)
 {
+    if (ctx->looking && !ctx->looked) {
+        ctx->looked = 1;
+        ctx->look_ms = ngx_current_msec - ctx->look_since;
+    }
+
     if (ctx->taken || !ngx_http_llm_cache_usable(ctx)) {
         return NGX_OK;
     }

@@ -13,7 +13,7 @@
 
 /*
  * Behind the endpoints of calls: models, streams to be taken up again,
- * comparisons of models, and stored responses.
+ * comparisons of models, and stored responses; ctx->api has these, too.
  */
 
 #define NGX_HTTP_LLM_MODELS   LLM_ENDPOINTS

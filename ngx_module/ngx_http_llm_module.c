@@ -11,6 +11,7 @@
 #include "operate/ngx_http_llm_admin.h"
 #include "operate/ngx_http_llm_health.h"
 #include "operate/ngx_http_llm_metrics.h"
+#include "operate/ngx_http_llm_trace.h"
 #include "policy/ngx_http_llm_cache.h"
 #include "policy/ngx_http_llm_flight.h"
 #include "policy/ngx_http_llm_identify.h"
@@ -18,7 +19,11 @@
 #include "policy/ngx_http_llm_prices.h"
 #include "policy/ngx_http_llm_purge.h"
 #include "policy/ngx_http_llm_quota.h"
+#include "policy/ngx_http_llm_keys.h"
+#include "policy/ngx_http_llm_keys_store.h"
+#include "policy/ngx_http_llm_keys.h"
 #include "policy/ngx_http_llm_tenant.h"
+#include "policy/ngx_http_llm_usage.h"
 #include "state/ngx_http_llm_owner.h"
 #include "state/ngx_http_llm_redis.h"
 #include "state/ngx_http_llm_state.h"
@@ -57,7 +62,7 @@ static void ngx_http_llm_exit_process(ngx_cycle_t *cycle);
 static ngx_command_t  ngx_http_llm_commands[] = {
 
     { ngx_string("llm_zone"),
-      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2|NGX_CONF_TAKE3|NGX_CONF_TAKE4,
+      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
       ngx_http_llm_zone_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
@@ -108,6 +113,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
     { ngx_string("llm_internal"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_http_llm_internal_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_trace"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_trace_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -287,18 +299,21 @@ ngx_http_llm_postconfiguration(ngx_conf_t *cf)
     }
 
     if (ngx_http_llm_loopback_check(cf) != NGX_OK
-        || ngx_http_llm_tenants_check(mcf->tenants, cf) != NGX_OK
+        || ngx_http_llm_tenants_check(mcf, cf) != NGX_OK
         || (mcf->prices && ngx_http_llm_prices_check(mcf->prices, cf)
                            != NGX_OK)
-        || ngx_http_llm_provider_check(cf) != NGX_OK)
+        || ngx_http_llm_provider_check(cf) != NGX_OK
+        || ngx_http_llm_trace_check(cf) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    if (ngx_http_llm_cache_create(cf, mcf) != NGX_OK
+    if (ngx_http_llm_keys_create(cf, mcf) != NGX_OK
+        || ngx_http_llm_cache_create(cf, mcf) != NGX_OK
         || ngx_http_llm_flight_create(cf, mcf) != NGX_OK
         || ngx_http_llm_choose_create(cf, mcf) != NGX_OK
-        || ngx_http_llm_affinity_create(cf, mcf) != NGX_OK)
+        || ngx_http_llm_affinity_create(cf, mcf) != NGX_OK
+        || ngx_http_llm_usage_create(cf, mcf) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -343,7 +358,8 @@ ngx_http_llm_init_module(ngx_cycle_t *cycle)
     }
 
     if (ngx_http_llm_wake_init_module(cycle) != NGX_OK
-        || ngx_http_llm_loopback_init_module(cycle) != NGX_OK)
+        || ngx_http_llm_loopback_init_module(cycle) != NGX_OK
+        || ngx_http_llm_tenants_init_module(mcf, cycle) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -358,9 +374,15 @@ ngx_http_llm_init_module(ngx_cycle_t *cycle)
     }
 
     if (mcf->state
-        && ngx_http_llm_state_init_module(mcf->state, mcf->zone, cycle)
+        && ngx_http_llm_state_init_module(mcf->state, mcf->zone,
+                                          mcf->redis ? NULL : mcf->book,
+                                          cycle)
            != NGX_OK)
     {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_llm_keys_store_init_module(mcf, cycle) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -401,6 +423,7 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
 #endif
 
     ngx_http_llm_owner_reaped(ngx_http_llm_reaped);
+    ngx_http_llm_loopback_init_process(cycle);
 
     if (ngx_http_llm_id_init_process(cycle) != NGX_OK
         || ngx_http_llm_identify_init_process(cycle) != NGX_OK
@@ -408,7 +431,8 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
         || ngx_http_llm_flight_init_process(mcf, cycle) != NGX_OK
         || ngx_http_llm_limit_init_process(mcf, cycle) != NGX_OK
         || ngx_http_llm_models_init_process(cycle) != NGX_OK
-        || ngx_http_llm_tenants_init_process(mcf->tenants, cycle,
+        || ngx_http_llm_trace_init_process(mcf, cycle) != NGX_OK
+        || ngx_http_llm_tenants_init_process(mcf, cycle,
                                              ngx_http_llm_limit_changed)
            != NGX_OK)
     {
@@ -440,7 +464,9 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     }
 
     if (ngx_http_llm_fleet_init_process(mcf, cycle) != NGX_OK
-        || ngx_http_llm_purge_init_process(mcf, cycle) != NGX_OK)
+        || ngx_http_llm_purge_init_process(mcf, cycle) != NGX_OK
+        || ngx_http_llm_usage_init_process(mcf, cycle) != NGX_OK
+        || ngx_http_llm_keys_store_init_process(mcf, cycle) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -458,10 +484,13 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
 static void
 ngx_http_llm_reaped(ngx_uint_t owner)
 {
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_cycle_get_module_main_conf(ngx_cycle, ngx_http_llm_module);
+
     ngx_http_llm_flight_reaped(owner);
-    ngx_http_llm_choose_reaped(ngx_http_cycle_get_module_main_conf(ngx_cycle,
-                                                     ngx_http_llm_module),
-                               owner);
+    ngx_http_llm_choose_reaped(mcf, owner);
+    ngx_http_llm_usage_reaped(mcf, owner);
 }
 
 
@@ -481,11 +510,14 @@ ngx_http_llm_exit_process(ngx_cycle_t *cycle)
         return;
     }
 
+    ngx_http_llm_trace_exit_process();
+
     /* what the limits still have to tell goes out before Redis does */
 
     ngx_http_llm_quota_exit_process();
     ngx_http_llm_fleet_exit_process();
     ngx_http_llm_flight_exit_process();
+    ngx_http_llm_usage_exit_process(mcf);
 
     if (mcf->redis) {
         ngx_http_llm_redis_exit_process(mcf->redis);

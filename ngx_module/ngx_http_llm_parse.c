@@ -6,6 +6,7 @@
 
 #include "ngx_http_llm_parse.h"
 #include "http/ngx_http_llm_body.h"
+#include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
 #include "policy/ngx_http_llm_cache.h"
 #include "state/ngx_http_llm_zone.h"
@@ -89,7 +90,8 @@ ngx_http_llm_parse_alloc(void *data, size_t size)
 static ngx_int_t
 ngx_http_llm_parse_bad(ngx_http_llm_ctx_t *ctx, llm_request_error_t *err)
 {
-    u_char  *p;
+    u_char      *p;
+    const char  *more;
 
     (void) ngx_http_llm_error(ctx, NGX_HTTP_BAD_REQUEST,
                               "invalid_request_error", err->code, "");
@@ -111,8 +113,15 @@ ngx_http_llm_parse_bad(ngx_http_llm_ctx_t *ctx, llm_request_error_t *err)
 
     ctx->error.message.len = p - ctx->error.message.data;
 
-    ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
-                  "llm: bad request: %V", &ctx->error.message);
+    more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_BODY, ctx->key->name.data,
+                              ctx->key->name.len);
+
+    if (more) {
+        ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
+                      "llm: bad request of key \"%*s\": %V%s",
+                      ctx->key->name.len, ctx->key->name.data,
+                      &ctx->error.message, more);
+    }
 
     return NGX_HTTP_BAD_REQUEST;
 }

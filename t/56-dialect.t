@@ -325,12 +325,12 @@ for my $used (
 ) {
     my ($name, $events, $tokens) = @$used;
 
-    my $before = $t->metric('llm_tokens_total{kind="completion"}');
+    my $before = $t->metric('llm_tokens_total{type="completion"}');
     $mock->script({ body => "$events\n\ndata: [DONE]\n\n",
         headers => { 'content-type' => 'text/event-stream' } });
     $r = $t->chat('hello', model => $model{Anthropic}, stream => 1);
     ok $r->complete, "$name: whole";
-    $t->becomes('llm_tokens_total{kind="completion"}', $before + $tokens,
+    $t->becomes('llm_tokens_total{type="completion"}', $before + $tokens,
         "$name: tokens");
 }
 

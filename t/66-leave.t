@@ -201,6 +201,6 @@ done_testing;
 sub charged {
     my @before = @_ ? @_ : (0, 0);
 
-    return map { $t->metric(qq(llm_tokens_total{kind="$_"}))
+    return map { $t->metric(qq(llm_tokens_total{type="$_"}))
         - shift @before } qw(prompt completion);
 }

@@ -24,14 +24,16 @@ rm -rf "$root" "$out"/$package*.deb
 mkdir -p "$root/DEBIAN"
 
 "$here/layout.sh" "$build/ngx_http_llm_module.so" "$root"
-find "$root" -name '*.so' -exec strip --strip-unneeded {} +
+"$here/../llmctl/install.sh" "$build/llmctl" "$root"
+programs=(-name '*.so' -o -path '*/bin/*')
+find "$root" \( "${programs[@]}" \) -type f -exec strip --strip-unneeded {} +
 
 # which packages hold the libraries it needs
 mkdir -p "$out/shlibs/debian"
 printf 'Source: ngx-llm\n\nPackage: %s\nArchitecture: any\n' $package \
     >"$out/shlibs/debian/control"
-libraries=$(cd "$out/shlibs" && find "$root" -name '*.so' -exec \
-            dpkg-shlibdeps -O {} + 2>/dev/null \
+libraries=$(cd "$out/shlibs" && find "$root" \( "${programs[@]}" \) \
+            -type f -exec dpkg-shlibdeps -O {} + 2>/dev/null \
             | sed -n 's/^shlibs:Depends=//p')
 
 {

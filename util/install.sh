@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
 # install.sh [DESTDIR]: installs the module into the machine's nginx and has it
-# loaded; nginx is not reloaded.
+# loaded, and llmctl; nginx is not reloaded.
 
 set -eu
 
@@ -15,6 +15,7 @@ if [ -z "$dest" ] && [ "$(id -u)" -ne 0 ]; then
 fi
 
 "$here/layout.sh" "$build/ngx_http_llm_module.so" "$dest"
+"$here/../llmctl/install.sh" "$build/llmctl" "$dest"
 
 mkdir -p "${load%/*}"
 ln -sf /usr/share/nginx/modules-available/mod-http-llm.conf "$load"

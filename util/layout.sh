@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 #
 # layout.sh SO DESTDIR: puts the module where Debian's nginx keeps modules,
-# with a line that loads it, and examples.  Used by install.sh and deb.sh.
+# with a line that loads it, the dashboard, and examples.  Used by install.sh
+# and deb.sh.
 
 set -eu
 
@@ -19,6 +20,9 @@ mkdir -p "$dest/usr/share/nginx/modules-available"
 echo "load_module $modules/ngx_http_llm_module.so;" \
     >"$dest/usr/share/nginx/modules-available/mod-http-llm.conf"
 chmod 644 "$dest/usr/share/nginx/modules-available/mod-http-llm.conf"
+
+(cd "$top" && find dashboard -type f -exec install -D -m 644 {} \
+    "$dest/usr/share/ngx-llm/{}" \;)
 
 install -D -m 644 "$top/LICENSE" "$doc/copyright"
 for f in "$top"/config/* "$top"/docs/*.md; do

@@ -8,20 +8,22 @@ set -u
 
 declare -A packages=(
     [build]="gcc libc6-dev make nginx nginx-dev libhiredis-dev
-             libjansson-dev libssl-dev libzstd-dev"
+             libjansson-dev libssl-dev libzstd-dev libcurl4-openssl-dev"
     [run]="gcc libc6-dev make nginx redis-server curl ca-certificates"
     [test]="perl procps openssl libcmocka-dev libjansson-dev libhiredis-dev
-            liblua5.1-0-dev redis-server nginx curl"
+            liblua5.1-0-dev redis-server nginx curl mandoc"
     [check]="cppcheck clang libclang-rt-dev dpkg-dev libpcre2-dev zlib1g-dev
              libssl-dev"
     [bench]="python3 valgrind strace redis-server util-linux procps"
+    [dashboard]="chromium fonts-dejavu-core"
+    [promtool]="prometheus"
     [deb]="dpkg-dev"
 )
 
 missing=()
 
 for purpose in "$@"; do
-    # these two may have come another way than by their package
+    # these may have come another way than by their package
     if [ "$purpose" = node ]; then
         command -v npm >/dev/null 2>&1 || missing+=(npm)
         continue
@@ -30,6 +32,10 @@ for purpose in "$@"; do
     if [ "$purpose" = python ]; then
         python3 -c 'import ensurepip, venv' 2>/dev/null \
             || missing+=(python3-venv)
+        continue
+    fi
+
+    if [ "$purpose" = promtool ] && command -v promtool >/dev/null 2>&1; then
         continue
     fi
 

@@ -362,6 +362,11 @@ write_config() {
     done
 
     (umask 077 && printf '%s\n' "$text" >"$file") || fail "cannot write $file"
+
+    # the workers' user need not be one who may read the sources
+    mkdir -p "$RUN_DIR/pages" && cp -R "$top/dashboard" "$RUN_DIR/pages" \
+        && chmod -R a+rX "$RUN_DIR/pages" \
+        || fail "cannot write $RUN_DIR/pages"
 }
 
 
@@ -431,6 +436,7 @@ ngx-llm listens on $url
   tenants       $TENANTS
   metrics       http://127.0.0.1:$ADMIN_PORT/metrics
   admin         http://127.0.0.1:$ADMIN_PORT/admin/v1/
+  dashboard     http://127.0.0.1:$ADMIN_PORT/dashboard/
   admin secret  $ADMIN_SECRET
   logs          $RUN_DIR/logs
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env perl
 
-# Runs the suites named as arguments (unit, t, clients) and adds them up.
-# Every program prints TAP; each runs in a process group of its own, with a
-# time limit, so that neither a hang nor a stray daemon outlives it.
+# Runs the suites named as arguments (unit, t, clients, dashboard) and adds
+# them up.  Every program prints TAP; each runs in a process group of its own,
+# with a time limit, so that neither a hang nor a stray daemon outlives it.
 #
 # T          a list of files instead of all of a suite
 # V          1: shows all output; else only that of programs that failed
 # TEST_JOBS  programs at a time (unit: number of processors, others 1)
-# TEST_TIMEOUT  seconds for one program (unit 120, t 240, clients 420)
+# TEST_TIMEOUT  seconds for one program (unit 120, t 240, others 420)
 
 use warnings;
 use strict;
@@ -39,6 +39,8 @@ my %suites = (
     t       => { timeout => 240, jobs => 1, list => sub { glob 't/*.t' } },
     clients => { timeout => 420, jobs => 1,
                  list => sub { 'tests/clients/run' } },
+    dashboard => { timeout => 420, jobs => 1,
+                   list => sub { 'tests/dashboard/run' } },
 );
 
 for my $signal (qw(INT TERM HUP)) {

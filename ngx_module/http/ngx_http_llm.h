@@ -21,6 +21,7 @@
 #include "core/llm_entry.h"
 #include "core/llm_price.h"
 #include "core/llm_quota.h"
+#include "core/llm_span.h"
 #include "core/llm_target.h"
 
 
@@ -35,7 +36,6 @@ typedef struct ngx_http_llm_zone_s     ngx_http_llm_zone_t;
 typedef struct ngx_http_llm_redis_s    ngx_http_llm_redis_t;
 typedef struct ngx_http_llm_redis_op_s ngx_http_llm_redis_op_t;
 typedef struct ngx_http_llm_tenants_s  ngx_http_llm_tenants_t;
-typedef struct ngx_http_llm_policy_s   ngx_http_llm_policy_t;
 typedef struct ngx_http_llm_attempt_s  ngx_http_llm_attempt_t;
 typedef struct ngx_http_llm_affinity_s ngx_http_llm_affinity_t;
 typedef struct ngx_http_llm_flight_s   ngx_http_llm_flight_t;
@@ -46,6 +46,9 @@ typedef struct ngx_http_llm_prices_s   ngx_http_llm_prices_t;
 typedef struct ngx_http_llm_state_s    ngx_http_llm_state_t;
 typedef struct ngx_http_llm_secret_s   ngx_http_llm_secret_t;
 typedef struct ngx_http_llm_quota_conf_s  ngx_http_llm_quota_conf_t;
+typedef struct ngx_http_llm_trace_conf_s  ngx_http_llm_trace_conf_t;
+typedef struct ngx_http_llm_spans_s       ngx_http_llm_spans_t;
+typedef struct ngx_http_llm_span_call_s   ngx_http_llm_span_call_t;
 
 
 typedef struct {
@@ -110,6 +113,8 @@ typedef struct {
     ngx_http_llm_zone_t        *zone;
     size_t                      cache_size;      /* of its zone, 0: none */
     size_t                      flight_size;
+    size_t                      keys_size;
+    size_t                      usage_size;
     ngx_http_llm_redis_t       *redis;           /* NULL: off */
     ngx_http_llm_redis_t       *redis_cache;     /* NULL: the same */
     ngx_str_t                   redis_url;       /* as given */
@@ -119,11 +124,14 @@ typedef struct {
     ngx_http_llm_area_t        *store;           /* answers, NULL: none */
     ngx_http_llm_area_t        *flights;         /* NULL: nobody joins */
     ngx_http_llm_area_t        *targets;
+    ngx_http_llm_area_t        *keys;            /* the policy */
+    ngx_http_llm_area_t        *book;            /* accounts */
     ngx_http_llm_area_t        *responses;       /* where they are stored */
     ngx_http_llm_quota_conf_t  *quota;           /* NULL: no Redis */
     ngx_http_llm_tenants_t     *tenants;
     ngx_http_llm_prices_t      *prices;          /* NULL: all is free */
     ngx_http_llm_state_t       *state;           /* NULL: none */
+    ngx_http_llm_trace_conf_t  *trace;           /* NULL: off */
     ngx_array_t                 providers;  /* of ngx_http_llm_provider_t * */
     ngx_array_t                 routes;     /* of ngx_http_llm_route_t */
     ngx_uint_t                  gateways;        /* locations */
@@ -236,6 +244,15 @@ struct ngx_http_llm_ctx_s {
     ngx_msec_t                  start;
     ngx_msec_t                  deadline;
     ngx_msec_t                  queued;          /* ms in line */
+    ngx_msec_t                  look_since;      /* for a stored answer … */
+    ngx_msec_t                  look_ms;         /* … when looked is set */
+    ngx_msec_t                  ask_since;       /* the first attempt … */
+    ngx_msec_t                  ask_ms;          /* … to the last one's end */
+    ngx_msec_t                  ttft;            /* ms, if headed is set */
+
+    ngx_uint_t                  api;             /* with what is no call */
+    llm_trace_t                 trace;
+    ngx_http_llm_spans_t       *spans;           /* NULL: not sampled */
 
     llm_endpoint_e              endpoint;
     llm_request_t               rq;
@@ -245,6 +262,7 @@ struct ngx_http_llm_ctx_s {
 
     /* identify */
     const llm_key_t            *key;
+    ngx_queue_t                 running;         /* this worker's requests */
 
     /* limits */
     llm_limits_t                limits;
@@ -269,6 +287,9 @@ struct ngx_http_llm_ctx_s {
     llm_ticket_t                gate;
     llm_limits_t                gate_limits;
     llm_limit_t                 gate_flow;
+
+    /* accounts */
+    void                       *pauses;          /* between events, NULL */
 
     /* cache */
     ngx_http_llm_cache_e        cache;
@@ -303,6 +324,9 @@ struct ngx_http_llm_ctx_s {
     ngx_http_llm_error_t        error;
     ngx_http_llm_answer_t       answer;
 
+    unsigned                    looking:1;
+    unsigned                    looked:1;
+    unsigned                    headed:1;        /* first bytes: committed */
     unsigned                    body_wait:1;
     unsigned                    body_read:1;
     unsigned                    taken:1;         /* a request, from buckets */
@@ -338,6 +362,8 @@ struct ngx_http_llm_ctx_s {
     unsigned                    served:1;        /* stale, and goes on */
     unsigned                    detached:1;      /* goes on without a client */
     unsigned                    gone:1;          /* the client has left */
+    unsigned                    listed:1;        /* … it is among them */
+    unsigned                    revoked:1;       /* its key, with all of it */
     unsigned                    settled:1;
 };
 

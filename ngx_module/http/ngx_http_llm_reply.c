@@ -18,6 +18,14 @@ ngx_int_t
 ngx_http_llm_error(ngx_http_llm_ctx_t *ctx, ngx_uint_t status,
     const char *type, const char *code, const char *message)
 {
+    if (ctx->revoked) {
+        /* that is why it ended, whatever came of it */
+        status = NGX_HTTP_FORBIDDEN;
+        type = "invalid_request_error";
+        code = "key_disabled";
+        message = "This API key was revoked while its request ran.";
+    }
+
     ctx->error.status = status;
     ctx->error.type = type;
     ctx->error.code = code;

@@ -489,3 +489,41 @@ ngx_http_llm_cache_stat(ngx_http_llm_main_conf_t *mcf,
 
     return NGX_OK;
 }
+
+
+void
+ngx_http_llm_cache_count(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_str_t             name;
+    ngx_atomic_t         *count;
+    ngx_http_llm_team_t  *team;
+
+    if (ctx->cache == NGX_HTTP_LLM_CACHE_OFF || ctx->key == NULL) {
+        return;
+    }
+
+    ngx_str_null(&name);
+
+    if (ctx->key->team) {
+        name.data = ctx->key->team->name.data;
+        name.len = ctx->key->team->name.len;
+    }
+
+    team = ngx_http_llm_team_find(ctx->mcf->zone, &name);
+
+    count = ctx->cache == NGX_HTTP_LLM_CACHE_HIT ? &team->hits
+            : ctx->cache == NGX_HTTP_LLM_CACHE_JOINED ? &team->joined
+            : ctx->cache == NGX_HTTP_LLM_CACHE_STALE ? &team->stale
+            : ctx->cache == NGX_HTTP_LLM_CACHE_BYPASS ? &team->bypassed
+            : &team->misses;
+
+    (void) ngx_atomic_fetch_add(count, 1);
+
+    if (ctx->saved_tokens) {
+        (void) ngx_atomic_fetch_add(&team->tokens_saved, ctx->saved_tokens);
+    }
+
+    if (ctx->saved_cost) {
+        (void) ngx_atomic_fetch_add(&team->money_saved, ctx->saved_cost);
+    }
+}

@@ -85,5 +85,8 @@ void ngx_http_llm_cache_forget(const u_char *name);
 ngx_int_t ngx_http_llm_cache_stat(ngx_http_llm_main_conf_t *mcf,
     llm_store_stat_t *store, llm_flight_stat_t *flight);
 
+/* at a request's end: what the cache did for its team */
+void ngx_http_llm_cache_count(ngx_http_llm_ctx_t *ctx);
+
 
 #endif /* _NGX_HTTP_LLM_CACHE_H_INCLUDED_ */

@@ -9,6 +9,7 @@
 
 #include "policy/ngx_http_llm_flight_private.h"
 #include "policy/ngx_http_llm_limit.h"
+#include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
 
 #include "core/llm_gather.h"
@@ -431,6 +432,7 @@ ngx_http_llm_follow_alloc(void *data, size_t size)
 static ngx_int_t
 ngx_http_llm_follow_over(ngx_http_llm_ctx_t *ctx, llm_flight_state_e state)
 {
+    const char             *more;
     ngx_http_llm_flight_t  *f;
 
     f = ctx->flight;
@@ -480,10 +482,15 @@ ngx_http_llm_follow_over(ngx_http_llm_ctx_t *ctx, llm_flight_state_e state)
         return NGX_DECLINED;
     }
 
-    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                  "llm: a call that others follow broke off%s",
-                  state == LLM_FLIGHT_LAGGED ? ": the client was too slow"
-                                             : "");
+    more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_FOLLOW, ctx->model.data,
+                              ctx->model.len);
+
+    if (more) {
+        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                      "llm: a call that others follow broke off%s%s",
+                      state == LLM_FLIGHT_LAGGED
+                      ? ": the client was too slow" : "", more);
+    }
 
     (void) ngx_http_llm_error(ctx, NGX_HTTP_BAD_GATEWAY, "server_error",
                               "upstream_error",

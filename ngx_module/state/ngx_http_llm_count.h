@@ -78,6 +78,12 @@ typedef struct {
     ngx_atomic_t                unpriced;        /* requests */
     ngx_atomic_t                cut;             /* streams */
     ngx_atomic_t                retry_denied;    /* beyond the budget */
+    ngx_atomic_t                spans_sent;      /* to the collector */
+    ngx_atomic_t                spans_dropped;
+    ngx_atomic_t                policy_failures; /* files not taken over */
+    ngx_atomic_t                policy_loaded;   /* s since the epoch */
+    ngx_atomic_t                started;         /* the same, of the zone */
+    ngx_atomic_t                scrape_us;       /* the last page took */
     ngx_http_llm_count_provider_t  provider[NGX_HTTP_LLM_PROVIDERS];
 } ngx_http_llm_count_t;
 

@@ -78,6 +78,7 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     }
 
     zone->shpool->data = zone->sh;
+    zone->sh->count.started = ngx_time();
 
     len = sizeof(" in llm_zone \"\"") + shm_zone->shm.name.len;
 

@@ -6,6 +6,7 @@
 
 #include "upstream/ngx_http_llm_attempt.h"
 #include "http/ngx_http_llm_compat.h"
+#include "operate/ngx_http_llm_trace.h"
 
 #include "core/llm_splice.h"
 
@@ -129,7 +130,7 @@ ngx_http_llm_attempt_start(ngx_http_llm_ctx_t *ctx)
                    "llm attempt %ui: \"%V\" bytes:%O count:%d",
                    ctx->attempts, &uri, at->body_len, r->main->count);
 
-    return NGX_OK;
+    return ngx_http_llm_trace_call(at);
 }
 
 
@@ -273,7 +274,7 @@ ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
 
     r = ctx->request;
 
-    n = 1;
+    n = 2;
 
     for (part = &r->headers_in.headers.part; part; part = part->next) {
         n += part->nelts;
@@ -290,7 +291,9 @@ ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
 
         for (i = 0; i < part->nelts; i++) {
 
-            if (ngx_http_llm_attempt_hidden(&h[i])) {
+            if (ngx_http_llm_attempt_hidden(&h[i])
+                || ngx_http_llm_trace_hidden(ctx, &h[i]))
+            {
                 continue;
             }
 
@@ -313,6 +316,25 @@ ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
     nh->hash = ngx_hash_key(nh->lowcase_key, nh->key.len);
     nh->value = ctx->id;
     ngx_http_llm_header_unlink(nh);
+
+    if (!ctx->trace.made) {
+        return NGX_OK;
+    }
+
+    /* each attempt has its own value */
+
+    nh = ngx_list_push(&at->headers);
+    if (nh == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_str_set(&nh->key, "traceparent");
+    nh->lowcase_key = nh->key.data;
+    nh->hash = ngx_hash_key(nh->lowcase_key, nh->key.len);
+    ngx_str_null(&nh->value);
+    ngx_http_llm_header_unlink(nh);
+
+    at->traceparent = nh;
 
     return NGX_OK;
 }

@@ -38,6 +38,8 @@ struct ngx_http_llm_attempt_s {
     int64_t                     body_clamp;
 
     ngx_list_t                  headers;     /* without what is ours alone */
+    ngx_table_elt_t            *traceparent; /* … of them, or NULL */
+    ngx_http_llm_span_call_t   *span;        /* NULL: not sampled */
 
     ngx_msec_t                  start;
     ngx_int_t                   rc;

@@ -8,6 +8,7 @@
 #include "http/ngx_http_llm_body.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_reply.h"
+#include "operate/ngx_http_llm_trace.h"
 
 
 /* of an answer, as a provider's that is held */
@@ -257,6 +258,7 @@ static ngx_int_t
 ngx_http_llm_compare_headers(ngx_http_llm_compare_t *cp,
     ngx_http_llm_compare_leg_t *leg)
 {
+    ngx_int_t         rc;
     ngx_uint_t        i;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h, own;
@@ -291,6 +293,17 @@ ngx_http_llm_compare_headers(ngx_http_llm_compare_t *cp,
         }
     }
 
+    ngx_str_set(&own.key, "traceparent");
+
+    rc = ngx_http_llm_trace_parent(cp->ctx, NULL, &own.value);
+
+    if (rc == NGX_ERROR
+        || (rc == NGX_OK
+            && ngx_http_llm_compare_header(leg->call, &own) != NGX_OK))
+    {
+        return NGX_ERROR;
+    }
+
     for (part = &cp->ctx->request->headers_in.headers.part;
          part;
          part = part->next)
@@ -299,6 +312,7 @@ ngx_http_llm_compare_headers(ngx_http_llm_compare_t *cp,
 
         for (i = 0; i < part->nelts; i++) {
             if (!ngx_http_llm_compare_hidden(&h[i])
+                && !ngx_http_llm_trace_hidden(cp->ctx, &h[i])
                 && ngx_http_llm_compare_header(leg->call, &h[i]) != NGX_OK)
             {
                 return NGX_ERROR;

@@ -5,6 +5,7 @@
 
 
 #include "upstream/ngx_http_llm_cut.h"
+#include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
 #include "policy/ngx_http_llm_charge.h"
 
@@ -68,6 +69,7 @@ ngx_http_llm_cut_check(ngx_http_llm_attempt_t *at, u_char *event, size_t len,
     ngx_uint_t lf)
 {
     uint64_t             open;
+    const char          *more;
     llm_sse_stamp_t      st;
     ngx_http_llm_ctx_t  *ctx;
 
@@ -87,9 +89,15 @@ ngx_http_llm_cut_check(ngx_http_llm_attempt_t *at, u_char *event, size_t len,
         return NGX_OK;
     }
 
-    ngx_log_error(NGX_LOG_INFO, at->sr->connection->log, 0,
-                  "llm: stream cut after %uz bytes of text: no tokens left",
-                  at->text_bytes);
+    more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_CUT, ctx->key->name.data,
+                              ctx->key->name.len);
+
+    if (more) {
+        ngx_log_error(NGX_LOG_INFO, at->sr->connection->log, 0,
+                      "llm: stream of key \"%*s\" cut after %uz bytes of "
+                      "text: no tokens left%s", ctx->key->name.len,
+                      ctx->key->name.data, at->text_bytes, more);
+    }
 
     ngx_http_llm_cut_stamp(at, event, len, &st);
 
@@ -174,17 +182,24 @@ ngx_http_llm_cut_final(ngx_http_llm_attempt_t *at, llm_sse_stamp_t *st,
 ngx_int_t
 ngx_http_llm_cut_break(ngx_http_llm_ctx_t *ctx)
 {
+    const char              *more;
     ngx_http_llm_attempt_t  *at;
 
     at = ctx->attempt;
 
-    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                  "llm: provider \"%V\" broke off a stream%s",
-                  &at->target->provider->name,
-                  at->silent ? ": it went silent"
-                  : at->timedout ? ": its time was up"
-                  : at->stream && at->overflow ? ": an event is too large"
-                                               : "");
+    more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_BROKE,
+                              at->target->provider->name.data,
+                              at->target->provider->name.len);
+
+    if (more) {
+        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                      "llm: provider \"%V\" broke off a stream%s%s",
+                      &at->target->provider->name,
+                      at->silent ? ": it went silent"
+                      : at->timedout ? ": its time was up"
+                      : at->stream && at->overflow ? ": an event is too large"
+                                                   : "", more);
+    }
 
     if (at->silent) {
         (void) ngx_http_llm_error(ctx, NGX_HTTP_GATEWAY_TIME_OUT, "timeout",

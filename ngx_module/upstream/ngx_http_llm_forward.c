@@ -13,7 +13,9 @@
 #include "upstream/ngx_http_llm_retry.h"
 #include "upstream/ngx_http_llm_stream.h"
 #include "http/ngx_http_llm_id.h"
+#include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
+#include "operate/ngx_http_llm_trace.h"
 #include "policy/ngx_http_llm_cache.h"
 #include "policy/ngx_http_llm_charge.h"
 #include "policy/ngx_http_llm_flight.h"
@@ -35,6 +37,8 @@ static ngx_int_t ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_good(ngx_http_llm_ctx_t *ctx,
     llm_answer_t *an);
+static ngx_uint_t ngx_http_llm_forward_tried(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_outcome_t *oc);
 static ngx_int_t ngx_http_llm_forward_rewrite(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_outcome_t *oc, ngx_str_t *body);
 static ngx_int_t ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
@@ -352,6 +356,13 @@ ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx)
     } else if (at->error_event && !at->timedout) {
         ngx_http_llm_flight_over(ctx);
 
+        /* the client has it in the provider's words, and the log in ours */
+
+        (void) ngx_http_llm_error(ctx, NGX_HTTP_BAD_GATEWAY, "server_error",
+                                  "upstream_error",
+                                  "The provider ended its answer with an "
+                                  "error.");
+
     } else {
         ngx_http_llm_flight_flush(ctx);
         ngx_http_llm_flight_fail(ctx, 0);
@@ -383,7 +394,9 @@ ngx_http_llm_forward_pause(ngx_http_llm_ctx_t *ctx, ngx_msec_t delay)
 {
     ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                    "llm attempt %ui ended with %ui, again in %M ms",
-                   ctx->attempts, ctx->attempt->status, delay);
+                   ctx->attempts,
+                   ctx->attempt ? ctx->attempt->status : (ngx_uint_t) 0,
+                   delay);
 
     if (delay == 0) {
         return NGX_OK;
@@ -419,6 +432,9 @@ ngx_http_llm_forward_good(ngx_http_llm_ctx_t *ctx, llm_answer_t *an)
     ctx->answer.from = at->sr;
     ctx->answered = 1;
 
+    ctx->headed = 1;
+    ctx->ttft = at->start + at->first_ms - ctx->start;
+
     ngx_http_llm_affinity_answer(ctx);
 
     if (at->overflow) {
@@ -448,16 +464,24 @@ static ngx_int_t
 ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_outcome_t *oc)
 {
+    const char              *more;
     ngx_http_llm_attempt_t  *at;
 
     at = ctx->attempt;
 
     ngx_http_llm_charge_settle(ctx, NULL, 0, 0);
 
-    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                  "llm: provider \"%V\" failed, attempts:%ui status:%ui%s%s",
-                  &at->target->provider->name, ctx->attempts, at->status,
-                  oc->own ? ": " : "", oc->own ? oc->message : "");
+    more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_FAILED + (at->status << 8),
+                              at->target->provider->name.data,
+                              at->target->provider->name.len);
+
+    if (more) {
+        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                      "llm: provider \"%V\" failed, attempts:%ui status:%ui"
+                      "%s%s%s", &at->target->provider->name, ctx->attempts,
+                      at->status, oc->own ? ": " : "",
+                      oc->own ? oc->message : "", more);
+    }
 
     (void) ngx_http_llm_error(ctx, oc->status,
                               oc->status == NGX_HTTP_GATEWAY_TIME_OUT
@@ -478,8 +502,7 @@ ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
     }
 
     ctx->error.wait = at->asked < 0 ? -1 : (ngx_int_t) at->asked;
-    ctx->error.no_retry = oc->status == NGX_HTTP_TOO_MANY_REQUESTS
-                          && !oc->retry;
+    ctx->error.no_retry = ngx_http_llm_forward_tried(ctx, oc);
 
     if (oc->own) {
         return oc->status;
@@ -503,6 +526,33 @@ ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
     ctx->answered = 1;
 
     return NGX_OK;
+}
+
+
+/*
+ * Whether a client should leave it at that: what no repetition heals, and what
+ * was repeated here, which a client's own tries would multiply.  A wait that
+ * the provider asked for and that was too long for us is the client's to keep.
+ */
+
+static ngx_uint_t
+ngx_http_llm_forward_tried(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_outcome_t *oc)
+{
+    ngx_uint_t  tries;
+
+    if (!oc->retry) {
+        return oc->status == NGX_HTTP_TOO_MANY_REQUESTS;
+    }
+
+    tries = ctx->conf->retry_tries;
+
+    if (tries == 1) {
+        return 0;
+    }
+
+    return ctx->attempt->asked < 0
+           || ctx->attempts >= tries * ctx->route->targets.nelts;
 }
 
 
@@ -610,6 +660,8 @@ ngx_http_llm_forward_count(ngx_http_llm_ctx_t *ctx,
     slot = ctx->attempt->target->provider->slot;
 
     (void) ngx_atomic_fetch_add(&count->provider[slot].attempts[result], 1);
+
+    ngx_http_llm_trace_called(ctx->attempt, result);
 }
 
 

@@ -7,6 +7,7 @@
 #include "upstream/ngx_http_llm_heart.h"
 #include "upstream/ngx_http_llm_attempt.h"
 #include "upstream/ngx_http_llm_relay.h"
+#include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
 
 #include "core/llm_dialect.h"
@@ -267,6 +268,7 @@ ngx_http_llm_heart_answer(ngx_http_llm_ctx_t *ctx)
 {
     ngx_buf_t           *b;
     llm_str_t            events;
+    const char          *more;
     ngx_chain_t          out;
     ngx_http_request_t  *r;
 
@@ -278,9 +280,14 @@ ngx_http_llm_heart_answer(ngx_http_llm_ctx_t *ctx)
 
     if (ngx_http_llm_heart_events(ctx, &events) != NGX_OK) {
 
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "llm: the answer to a stream is none, and cannot be "
-                      "told as one");
+        more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_HEART, ctx->model.data,
+                                  ctx->model.len);
+
+        if (more) {
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "llm: the answer to a stream is none, and cannot "
+                          "be told as one%s", more);
+        }
 
         (void) ngx_http_llm_error(ctx, NGX_HTTP_BAD_GATEWAY, "server_error",
                                   "upstream_error",

@@ -34,5 +34,9 @@ ngx_http_llm_provider_t *ngx_http_llm_provider_find(
  */
 ngx_int_t ngx_http_llm_provider_check(ngx_conf_t *cf);
 
+/* the location that nginx will find for a URI below this prefix, or NULL */
+ngx_http_core_loc_conf_t *ngx_http_llm_provider_location(
+    ngx_http_location_tree_node_t *node, ngx_str_t *uri);
+
 
 #endif /* _NGX_HTTP_LLM_PROVIDER_H_INCLUDED_ */

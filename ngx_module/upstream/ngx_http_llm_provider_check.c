@@ -14,8 +14,6 @@ extern ngx_module_t  ngx_http_proxy_module;
 
 static ngx_int_t ngx_http_llm_provider_check_server(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf, ngx_http_core_srv_conf_t *cscf);
-static ngx_http_core_loc_conf_t *ngx_http_llm_provider_location(
-    ngx_http_location_tree_node_t *node, ngx_str_t *uri);
 static ngx_int_t ngx_http_llm_provider_check_location(ngx_conf_t *cf,
     ngx_http_llm_provider_t *pr, ngx_http_core_loc_conf_t *clcf);
 
@@ -76,9 +74,7 @@ ngx_http_llm_provider_check_server(ngx_conf_t *cf,
 }
 
 
-/* the location that nginx will find for a URI below the prefix */
-
-static ngx_http_core_loc_conf_t *
+ngx_http_core_loc_conf_t *
 ngx_http_llm_provider_location(ngx_http_location_tree_node_t *node,
     ngx_str_t *uri)
 {

@@ -298,6 +298,9 @@ ngx_http_llm_relay_commit(ngx_http_llm_attempt_t *at)
     at->sent = 1;
     at->last_event = ngx_current_msec;
 
+    at->ctx->headed = 1;
+    at->ctx->ttft = ngx_current_msec - at->ctx->start;
+
     if (at->stream) {
 
         /* the time to the first byte gives way to that between two events */

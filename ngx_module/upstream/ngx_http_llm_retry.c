@@ -8,6 +8,7 @@
 #include "upstream/ngx_http_llm_choose.h"
 #include "upstream/ngx_http_llm_forward.h"
 #include "http/ngx_http_llm_id.h"
+#include "http/ngx_http_llm_quiet.h"
 
 #include "core/llm_backoff.h"
 
@@ -133,10 +134,20 @@ ngx_http_llm_retry_delay(ngx_http_llm_ctx_t *ctx)
 static ngx_int_t
 ngx_http_llm_retry_spent(ngx_http_llm_ctx_t *ctx)
 {
+    const char  *more;
+    ngx_str_t   *name;
+
     (void) ngx_atomic_fetch_add(&ctx->mcf->zone->sh->count.retry_denied, 1);
 
-    ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
-                  "llm: the budget of retries is spent");
+    name = &ctx->attempt->target->provider->name;
+    more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_RETRY, name->data,
+                              name->len);
+
+    if (more) {
+        ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
+                      "llm: provider \"%V\": the budget of retries is "
+                      "spent%s", name, more);
+    }
 
     return NGX_DECLINED;
 }

@@ -8,7 +8,9 @@
 #include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_cut.h"
 #include "upstream/ngx_http_llm_relay.h"
+#include "http/ngx_http_llm_quiet.h"
 #include "policy/ngx_http_llm_flight.h"
+#include "policy/ngx_http_llm_usage.h"
 
 #include "core/llm_json.h"
 #include "core/llm_sse.h"
@@ -74,6 +76,11 @@ ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
     if (in == NULL) {
         return at->relay == NGX_HTTP_LLM_RELAY_STREAM
                ? ngx_http_llm_relay_pass(at, NULL) : NGX_OK;
+    }
+
+    if (at->sent) {
+        ngx_http_llm_usage_between(at->ctx,
+                                   ngx_current_msec - at->last_event);
     }
 
     out = NULL;
@@ -237,9 +244,18 @@ ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
 static ngx_int_t
 ngx_http_llm_stream_large(ngx_http_llm_attempt_t *at)
 {
-    ngx_log_error(NGX_LOG_ERR, at->sr->connection->log, 0,
-                  "llm: provider \"%V\" sent an event of more than %uz bytes",
-                  &at->target->provider->name, at->hold_max);
+    const char  *more;
+
+    more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_LARGE,
+                              at->target->provider->name.data,
+                              at->target->provider->name.len);
+
+    if (more) {
+        ngx_log_error(NGX_LOG_ERR, at->sr->connection->log, 0,
+                      "llm: provider \"%V\" sent an event of more than %uz "
+                      "bytes%s", &at->target->provider->name, at->hold_max,
+                      more);
+    }
 
     at->held = 0;
     at->overflow = 1;
