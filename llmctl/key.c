@@ -134,6 +134,7 @@ key_list(args_t *a)
     rc = http_list(a, path.data, key_row, &table);
 
     if (rc == CTL_OK && a->values[OPT_JSON] == NULL) {
+        table_sort(&table);
         table_print(&table);
     }
 

@@ -281,6 +281,9 @@ void table_usd(table_t *t, double usd);
 void table_done(cell_t *c);                     /* its text is complete */
 size_t table_rows(const table_t *t);
 
+/* by the first column: the API sorts within a page */
+void table_sort(table_t *t);
+
 /* lines of at most width columns (0: any), at most max rows (0: all) */
 void table_write(const table_t *t, text_t *out, int width, size_t max);
 void table_print(const table_t *t);

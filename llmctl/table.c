@@ -24,6 +24,7 @@ static const char *const  style_codes[] = {
 
 
 static int table_fit(const table_t *t, int *widths, int width);
+static int table_compare(const void *a, const void *b);
 static void table_pad(text_t *out, int n);
 static void show_value(text_t *out, json_t *value);
 
@@ -137,6 +138,29 @@ void
 table_done(cell_t *c)
 {
     c->width = (int) c->text.len;
+}
+
+
+void
+table_sort(table_t *t)
+{
+    if (t->ncells != 0) {
+        qsort(t->cells, table_rows(t), (size_t) t->columns * sizeof(cell_t),
+              table_compare);
+    }
+}
+
+
+static int
+table_compare(const void *a, const void *b)
+{
+    const cell_t  *one, *two;
+
+    one = a;
+    two = b;
+
+    return strcmp(one->text.data != NULL ? one->text.data : "",
+                  two->text.data != NULL ? two->text.data : "");
 }
 
 

@@ -41,6 +41,7 @@ team_list(args_t *a)
     rc = http_list(a, "/teams", team_row, &table);
 
     if (rc == CTL_OK && a->values[OPT_JSON] == NULL) {
+        table_sort(&table);
         table_print(&table);
     }
 

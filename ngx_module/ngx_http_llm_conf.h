@@ -46,6 +46,8 @@ char *ngx_http_llm_join_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_retry_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_retry_wait_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_llm_hedge_slot(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_llm_breaker_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_llm_heartbeat_slot(ngx_conf_t *cf, ngx_command_t *cmd,

@@ -25,6 +25,8 @@ static char *ngx_http_llm_merge_breaker(ngx_conf_t *cf,
 
 #define NGX_HTTP_LLM_RETRY_FLOOR  3
 
+#define NGX_HTTP_LLM_HEDGE_BUDGET  2
+
 #define NGX_HTTP_LLM_CONSECUTIVE  5
 #define NGX_HTTP_LLM_RATIO        50
 
@@ -48,6 +50,17 @@ static ngx_http_llm_arg_t  ngx_http_llm_retry_args[] = {
     { ngx_string("floor="), NGX_HTTP_LLM_ARG_NUMBER,
       ngx_http_llm_offset(retry_floor), 0, 1000,
       "a number from 0 to 1000", NULL },
+    ngx_http_llm_null_arg
+};
+
+
+static ngx_http_llm_arg_t  ngx_http_llm_hedge_args[] = {
+    { ngx_string("budget="), NGX_HTTP_LLM_ARG_NUMBER,
+      ngx_http_llm_offset(hedge_budget), 1, 100,
+      "a percentage from 1 to 100", NULL },
+    { ngx_string("after="), NGX_HTTP_LLM_ARG_MSEC,
+      ngx_http_llm_offset(hedge_after), 1, 600000,
+      "a time from 1ms to 10m", NULL },
     ngx_http_llm_null_arg
 };
 
@@ -111,6 +124,9 @@ ngx_http_llm_create_attempts(ngx_http_llm_loc_conf_t *conf)
     conf->retry_floor = NGX_CONF_UNSET_UINT;
     conf->retry_waits = NGX_CONF_UNSET_PTR;
 
+    conf->hedge_budget = NGX_CONF_UNSET_UINT;
+    conf->hedge_after = NGX_CONF_UNSET_MSEC;
+
     conf->breaker_consecutive = NGX_CONF_UNSET_UINT;
     conf->breaker_ratio = NGX_CONF_UNSET_UINT;
     conf->breaker_min = NGX_CONF_UNSET_UINT;
@@ -141,6 +157,9 @@ ngx_http_llm_merge_attempts(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *prev,
     ngx_conf_merge_uint_value(conf->retry_floor, prev->retry_floor,
                               NGX_HTTP_LLM_RETRY_FLOOR);
     ngx_conf_merge_ptr_value(conf->retry_waits, prev->retry_waits, NULL);
+
+    ngx_conf_merge_uint_value(conf->hedge_budget, prev->hedge_budget, 0);
+    ngx_conf_merge_msec_value(conf->hedge_after, prev->hedge_after, 1000);
 
     ngx_conf_merge_msec_value(conf->timeout_total, prev->timeout_total,
                               600000);
@@ -323,6 +342,38 @@ ngx_http_llm_retry_wait_status(ngx_str_t *s)
 
     return status == 408 || status == 409 || status == 429
            || (status >= 500 && status <= 599) ? (ngx_uint_t) status : 0;
+}
+
+
+char *
+ngx_http_llm_hedge_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_loc_conf_t *llcf = conf;
+
+    char       *rv;
+    ngx_str_t  *value;
+
+    if (llcf->hedge_budget != NGX_CONF_UNSET_UINT
+        || llcf->hedge_after != NGX_CONF_UNSET_MSEC)
+    {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        llcf->hedge_budget = 0;
+
+        return cf->args->nelts == 2 ? NGX_CONF_OK
+                                    : "takes no parameter behind \"off\"";
+    }
+
+    rv = ngx_http_llm_args(cf, ngx_strcmp(value[1].data, "on") == 0 ? 2 : 1,
+                           ngx_http_llm_hedge_args, conf);
+
+    ngx_conf_init_uint_value(llcf->hedge_budget, NGX_HTTP_LLM_HEDGE_BUDGET);
+
+    return rv;
 }
 
 

@@ -31,6 +31,7 @@
 #include "upstream/ngx_http_llm_choose.h"
 #include "upstream/ngx_http_llm_forward.h"
 #include "upstream/ngx_http_llm_heart.h"
+#include "upstream/ngx_http_llm_hedge.h"
 #include "upstream/ngx_http_llm_models.h"
 
 
@@ -148,6 +149,7 @@ ngx_http_llm_line_start(ngx_http_request_t *r, ngx_uint_t endpoint)
     ctx->start = ngx_current_msec;
     ctx->deadline = ctx->start
                     + ngx_http_llm_line_total(r, ctx->conf->timeout_total);
+    ctx->hurried = ctx->deadline - ctx->start < ctx->conf->timeout_total;
 
     ctx->event.handler = ngx_http_llm_line_event;
     ctx->event.data = ctx;
@@ -443,7 +445,8 @@ ngx_http_llm_line_settle(void *data)
         }
     }
 
-    ngx_http_llm_choose_end(ctx, LLM_TARGET_NEUTRAL);
+    ngx_http_llm_hedge_cleanup(ctx);
+    ngx_http_llm_choose_end(ctx, LLM_TARGET_NEUTRAL, LLM_TARGET_UNKNOWN);
 
     status = ctx->gone ? NGX_HTTP_CLIENT_CLOSED_REQUEST
                        : ctx->request->headers_out.status;

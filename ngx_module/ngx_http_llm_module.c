@@ -187,6 +187,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_hedge"),
+      NGX_HTTP_LLM_ANY_CONF|NGX_CONF_TAKE123,
+      ngx_http_llm_hedge_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("llm_breaker"),
       NGX_HTTP_LLM_ANY_CONF|NGX_CONF_1MORE,
       ngx_http_llm_breaker_slot,

@@ -592,7 +592,7 @@ quiet('at the end');
 
 is $t->quit, 0, 'nginx ends';
 $t->nginx($t->{template}
-    =~ s/llm_zone llm 16m;/llm_zone llm 16m flights=512k;/r);
+    =~ s/llm_zone llm 16m %%ZONE%%;/llm_zone llm 16m flights=512k;/r);
 @worker = $t->workers;
 
 begin('small', content_bytes => 12_000, chunks => 40, pace_ms => 5);

@@ -261,12 +261,12 @@ sub keys_ {
         'a list of keys';
     is squeezed($out), <<'END', '  printed';
 NAME TEAM STATE RPM TPM CONC BUDGET EXPIRES SECRET SOURCE
-notebooks search active 60 2.0 M - $12.50/month 2027-01-01 00:00 sk-llm-…x7Qa admin
 evil\u{202e}\x1b]0;x\x07 - disabled - - - - - - file
+notebooks search active 60 2.0 M - $12.50/month 2027-01-01 00:00 sk-llm-…x7Qa admin
 old search expired 60 2.0 M - $12.50/month 2020-01-01 00:00 sk-llm-…x7Qa admin
 END
     is join(',', map { utf8::decode($_); index $_, '.50/month' }
-        (split /\n/, $out)[1, 3]), '65,65', '  in columns';
+        (split /\n/, $out)[2, 3]), '65,65', '  in columns';
 
     answer("GET /keys/a%2Fb%C3%A4" => [200, \%key]);
     ($status, $out) = run($checked, qw(key show), "a/b\xc3\xa4");

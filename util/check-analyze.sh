@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
 # check-analyze.sh OUT: cppcheck, gcc's and clang's static analysers over the
-# pure core and the test tools; every finding is an error.
+# pure core, llmctl and the test tools; every finding is an error.
 
 set -eu
 
@@ -15,7 +15,8 @@ analyse() {
     local name=$1
     shift
 
-    if printf '%s\n' ngx_module/core/*.c tests/mock/*.c tests/tools/*.c \
+    if printf '%s\n' ngx_module/core/*.c llmctl/*.c tests/mock/*.c \
+        tests/tools/*.c \
         | xargs -P "$(nproc)" -I{} "$@" {} >"$out/$name.log" 2>&1 \
         && ! grep -qE ': (warning|error):' "$out/$name.log"
     then
@@ -27,7 +28,7 @@ analyse() {
     fi
 }
 
-flags=(-std=gnu11 -Wall -Wextra -Ingx_module -Itests/tools -D_GNU_SOURCE)
+flags=(-std=gnu11 -Wall -Wextra -Ingx_module -Illmctl -Itests/tools -D_GNU_SOURCE)
 
 analyse gcc gcc "${flags[@]}" -O2 -fanalyzer -c -o /dev/null
 
@@ -39,8 +40,8 @@ mkdir -p "$out/cppcheck"
 if cppcheck -q -j "$(nproc)" --cppcheck-build-dir="$out/cppcheck" \
     --enable=warning,performance,portability --inline-suppr \
     --suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches \
-    --std=c11 -Ingx_module -Itests/tools --error-exitcode=1 \
-    ngx_module/core tests/mock tests/tools
+    --std=c11 -Ingx_module -Illmctl -Itests/tools --error-exitcode=1 \
+    ngx_module/core llmctl tests/mock tests/tools
 then
     echo "analyse: cppcheck: clean"
 else

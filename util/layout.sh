@@ -25,8 +25,12 @@ chmod 644 "$dest/usr/share/nginx/modules-available/mod-http-llm.conf"
     "$dest/usr/share/ngx-llm/{}" \;)
 
 install -D -m 644 "$top/LICENSE" "$doc/copyright"
-for f in "$top"/config/* "$top"/docs/*.md; do
+for f in "$top"/config/* "$top"/docs/*.md "$top"/docs/openapi.json; do
     [ -f "$f" ] && install -D -m 644 "$f" "$doc/examples/${f##*/}"
+done
+
+for f in "$top"/config/prometheus/* "$top"/config/grafana/*; do
+    install -D -m 644 "$f" "$doc/examples/${f#"$top"/config/}"
 done
 
 for f in "$doc"/examples/*.md; do

@@ -233,6 +233,16 @@ llm_keyring_put(llm_keyring_t *kr, const llm_policy_row_t *row,
 
 
 int
+llm_keyring_check(const llm_keyring_t *kr, const llm_policy_row_t *row)
+{
+    return llm_keyring_put_check(kr, row,
+               llm_keyring_lookup(kr, row->kind, &row->name,
+                                  llm_keyring_hash(row->kind, &row->name),
+                                  0));
+}
+
+
+int
 llm_keyring_remove(llm_keyring_t *kr, llm_row_e kind, const llm_str_t *name,
     uint64_t expect)
 {

@@ -60,6 +60,7 @@ typedef struct {
     unsigned              dynamic:1;       /* else of the file */
     unsigned              shadowed:1;      /* … a row of the file hides it */
     unsigned              orphan:1;        /* its team is gone: refused */
+    uint64_t              place;           /* a walk's cursor for it */
 } llm_keyring_item_t;
 
 
@@ -131,6 +132,9 @@ void llm_keyring_defaults(const llm_keyring_t *kr, llm_terms_t *defaults);
 
 int llm_keyring_put(llm_keyring_t *kr, const llm_policy_row_t *row,
     uint64_t expect);
+
+/* LLM_OK, or LLM_KEYRING_SECRET: put() would refuse it for that */
+int llm_keyring_check(const llm_keyring_t *kr, const llm_policy_row_t *row);
 
 /* "expect" as above, 0: any.  LLM_OK, LLM_DECLINED: there is none */
 int llm_keyring_remove(llm_keyring_t *kr, llm_row_e kind,

@@ -552,7 +552,7 @@ llm_keyring_walk(const llm_keyring_t *kr, llm_row_e kind, unsigned what,
                 return LLM_ERROR;
             }
 
-            (*n)++;
+            items[(*n)++].place = at;
         }
     }
 

@@ -10,6 +10,7 @@
 
 
 #define LLM_TARGET_GUESS  50                /* ms, if all calls run */
+#define LLM_TARGET_FEW    20                /* samples that tell no 5 % */
 
 
 static int llm_target_ask(llm_target_row_t *row,
@@ -128,6 +129,48 @@ llm_target_client_retried(llm_targets_t *tg, uint32_t i,
     if (row != NULL) {
         llm_target_budget_client(&row->budget, conf, now);
     }
+}
+
+
+int
+llm_target_hedge(llm_targets_t *tg, uint32_t i, int take)
+{
+    llm_target_row_t  *row;
+
+    row = llm_target_row(tg, i);
+
+    return row == NULL ? LLM_DECLINED
+                       : llm_target_budget_hedge(&row->budget, take);
+}
+
+
+void
+llm_target_grant(llm_targets_t *tg, uint32_t i)
+{
+    llm_target_row_t  *row;
+
+    row = llm_target_row(tg, i);
+
+    if (row != NULL) {
+        llm_target_budget_grant(&row->budget);
+    }
+}
+
+
+int64_t
+llm_target_late(const llm_targets_t *tg, uint32_t i)
+{
+    const llm_target_row_t  *row;
+
+    row = llm_target_row(tg, i);
+
+    if (row == NULL
+        || llm_target_latency_samples(&row->latency) < LLM_TARGET_FEW)
+    {
+        return LLM_TARGET_UNKNOWN;
+    }
+
+    return llm_target_latency_at(&row->latency, 95);
 }
 
 

@@ -43,6 +43,7 @@ typedef struct {
     /* retries */
     unsigned              budget;           /* % of first attempts */
     unsigned              budget_floor;     /* retries a second at least */
+    unsigned              hedge;            /* % of first attempts; 0: none */
 
     /* calls at a time */
     unsigned              adaptive:1;       /* AIMD below "most" */
@@ -146,6 +147,9 @@ void llm_target_reset(llm_targets_t *tg);
 uint32_t llm_target_find(llm_targets_t *tg, const llm_str_t *name,
     uint64_t now);
 
+/* the same, but it gets no place: LLM_TARGET_NONE if it has none */
+uint32_t llm_target_seek(llm_targets_t *tg, const llm_str_t *name);
+
 /*
  * May an attempt start now?  "tokens" is what it is estimated to take.
  * LLM_OK: it is counted as running (by this owner) until llm_target_end(); if
@@ -173,6 +177,21 @@ int llm_target_retry(llm_targets_t *tg, uint32_t i,
     const llm_target_conf_t *conf, uint64_t now);
 void llm_target_client_retried(llm_targets_t *tg, uint32_t i,
     const llm_target_conf_t *conf, uint64_t now);
+
+/*
+ * A second attempt beside one at this target that takes its time: LLM_OK, or
+ * LLM_DECLINED: the budget is spent.  With "take" it is taken from it.
+ */
+int llm_target_hedge(llm_targets_t *tg, uint32_t i, int take);
+
+/* the next start is no first attempt that would fill a budget */
+void llm_target_grant(llm_targets_t *tg, uint32_t i);
+
+/*
+ * ms after which an attempt is one of the slowest twentieth of late;
+ * LLM_TARGET_UNKNOWN: too few are known.
+ */
+int64_t llm_target_late(const llm_targets_t *tg, uint32_t i);
 
 /* the first byte, or event, came after so many ms */
 void llm_target_first(llm_targets_t *tg, uint32_t i,

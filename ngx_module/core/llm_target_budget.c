@@ -13,6 +13,8 @@
 #define LLM_TARGET_RETRY     1000
 #define LLM_TARGET_RETRIES   10000          /* earned at most */
 #define LLM_TARGET_GRANTED   1000           /* far more than there can be */
+#define LLM_TARGET_HEDGE     1000
+#define LLM_TARGET_HEDGES    10000          /* so many may be saved up */
 
 #define LLM_TARGET_COOL      1000           /* ms, if it does not say */
 #define LLM_TARGET_COOL_MAX  30000
@@ -38,6 +40,10 @@ llm_target_budget_start(llm_target_budget_t *b, const llm_target_conf_t *conf)
 
     b->earned += (int64_t) conf->budget * 10;
     b->earned = b->earned < most ? b->earned : most;
+
+    b->hedges += (int64_t) conf->hedge * 10;
+    b->hedges = b->hedges < LLM_TARGET_HEDGES ? b->hedges
+                                              : LLM_TARGET_HEDGES;
 }
 
 
@@ -59,11 +65,33 @@ llm_target_budget_retry(llm_target_budget_t *b, const llm_target_conf_t *conf,
         return LLM_DECLINED;
     }
 
-    if (b->granted < LLM_TARGET_GRANTED) {
-        b->granted++;
+    llm_target_budget_grant(b);
+
+    return LLM_OK;
+}
+
+
+int
+llm_target_budget_hedge(llm_target_budget_t *b, int take)
+{
+    if (b->hedges < LLM_TARGET_HEDGE) {
+        return LLM_DECLINED;
+    }
+
+    if (take) {
+        b->hedges -= LLM_TARGET_HEDGE;
     }
 
     return LLM_OK;
+}
+
+
+void
+llm_target_budget_grant(llm_target_budget_t *b)
+{
+    if (b->granted < LLM_TARGET_GRANTED) {
+        b->granted++;
+    }
 }
 
 

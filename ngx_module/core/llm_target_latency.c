@@ -83,6 +83,20 @@ llm_target_latency_add(llm_target_latency_t *lt, uint64_t ms, uint64_t now)
 }
 
 
+uint64_t
+llm_target_latency_samples(const llm_target_latency_t *lt)
+{
+    uint64_t  sum;
+    unsigned  i;
+
+    for (sum = 0, i = 0; i < LLM_TARGET_BUCKETS; i++) {
+        sum += lt->count[i];
+    }
+
+    return sum / LLM_TARGET_SAMPLE;
+}
+
+
 int64_t
 llm_target_latency_at(const llm_target_latency_t *lt, unsigned percent)
 {

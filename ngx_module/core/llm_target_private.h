@@ -46,6 +46,7 @@ typedef struct {
 typedef struct {
     int64_t               earned;           /* thousandths of a retry */
     int64_t               floor;
+    int64_t               hedges;           /* thousandths of one */
     uint64_t              time;
     uint32_t              granted;          /* retries that did not start */
 } llm_target_budget_t;
@@ -187,6 +188,8 @@ int llm_target_budget_retry(llm_target_budget_t *b,
     const llm_target_conf_t *conf, uint64_t now);
 void llm_target_budget_client(llm_target_budget_t *b,
     const llm_target_conf_t *conf, uint64_t now);
+int llm_target_budget_hedge(llm_target_budget_t *b, int take);
+void llm_target_budget_grant(llm_target_budget_t *b);
 
 /* 1: a cool-down began */
 int llm_target_cool_down(llm_target_cool_t *c, uint64_t started,
@@ -216,6 +219,8 @@ int llm_target_latency_add(llm_target_latency_t *lt, uint64_t ms,
     uint64_t now);
 int64_t llm_target_latency_at(const llm_target_latency_t *lt,
     unsigned percent);
+/* how many of them it is made of, the older ones less */
+uint64_t llm_target_latency_samples(const llm_target_latency_t *lt);
 
 
 /* llm_target_pace.c */

@@ -144,15 +144,9 @@ llm_target_find(llm_targets_t *tg, const llm_str_t *name, uint64_t now)
         return LLM_TARGET_NONE;
     }
 
-    i = llm_target_lookup(tg, name);
+    i = llm_target_seek(tg, name);
 
     if (i != LLM_TARGET_NONE) {
-
-        if (llm_target_at(tg, i)->running == 0 && tg->newest != i) {
-            llm_target_busy(tg, i);
-            llm_target_idle(tg, i);
-        }
-
         return i;
     }
 
@@ -171,6 +165,24 @@ llm_target_find(llm_targets_t *tg, const llm_str_t *name, uint64_t now)
 
     llm_target_enter(tg, i);
     llm_target_idle(tg, i);
+
+    return i;
+}
+
+
+uint32_t
+llm_target_seek(llm_targets_t *tg, const llm_str_t *name)
+{
+    uint32_t  i;
+
+    i = llm_target_lookup(tg, name);
+
+    if (i != LLM_TARGET_NONE && llm_target_at(tg, i)->running == 0
+        && tg->newest != i)
+    {
+        llm_target_busy(tg, i);
+        llm_target_idle(tg, i);
+    }
 
     return i;
 }

@@ -41,6 +41,7 @@ typedef struct ngx_http_llm_affinity_s ngx_http_llm_affinity_t;
 typedef struct ngx_http_llm_flight_s   ngx_http_llm_flight_t;
 typedef struct ngx_http_llm_area_s     ngx_http_llm_area_t;
 typedef struct ngx_http_llm_heart_s    ngx_http_llm_heart_t;
+typedef struct ngx_http_llm_hedge_s    ngx_http_llm_hedge_t;
 typedef struct ngx_http_llm_inbox_s    ngx_http_llm_inbox_t;
 typedef struct ngx_http_llm_prices_s   ngx_http_llm_prices_t;
 typedef struct ngx_http_llm_state_s    ngx_http_llm_state_t;
@@ -173,6 +174,9 @@ typedef struct {
     ngx_uint_t                  retry_floor;     /* a second, at least */
     ngx_array_t                *retry_waits;     /* …_retry_wait_t, NULL */
 
+    ngx_uint_t                  hedge_budget;    /* % of requests, 0: off */
+    ngx_msec_t                  hedge_after;     /* at least */
+
     ngx_uint_t                  breaker_consecutive;
     ngx_uint_t                  breaker_ratio;   /* % */
     ngx_uint_t                  breaker_min;     /* ends of a window */
@@ -224,6 +228,21 @@ typedef enum {
     NGX_HTTP_LLM_CACHE_STALE,
     NGX_HTTP_LLM_CACHE_JOINED                    /* another's call */
 } ngx_http_llm_cache_e;
+
+
+/*
+ * What is counted of an attempt until it ends: at its target and, if that
+ * names no model, at the model that was asked for.
+ */
+
+typedef struct {
+    uint32_t                    place;           /* in shared memory */
+    uint32_t                    model_place;
+    llm_target_call_t           target;
+    llm_target_call_t           model;
+    int64_t                     late;            /* ms, -1: not known */
+    unsigned                    counted:1;       /* it runs */
+} ngx_http_llm_call_t;
 
 
 struct ngx_http_llm_ctx_s {
@@ -310,16 +329,22 @@ struct ngx_http_llm_ctx_s {
     ngx_http_llm_attempt_t     *attempt;
     ngx_http_llm_heart_t       *heart;           /* NULL: no heartbeats */
     ngx_msec_t                  last_out;        /* bytes for the client */
+    ngx_msec_t                  bears;           /* silence, 0: not told */
     ngx_uint_t                  attempts;
     ngx_uint_t                  target;
     ngx_uint_t                  tries;           /* of this target */
     uint32_t                    barred;          /* targets, as bits */
     uint32_t                    visited;         /* … that have been asked */
-    uint32_t                    target_place;    /* in shared memory */
-    llm_target_call_t           call;            /* … its present one */
+    ngx_http_llm_call_t         call;            /* the present attempt */
     u_char                      order[NGX_HTTP_LLM_TARGETS];
     ngx_msec_t                  choose_wait;
     ngx_msec_t                  pause_until;
+
+    /* a second attempt beside the present one */
+    ngx_http_llm_hedge_t       *hedge;           /* NULL: there was none */
+    ngx_msec_t                  hedge_at;        /* … when, 0: not planned */
+    ngx_http_request_t         *beside;          /* its subrequest */
+    ngx_uint_t                  beside_target;
 
     ngx_http_llm_error_t        error;
     ngx_http_llm_answer_t       answer;
@@ -337,6 +362,8 @@ struct ngx_http_llm_ctx_s {
     unsigned                    parked:1;
     unsigned                    inject_usage:1;  /* the client did not ask */
     unsigned                    charged:1;       /* usage and cost are set */
+    unsigned                    hurried:1;       /* the client asked for less
+                                                    time than is configured */
     unsigned                    unpriced:1;      /* no price for its model */
     unsigned                    pausing:1;
     unsigned                    ordered:1;       /* "order" is there */
@@ -346,7 +373,7 @@ struct ngx_http_llm_ctx_s {
     unsigned                    chosen:1;        /* target, for an attempt */
     unsigned                    stick:1;         /* the same one, if well */
     unsigned                    forced:1;        /* none is well */
-    unsigned                    counted:1;       /* its attempt runs */
+    unsigned                    hedged:1;        /* two attempts run */
     unsigned                    stored:1;        /* about such a response */
     unsigned                    no_store:1;
     unsigned                    answered:1;      /* answer is there */

@@ -81,14 +81,19 @@ ngx_http_llm_reply_error_body(ngx_http_request_t *r, ngx_http_llm_error_t *e,
     ngx_str_t *body)
 {
     u_char  *p;
-    size_t   len, escape;
+    size_t   len, escape, param;
 
     escape = ngx_escape_json(NULL, e->message.data, e->message.len);
+    param = e->param ? ngx_strlen(e->param) : 0;
+
+    if (e->param) {
+        escape += ngx_escape_json(NULL, (u_char *) e->param, param);
+    }
 
     len = sizeof("{\"error\":{\"message\":\"\",\"type\":\"\",\"param\":\"\","
                  "\"code\":\"\"}}") - 1
           + e->message.len + escape + ngx_strlen(e->type)
-          + sizeof("null") - 1 + (e->param ? ngx_strlen(e->param) : 0)
+          + sizeof("null") - 1 + param
           + sizeof("null") - 1 + (e->code ? ngx_strlen(e->code) : 0);
 
     p = ngx_pnalloc(r->pool, len);
@@ -102,8 +107,14 @@ ngx_http_llm_reply_error_body(ngx_http_request_t *r, ngx_http_llm_error_t *e,
     p = (u_char *) ngx_escape_json(p, e->message.data, e->message.len);
     p = ngx_sprintf(p, "\",\"type\":\"%s\",\"param\":", e->type);
 
-    p = e->param ? ngx_sprintf(p, "\"%s\"", e->param)
-                 : ngx_cpymem(p, "null", 4);
+    if (e->param) {
+        *p++ = '"';
+        p = (u_char *) ngx_escape_json(p, (u_char *) e->param, param);
+        *p++ = '"';
+
+    } else {
+        p = ngx_cpymem(p, "null", 4);
+    }
 
     p = ngx_cpymem(p, ",\"code\":", 8);
 

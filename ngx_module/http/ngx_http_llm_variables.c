@@ -56,7 +56,7 @@ static ngx_int_t ngx_http_llm_variable_saved(ngx_http_llm_ctx_t *ctx,
 static ngx_int_t ngx_http_llm_variable_charged(ngx_http_llm_ctx_t *ctx,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_http_llm_target_t *ngx_http_llm_variable_target(
-    ngx_http_llm_ctx_t *ctx);
+    ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 
 
 /* an attempt differs from the one before: nothing may be remembered */
@@ -205,7 +205,7 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     }
 
     ngx_str_null(&s);
-    target = ngx_http_llm_variable_target(ctx);
+    target = ngx_http_llm_variable_target(r, ctx);
 
     switch (data) {
 
@@ -495,7 +495,7 @@ ngx_http_llm_variable_charged(ngx_http_llm_ctx_t *ctx,
 
 
 static ngx_http_llm_target_t *
-ngx_http_llm_variable_target(ngx_http_llm_ctx_t *ctx)
+ngx_http_llm_variable_target(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
     ngx_http_llm_target_t  *target;
 
@@ -504,6 +504,14 @@ ngx_http_llm_variable_target(ngx_http_llm_ctx_t *ctx)
     }
 
     target = ctx->route->targets.elts;
+
+    /* of two attempts each gets its own provider's key */
+
+    for ( /* void */ ; ctx->beside && r != r->main; r = r->parent) {
+        if (r == ctx->beside) {
+            return &target[ctx->beside_target];
+        }
+    }
 
     return &target[ctx->target];
 }

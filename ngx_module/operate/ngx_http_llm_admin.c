@@ -38,65 +38,65 @@ static ngx_str_t  ngx_http_llm_admin_base = ngx_string("/admin/v1");
 
 static ngx_http_llm_admin_api_t  ngx_http_llm_admin_apis[] = {
 
-    { NGX_HTTP_GET, "/keys", "team source limit after", 0,
+    { NGX_HTTP_GET, "/keys", NULL, "team source limit after", 0,
       ngx_http_llm_admin_keys },
 
-    { NGX_HTTP_POST, "/keys", "", 1,
+    { NGX_HTTP_POST, "/keys", "create key", "", 1,
       ngx_http_llm_admin_key_create },
 
-    { NGX_HTTP_GET, "/keys/{name}", "", 0,
+    { NGX_HTTP_GET, "/keys/{name}", NULL, "", 0,
       ngx_http_llm_admin_key },
 
-    { NGX_HTTP_PATCH, "/keys/{name}", "streams", 1,
+    { NGX_HTTP_PATCH, "/keys/{name}", "change key", "streams", 1,
       ngx_http_llm_admin_key_change },
 
-    { NGX_HTTP_DELETE, "/keys/{name}", "streams", 0,
+    { NGX_HTTP_DELETE, "/keys/{name}", "delete key", "streams", 0,
       ngx_http_llm_admin_key_delete },
 
-    { NGX_HTTP_POST, "/keys/{name}/rotate", "", 2,
+    { NGX_HTTP_POST, "/keys/{name}/rotate", "rotate key", "", 2,
       ngx_http_llm_admin_key_rotate },
 
-    { NGX_HTTP_POST, "/keys/{name}/raise", "", 1,
+    { NGX_HTTP_POST, "/keys/{name}/raise", "raise key", "", 1,
       ngx_http_llm_admin_key_raise },
 
-    { NGX_HTTP_DELETE, "/keys/{name}/raise", "", 0,
+    { NGX_HTTP_DELETE, "/keys/{name}/raise", "lower key", "", 0,
       ngx_http_llm_admin_key_lower },
 
-    { NGX_HTTP_GET, "/teams", "limit after", 0,
+    { NGX_HTTP_GET, "/teams", NULL, "limit after", 0,
       ngx_http_llm_admin_teams },
 
-    { NGX_HTTP_GET, "/teams/{name}", "", 0,
+    { NGX_HTTP_GET, "/teams/{name}", NULL, "", 0,
       ngx_http_llm_admin_team },
 
-    { NGX_HTTP_PUT, "/teams/{name}", "", 1,
+    { NGX_HTTP_PUT, "/teams/{name}", "put team", "", 1,
       ngx_http_llm_admin_team_put },
 
-    { NGX_HTTP_DELETE, "/teams/{name}", "", 0,
+    { NGX_HTTP_DELETE, "/teams/{name}", "delete team", "", 0,
       ngx_http_llm_admin_team_delete },
 
-    { NGX_HTTP_GET, "/usage",
+    { NGX_HTTP_GET, "/usage", NULL,
       "period from to group_by team key model provider buckets", 0,
       ngx_http_llm_admin_usage },
 
-    { NGX_HTTP_GET, "/latency", "period from to model", 0,
+    { NGX_HTTP_GET, "/latency", NULL, "period from to model", 0,
       ngx_http_llm_admin_latency },
 
-    { NGX_HTTP_GET, "/status", "", 0,
+    { NGX_HTTP_GET, "/status", NULL, "", 0,
       ngx_http_llm_admin_status },
 
-    { NGX_HTTP_GET, "/slots", "limit after", 0,
+    { NGX_HTTP_GET, "/slots", NULL, "limit after", 0,
       ngx_http_llm_admin_slots },
 
-    { NGX_HTTP_GET, "/breakers", "limit after", 0,
+    { NGX_HTTP_GET, "/breakers", NULL, "limit after", 0,
       ngx_http_llm_admin_breakers },
 
-    { NGX_HTTP_POST, "/breakers/reset", "", 1,
+    { NGX_HTTP_POST, "/breakers/reset", "reset breaker", "", 1,
       ngx_http_llm_admin_breakers_reset },
 
-    { NGX_HTTP_POST, "/cache/purge", "", 1,
+    { NGX_HTTP_POST, "/cache/purge", "purge", "", 1,
       ngx_http_llm_admin_purge },
 
-    { 0, NULL, NULL, 0, NULL }
+    { 0, NULL, NULL, NULL, 0, NULL }
 };
 
 

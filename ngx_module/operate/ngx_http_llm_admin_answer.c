@@ -15,6 +15,8 @@
 
 
 static ngx_int_t ngx_http_llm_admin_private_answer(ngx_http_request_t *r);
+static void ngx_http_llm_admin_refused(ngx_http_llm_admin_t *ad,
+    ngx_uint_t status, const char *code);
 
 
 ngx_int_t
@@ -122,6 +124,8 @@ ngx_http_llm_admin_error(ngx_http_llm_admin_t *ad, ngx_uint_t status,
     e.param = param;
     e.wait = status == NGX_HTTP_SERVICE_UNAVAILABLE ? 1000 : -1;
 
+    ngx_http_llm_admin_refused(ad, status, code);
+
     return ngx_http_llm_reply_error(ad->request, NULL, &e);
 }
 
@@ -171,12 +175,42 @@ ngx_http_llm_admin_done(ngx_http_llm_admin_t *ad, ngx_int_t rc)
 
 
 void
-ngx_http_llm_admin_audit(ngx_http_llm_admin_t *ad, const char *what,
-    ngx_str_t *name, const char *result)
+ngx_http_llm_admin_audit(ngx_http_llm_admin_t *ad, ngx_str_t *name)
 {
     ngx_log_error(NGX_LOG_NOTICE, ad->request->connection->log, 0,
-                  "llm admin: %s \"%V\" by %V: %s", what, name,
-                  &ad->request->connection->addr_text, result);
+                  "llm admin: %s \"%V\" by %V: done", ad->api->what, name,
+                  &ad->request->connection->addr_text);
+}
+
+
+/* who tried to change what; names that could not be given are not shown */
+
+static void
+ngx_http_llm_admin_refused(ngx_http_llm_admin_t *ad, ngx_uint_t status,
+    const char *code)
+{
+    ngx_str_t   name;
+    ngx_uint_t  named;
+
+    if ((ad->request->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))
+        || status == NGX_HTTP_UNAUTHORIZED)
+    {
+        /* a missing secret has a line of its own */
+        return;
+    }
+
+    named = ngx_http_llm_admin_name(&ad->name);
+    name = ad->name;
+
+    if (!named) {
+        ngx_str_set(&name, "");
+    }
+
+    ngx_log_error(NGX_LOG_NOTICE, ad->request->connection->log, 0,
+                  "llm admin: %s%s%V%s by %V: %ui %s",
+                  ad->api && ad->api->what ? ad->api->what : "a request",
+                  named ? " \"" : "", &name, named ? "\"" : "",
+                  &ad->request->connection->addr_text, status, code);
 }
 
 

@@ -194,7 +194,7 @@ ngx_http_llm_admin_purge_reply(ngx_http_llm_admin_t *ad, ngx_uint_t class,
 
     s = &ngx_http_llm_purge_classes[class];
 
-    ngx_http_llm_admin_audit(ad, "cache purge", s, "done");
+    ngx_http_llm_admin_audit(ad, s);
 
     return ngx_http_llm_admin_answer(ad, NGX_HTTP_OK,
         json_pack("{s:{s:s, s:o}, s:I, s:b}", "purged", "class",

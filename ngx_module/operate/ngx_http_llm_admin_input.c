@@ -183,6 +183,33 @@ ngx_http_llm_admin_arg(ngx_http_llm_admin_t *ad, const char *name,
 }
 
 
+ngx_uint_t
+ngx_http_llm_admin_name(ngx_str_t *name)
+{
+    size_t  i;
+    u_char  c, lower;
+
+    if (name->len == 0 || name->len > 64) {
+        return 0;
+    }
+
+    for (i = 0; i < name->len; i++) {
+        c = name->data[i];
+        lower = c | 0x20;
+
+        if ((lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9')) {
+            continue;
+        }
+
+        if (i == 0 || (c != '.' && c != '_' && c != '@' && c != '-')) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
 ngx_int_t
 ngx_http_llm_admin_number(ngx_http_llm_admin_t *ad, const char *name,
     ngx_int_t min, ngx_int_t max, ngx_int_t *value)
@@ -206,13 +233,16 @@ ngx_http_llm_admin_number(ngx_http_llm_admin_t *ad, const char *name,
 }
 
 
+/* a day alone is its beginning */
+
 time_t
 ngx_http_llm_admin_time(ngx_str_t *text)
 {
-    int        n;
-    char       buf[sizeof("2026-11-21T20:00:00Z")];
-    time_t     seconds;
-    struct tm  tm;
+    size_t      i;
+    time_t      seconds;
+    struct tm   tm, same;
+
+    static const char  form[] = "dddd-dd-ddTdd:dd:ddZ";
 
     seconds = ngx_atotm(text->data, text->len);
 
@@ -220,48 +250,40 @@ ngx_http_llm_admin_time(ngx_str_t *text)
         return seconds;
     }
 
-    if (text->len >= sizeof(buf)) {
+    if (text->len != sizeof(form) - 1 && text->len != sizeof("dddd-dd-dd") - 1)
+    {
         return -1;
     }
 
-    ngx_memcpy(buf, text->data, text->len);
-    buf[text->len] = '\0';
-
-    ngx_memzero(&tm, sizeof(struct tm));
-    n = 0;
-
-    /* a day alone is its beginning */
-
-    if (sscanf(buf, "%4d-%2d-%2dT%2d:%2d:%2dZ%n", &tm.tm_year, &tm.tm_mon,
-               &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &n)
-        != 6
-        || (size_t) n != text->len)
-    {
-        tm.tm_hour = 0;
-        tm.tm_min = 0;
-        tm.tm_sec = 0;
-
-        if (sscanf(buf, "%4d-%2d-%2d%n", &tm.tm_year, &tm.tm_mon,
-                   &tm.tm_mday, &n)
-            != 3
-            || (size_t) n != text->len)
+    for (i = 0; i < text->len; i++) {
+        if (form[i] == 'd' ? text->data[i] < '0' || text->data[i] > '9'
+                           : text->data[i] != (u_char) form[i])
         {
             return -1;
         }
     }
 
-    if (tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12
-        || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour < 0
-        || tm.tm_hour > 23 || tm.tm_min < 0 || tm.tm_min > 59
-        || tm.tm_sec < 0 || tm.tm_sec > 59)
-    {
-        return -1;
+    ngx_memzero(&tm, sizeof(struct tm));
+
+    tm.tm_year = ngx_atoi(text->data, 4) - 1900;
+    tm.tm_mon = ngx_atoi(text->data + 5, 2) - 1;
+    tm.tm_mday = ngx_atoi(text->data + 8, 2);
+
+    if (text->len == sizeof(form) - 1) {
+        tm.tm_hour = ngx_atoi(text->data + 11, 2);
+        tm.tm_min = ngx_atoi(text->data + 14, 2);
+        tm.tm_sec = ngx_atoi(text->data + 17, 2);
     }
 
-    tm.tm_year -= 1900;
-    tm.tm_mon--;
+    /* what is no date becomes another one */
 
-    return timegm(&tm);
+    same = tm;
+    seconds = timegm(&same);
+
+    return same.tm_mon == tm.tm_mon && same.tm_mday == tm.tm_mday
+           && same.tm_hour == tm.tm_hour && same.tm_min == tm.tm_min
+           && same.tm_sec == tm.tm_sec && seconds >= 0
+           ? seconds : -1;
 }
 
 

@@ -10,6 +10,7 @@
 #include "operate/ngx_http_llm_admin_rows.h"
 #include "policy/ngx_http_llm_keys_store.h"
 
+#include <math.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
 
@@ -76,8 +77,7 @@ ngx_http_llm_admin_key_create(ngx_http_llm_admin_t *ad)
     }
 
     if (rc == NGX_OK) {
-        return ngx_http_llm_admin_error(ad, NGX_HTTP_CONFLICT, "key_exists",
-            "name", "A key of the name \"%V\" exists.", &ad->name);
+        return ngx_http_llm_admin_exists(ad);
     }
 
     rc = ngx_http_llm_admin_key_parse(ad, row, others, 0);
@@ -89,7 +89,6 @@ ngx_http_llm_admin_key_create(ngx_http_llm_admin_t *ad)
     row->row.created = ngx_time();
     row->expect = 0;
     row->status = NGX_HTTP_CREATED;
-    row->what = "create key";
 
     for (i = 0; i < sizeof(none); i++) {
         if (row->row.sha256[i]) {
@@ -126,7 +125,6 @@ ngx_http_llm_admin_key_change(ngx_http_llm_admin_t *ad)
     /* streams of a key that is not taken away go on */
 
     row->cut = row->cut && !row->row.enabled;
-    row->what = row->row.enabled ? "change key" : "disable key";
 
     return ngx_http_llm_admin_row_store(ad, row);
 }
@@ -151,7 +149,6 @@ ngx_http_llm_admin_key_delete(ngx_http_llm_admin_t *ad)
     }
 
     row->gone = 1;
-    row->what = "delete key";
 
     return ngx_http_llm_admin_row_store(ad, row);
 }
@@ -202,7 +199,6 @@ ngx_http_llm_admin_key_rotate(ngx_http_llm_admin_t *ad)
                    SHA256_DIGEST_LENGTH);
     }
 
-    row->what = "rotate key";
 
     rc = ngx_http_llm_admin_key_secret(ad, row);
 
@@ -280,46 +276,54 @@ ngx_http_llm_admin_key_raise(ngx_http_llm_admin_t *ad)
             "such as \"requests_per_minute\".");
     }
 
-    row->what = "raise key";
 
     return ngx_http_llm_admin_row_store(ad, row);
 }
 
 
-/* dollars for a budget, else a number of things */
+/* dollars for a budget, else a number of things; as far as in the file */
 
 static ngx_int_t
 ngx_http_llm_admin_key_limit(ngx_http_llm_admin_t *ad, const char *name,
     json_t *value, llm_raise_t *raise)
 {
-    double      usd;
-    ngx_uint_t  budget;
+    double      micro;
+    json_int_t  most;
 
-    budget = ngx_strcmp(name, "budget") == 0;
-
-    if (budget) {
+    if (ngx_strcmp(name, "budget") == 0) {
 
         if (json_is_object(value)) {
             value = json_object_get(value, "usd");
         }
 
-        usd = json_is_number(value) ? json_number_value(value) : 0;
+        micro = json_is_number(value) ? json_number_value(value) * 1000000
+                                      : 0;
 
-        if (usd >= 0.000001 && usd <= 1000000000) {
-            raise->value = (int64_t) (usd * 1000000 + 0.5);
+        if (micro >= 1 && micro <= 1e15
+            && fabs(micro - nearbyint(micro)) < 0.001)
+        {
+            raise->value = (int64_t) nearbyint(micro);
             return NGX_DECLINED;
         }
 
-    } else if (json_is_integer(value) && json_integer_value(value) > 0
-               && json_integer_value(value) <= 1000000000000)
+        return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
+            "invalid_value", name, "budget: expected dollars, with up to six "
+            "decimals.");
+    }
+
+    most = ngx_strcmp(name, "concurrency") == 0 ? 1000000000
+                                                : 1000000000000000;
+
+    if (json_is_integer(value) && json_integer_value(value) > 0
+        && json_integer_value(value) <= most)
     {
         raise->value = json_integer_value(value);
         return NGX_DECLINED;
     }
 
     return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
-        "invalid_value", name, "%s: expected %s.", name,
-        budget ? "dollars" : "a positive integer");
+        "invalid_value", name, "%s: expected an integer from 1 to %L.", name,
+        (int64_t) most);
 }
 
 
@@ -340,7 +344,6 @@ ngx_http_llm_admin_key_lower(ngx_http_llm_admin_t *ad)
     }
 
     ngx_memzero(row->row.raise, sizeof(row->row.raise));
-    row->what = "lower key";
 
     return ngx_http_llm_admin_row_store(ad, row);
 }

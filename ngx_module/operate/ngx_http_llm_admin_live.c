@@ -473,9 +473,10 @@ ngx_http_llm_admin_breakers_reset(ngx_http_llm_admin_t *ad)
         text.len = name.len;
 
     } else {
+        n = ngx_strcmp(member, "all") == 0 || ngx_strcmp(member, "name") == 0;
+
         return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
-            ngx_strcmp(member, "all") == 0 || ngx_strcmp(member, "name") == 0
-            ? "invalid_value" : "unknown_parameter", NULL,
+            n ? "invalid_value" : "unknown_parameter", n ? member : NULL,
             "Expected \"name\" with the name of a target, or \"all\" with "
             "true.");
     }
@@ -487,7 +488,7 @@ ngx_http_llm_admin_breakers_reset(ngx_http_llm_admin_t *ad)
             "target_not_found", "name", "There is no target \"%V\".", &text);
     }
 
-    ngx_http_llm_admin_audit(ad, "reset breaker", &text, "done");
+    ngx_http_llm_admin_audit(ad, &text);
 
     return ngx_http_llm_admin_answer(ad, NGX_HTTP_OK,
         json_pack("{s:s, s:i}", "object", "breakers.reset", "reset",

@@ -34,6 +34,7 @@ typedef ngx_int_t (*ngx_http_llm_admin_handler_pt)(ngx_http_llm_admin_t *ad);
 typedef struct {
     ngx_uint_t                  method;
     const char                 *path;            /* "/keys/{name}/rotate" */
+    const char                 *what;            /* a change, for the log */
     const char                 *args;            /* of the query: "a b c" */
     ngx_uint_t                  body;            /* a JSON object; 2: or
                                                     nothing */
@@ -104,9 +105,14 @@ size_t ngx_http_llm_admin_short(const char *text, size_t max);
 ngx_int_t ngx_http_llm_admin_wait(ngx_http_llm_admin_t *ad);
 void ngx_http_llm_admin_done(ngx_http_llm_admin_t *ad, ngx_int_t rc);
 
-/* what was changed, for the error log */
-void ngx_http_llm_admin_audit(ngx_http_llm_admin_t *ad, const char *what,
-    ngx_str_t *name, const char *result);
+/* is it a name that may be given here, and shown anywhere? */
+ngx_uint_t ngx_http_llm_admin_name(ngx_str_t *name);
+
+/*
+ * A change was made: a line in the error log.  What is refused has one of
+ * ngx_http_llm_admin_error().
+ */
+void ngx_http_llm_admin_audit(ngx_http_llm_admin_t *ad, ngx_str_t *name);
 
 
 /* the handlers */

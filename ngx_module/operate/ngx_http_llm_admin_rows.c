@@ -40,33 +40,6 @@ ngx_http_llm_admin_row(ngx_http_llm_admin_t *ad, llm_row_e kind)
 }
 
 
-ngx_uint_t
-ngx_http_llm_admin_name(ngx_str_t *name)
-{
-    size_t  i;
-    u_char  c, lower;
-
-    if (name->len == 0 || name->len > 64) {
-        return 0;
-    }
-
-    for (i = 0; i < name->len; i++) {
-        c = name->data[i];
-        lower = c | 0x20;
-
-        if ((lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9')) {
-            continue;
-        }
-
-        if (i == 0 || (c != '.' && c != '_' && c != '@' && c != '-')) {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
 ngx_int_t
 ngx_http_llm_admin_row_parse(ngx_http_llm_admin_t *ad,
     ngx_http_llm_admin_row_t *row, const char *const *others,
@@ -136,8 +109,15 @@ ngx_int_t
 ngx_http_llm_admin_key_unknown(ngx_http_llm_admin_t *ad)
 {
     return ngx_http_llm_admin_error(ad, NGX_HTTP_NOT_FOUND, "key_not_found",
-        NULL, "There is no key \"%*s\".",
-        ngx_min(ad->name.len, NGX_HTTP_LLM_ADMIN_SHOWN), ad->name.data);
+                                    NULL, "There is no such key.");
+}
+
+
+ngx_int_t
+ngx_http_llm_admin_exists(ngx_http_llm_admin_t *ad)
+{
+    return ngx_http_llm_admin_error(ad, NGX_HTTP_CONFLICT, "key_exists",
+        "name", "A key of the name \"%V\" exists.", &ad->name);
 }
 
 
@@ -145,8 +125,7 @@ ngx_int_t
 ngx_http_llm_admin_team_unknown(ngx_http_llm_admin_t *ad)
 {
     return ngx_http_llm_admin_error(ad, NGX_HTTP_NOT_FOUND, "team_not_found",
-        NULL, "There is no team \"%*s\".",
-        ngx_min(ad->name.len, NGX_HTTP_LLM_ADMIN_SHOWN), ad->name.data);
+                                    NULL, "There is no such team.");
 }
 
 
@@ -203,20 +182,25 @@ ngx_http_llm_admin_row_reply(ngx_http_llm_admin_t *ad,
     const char          *object;
     llm_keyring_item_t   item;
 
-    ngx_http_llm_admin_audit(ad, row->what, &ad->name,
-                             ad->rc == NGX_OK ? "done"
-                             : ad->rc == NGX_HTTP_LLM_KEYS_TIMEOUT
-                               ? "not known" : "refused");
-
     switch (ad->rc) {
 
     case NGX_OK:
+        ngx_http_llm_admin_audit(ad, &ad->name);
         break;
 
     case NGX_DECLINED:
+
+        if (row->expect == 0) {
+            return ngx_http_llm_admin_exists(ad);
+        }
+
         return ngx_http_llm_admin_error(ad, NGX_HTTP_CONFLICT, "conflict",
             NULL, "\"%V\" was changed by somebody else meanwhile: look at it "
             "and ask again.", &ad->name);
+
+    case NGX_HTTP_LLM_KEYS_SECRET:
+        return ngx_http_llm_admin_error(ad, NGX_HTTP_CONFLICT,
+            "secret_exists", "sha256", "Another key has this secret.");
 
     case NGX_ABORT:
         return ngx_http_llm_admin_error(ad, NGX_HTTP_CONFLICT, "no_store",

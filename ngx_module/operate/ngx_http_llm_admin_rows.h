@@ -26,7 +26,6 @@ typedef struct {
     uint64_t                    expect;       /* version */
     ngx_uint_t                  status;       /* of the answer: 200 */
     ngx_str_t                   secret;       /* to be shown, once */
-    const char                 *what;         /* for the log */
     ngx_uint_t                  cut;          /* what runs for it ends */
     ngx_uint_t                  gone;         /* it is deleted */
 } ngx_http_llm_admin_row_t;
@@ -40,9 +39,6 @@ extern const char  *ngx_http_llm_admin_raises[LLM_RAISES];
 ngx_http_llm_admin_row_t *ngx_http_llm_admin_row(ngx_http_llm_admin_t *ad,
     llm_row_e kind);
 
-/* is it a name that may be given here? */
-ngx_uint_t ngx_http_llm_admin_name(ngx_str_t *name);
-
 /* the body into the row: NGX_DECLINED, or it is answered */
 ngx_int_t ngx_http_llm_admin_row_parse(ngx_http_llm_admin_t *ad,
     ngx_http_llm_admin_row_t *row, const char *const *others,
@@ -54,6 +50,7 @@ ngx_int_t ngx_http_llm_admin_row_store(ngx_http_llm_admin_t *ad,
 
 ngx_int_t ngx_http_llm_admin_unknown(ngx_http_llm_admin_t *ad,
     const char *member);
+ngx_int_t ngx_http_llm_admin_exists(ngx_http_llm_admin_t *ad);
 ngx_int_t ngx_http_llm_admin_key_unknown(ngx_http_llm_admin_t *ad);
 ngx_int_t ngx_http_llm_admin_team_unknown(ngx_http_llm_admin_t *ad);
 

@@ -19,15 +19,18 @@ static json_t *ngx_http_llm_admin_key_raised(llm_policy_row_t *row);
 static json_t *ngx_http_llm_admin_key_effective(ngx_http_llm_admin_t *ad,
     llm_keyring_item_t *item);
 static json_t *ngx_http_llm_admin_given(int64_t n);
-static ngx_int_t ngx_http_llm_admin_after(ngx_http_llm_admin_t *ad,
-    uint64_t *cursor, ngx_str_t *name);
 static ngx_int_t ngx_http_llm_admin_page_fill(ngx_http_llm_admin_t *ad,
     ngx_http_llm_admin_page_t *page, ngx_uint_t limit,
     llm_keyring_item_t *item, ngx_uint_t n,
     ngx_uint_t (*keep)(ngx_http_llm_admin_t *ad, llm_keyring_item_t *item),
-    ngx_str_t *name);
+    llm_keyring_item_t *mark);
 static ngx_int_t ngx_http_llm_admin_next(ngx_http_llm_admin_t *ad,
-    uint64_t place, ngx_str_t *name, ngx_http_llm_admin_page_t *page);
+    llm_keyring_item_t *mark, ngx_http_llm_admin_page_t *page);
+static ngx_int_t ngx_http_llm_admin_after(ngx_http_llm_admin_t *ad,
+    llm_keyring_item_t *mark);
+static void ngx_http_llm_admin_sort(ngx_http_llm_admin_page_t *page);
+static int ngx_libc_cdecl ngx_http_llm_admin_by_place(const void *one,
+    const void *two);
 static int ngx_libc_cdecl ngx_http_llm_admin_by_name(const void *one,
     const void *two);
 
@@ -286,8 +289,9 @@ ngx_http_llm_admin_given(int64_t n)
 
 
 /*
- * The keyring gives pages in an order of its own; in a page it is by name.
- * The mark is the page and, in it, the last name that was shown.
+ * The keyring gives pages in an order of its own, and so do we: by place, in
+ * a place by name, and of one name the file's first.  What is in one answer
+ * is sorted by name at last.  A mark is the last one that was shown.
  */
 
 ngx_int_t
@@ -295,11 +299,10 @@ ngx_http_llm_admin_page(ngx_http_llm_admin_t *ad, llm_row_e kind,
     ngx_uint_t what, ngx_uint_t (*keep)(ngx_http_llm_admin_t *ad,
     llm_keyring_item_t *item), ngx_http_llm_admin_page_t *page)
 {
-    uint64_t             cursor, place;
+    uint64_t             cursor;
     ngx_int_t            limit;
-    ngx_str_t            name;
     ngx_uint_t           n, pages;
-    llm_keyring_item_t  *item;
+    llm_keyring_item_t  *item, mark;
 
     limit = NGX_HTTP_LLM_ADMIN_LIMIT;
 
@@ -310,7 +313,7 @@ ngx_http_llm_admin_page(ngx_http_llm_admin_t *ad, llm_row_e kind,
             "1000.");
     }
 
-    if (ngx_http_llm_admin_after(ad, &cursor, &name) != NGX_OK) {
+    if (ngx_http_llm_admin_after(ad, &mark) != NGX_OK) {
         return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
             "invalid_value", "after", "after: expected what \"next\" said.");
     }
@@ -327,9 +330,9 @@ ngx_http_llm_admin_page(ngx_http_llm_admin_t *ad, llm_row_e kind,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    for (pages = 0; pages < NGX_HTTP_LLM_ADMIN_PAGES; pages++) {
+    cursor = mark.place;
 
-        place = cursor;
+    for (pages = 0; pages < NGX_HTTP_LLM_ADMIN_PAGES; pages++) {
 
         if (ngx_http_llm_keys_walk(ad->mcf, kind, what, &cursor, item,
                                    LLM_KEYRING_PAGE, &n, ad->request->pool)
@@ -339,59 +342,46 @@ ngx_http_llm_admin_page(ngx_http_llm_admin_t *ad, llm_row_e kind,
         }
 
         ngx_qsort(item, n, sizeof(llm_keyring_item_t),
-                  ngx_http_llm_admin_by_name);
+                  ngx_http_llm_admin_by_place);
 
         if (ngx_http_llm_admin_page_fill(ad, page, limit, item, n, keep,
-                                         &name)
+                                         &mark)
             != NGX_OK)
         {
             /* one too many: the next page begins behind the last one */
-            return ngx_http_llm_admin_next(ad, place, &name, page);
+            return ngx_http_llm_admin_next(ad, &mark, page);
         }
 
-        ngx_str_null(&name);
-
         if (cursor == 0) {
-
-            /* all in one answer: then it is sorted as a whole */
-
-            if (ngx_http_llm_admin_arg(ad, "after", &name) != NGX_OK) {
-                ngx_qsort(page->items, page->n, sizeof(llm_keyring_item_t),
-                          ngx_http_llm_admin_by_name);
-            }
-
+            ngx_http_llm_admin_sort(page);
             return NGX_DECLINED;
         }
     }
 
-    ngx_str_null(&name);
+    mark.place = cursor;
+    mark.row.name.len = 0;
 
-    return ngx_http_llm_admin_next(ad, cursor, &name, page);
+    return ngx_http_llm_admin_next(ad, &mark, page);
 }
 
 
-/* NGX_DONE: the page is full, "name" is the last one that is in it */
+/* NGX_DONE: the page is full; "mark" is the last one that is in it */
 
 static ngx_int_t
 ngx_http_llm_admin_page_fill(ngx_http_llm_admin_t *ad,
     ngx_http_llm_admin_page_t *page, ngx_uint_t limit,
     llm_keyring_item_t *item, ngx_uint_t n,
     ngx_uint_t (*keep)(ngx_http_llm_admin_t *ad, llm_keyring_item_t *item),
-    ngx_str_t *name)
+    llm_keyring_item_t *mark)
 {
     ngx_uint_t  i;
 
     for (i = 0; i < n; i++) {
 
-        if (name->len
-            && ngx_memn2cmp((u_char *) item[i].row.name.data, name->data,
-                            item[i].row.name.len, name->len)
-               <= 0)
+        if ((mark->row.name.len
+             && ngx_http_llm_admin_by_place(&item[i], mark) <= 0)
+            || (keep && !keep(ad, &item[i])))
         {
-            continue;
-        }
-
-        if (keep && !keep(ad, &item[i])) {
             continue;
         }
 
@@ -400,9 +390,7 @@ ngx_http_llm_admin_page_fill(ngx_http_llm_admin_t *ad,
         }
 
         page->items[page->n++] = item[i];
-
-        name->data = (u_char *) item[i].row.name.data;
-        name->len = item[i].row.name.len;
+        *mark = item[i];
     }
 
     return NGX_OK;
@@ -410,31 +398,33 @@ ngx_http_llm_admin_page_fill(ngx_http_llm_admin_t *ad,
 
 
 static ngx_int_t
-ngx_http_llm_admin_next(ngx_http_llm_admin_t *ad, uint64_t place,
-    ngx_str_t *name, ngx_http_llm_admin_page_t *page)
+ngx_http_llm_admin_next(ngx_http_llm_admin_t *ad, llm_keyring_item_t *mark,
+    ngx_http_llm_admin_page_t *page)
 {
     page->next.data = ngx_pnalloc(ad->request->pool,
-                                  NGX_INT64_LEN + 1 + name->len);
+                                  NGX_INT64_LEN + 3 + mark->row.name.len);
     if (page->next.data == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    page->next.len = ngx_sprintf(page->next.data, "%uL:%V", place, name)
+    page->next.len = ngx_sprintf(page->next.data, "%uL:%ui:%*s", mark->place,
+                                 (ngx_uint_t) mark->dynamic,
+                                 mark->row.name.len, mark->row.name.data)
                      - page->next.data;
+
+    ngx_http_llm_admin_sort(page);
 
     return NGX_DECLINED;
 }
 
 
 static ngx_int_t
-ngx_http_llm_admin_after(ngx_http_llm_admin_t *ad, uint64_t *cursor,
-    ngx_str_t *name)
+ngx_http_llm_admin_after(ngx_http_llm_admin_t *ad, llm_keyring_item_t *mark)
 {
     u_char     *p, *last;
     ngx_str_t   text;
 
-    *cursor = 0;
-    ngx_str_null(name);
+    ngx_memzero(mark, sizeof(llm_keyring_item_t));
 
     if (ngx_http_llm_admin_arg(ad, "after", &text) != NGX_OK) {
         return NGX_OK;
@@ -443,17 +433,44 @@ ngx_http_llm_admin_after(ngx_http_llm_admin_t *ad, uint64_t *cursor,
     last = text.data + text.len;
 
     for (p = text.data; p < last && *p >= '0' && *p <= '9'; p++) {
-        *cursor = *cursor * 10 + (*p - '0');
+        mark->place = mark->place * 10 + (*p - '0');
     }
 
-    if (p == text.data || p == last || *p != ':') {
+    if (p == text.data || last - p < 3 || p[0] != ':' || p[2] != ':'
+        || (p[1] != '0' && p[1] != '1'))
+    {
         return NGX_ERROR;
     }
 
-    name->data = p + 1;
-    name->len = last - name->data;
+    mark->dynamic = p[1] - '0';
+    mark->row.name.data = p + 3;
+    mark->row.name.len = last - mark->row.name.data;
 
     return NGX_OK;
+}
+
+
+static void
+ngx_http_llm_admin_sort(ngx_http_llm_admin_page_t *page)
+{
+    ngx_qsort(page->items, page->n, sizeof(llm_keyring_item_t),
+              ngx_http_llm_admin_by_name);
+}
+
+
+static int ngx_libc_cdecl
+ngx_http_llm_admin_by_place(const void *one, const void *two)
+{
+    const llm_keyring_item_t  *a, *b;
+
+    a = one;
+    b = two;
+
+    if (a->place != b->place) {
+        return a->place < b->place ? -1 : 1;
+    }
+
+    return ngx_http_llm_admin_by_name(one, two);
 }
 
 

@@ -446,7 +446,6 @@ ngx_http_llm_admin_team_put(ngx_http_llm_admin_t *ad)
     row->expect = rc == NGX_OK ? item.row.version : 0;
     row->row.created = rc == NGX_OK ? item.row.created : ngx_time();
     row->status = rc == NGX_OK ? NGX_HTTP_OK : NGX_HTTP_CREATED;
-    row->what = rc == NGX_OK ? "replace team" : "create team";
 
     return ngx_http_llm_admin_row_store(ad, row);
 }
@@ -491,7 +490,6 @@ ngx_http_llm_admin_team_delete(ngx_http_llm_admin_t *ad)
 
     row->expect = item.row.version;
     row->gone = 1;
-    row->what = "delete team";
 
     tm->row = row;
     tm->page.n = 1;

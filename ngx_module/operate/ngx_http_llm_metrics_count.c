@@ -39,8 +39,14 @@ static const char  *ngx_http_llm_metrics_endpoint[] = {
  */
 
 static const char  *ngx_http_llm_metrics_attempt[] = {
-    "ok", "status_4xx", "status_429", "status_5xx", "connect", "timeout",
-    "silent", "broken", "cancelled"
+    "ok", "status_4xx", "status_429", "status_5xx", "connect",
+    "connect_timeout", "timeout", "silent", "broken", "cancelled"
+};
+
+/* ngx_http_llm_hedge_e */
+
+static const char  *ngx_http_llm_metrics_hedge[] = {
+    "won", "lost", "failed", "denied"
 };
 
 static const char  *ngx_http_llm_metrics_result[] = {
@@ -93,6 +99,10 @@ static ngx_http_llm_metrics_counts_t  ngx_http_llm_metrics_counts[] = {
     { "llm_retry_denied_total",
       "Retries that were beyond the budget.",
       NULL, ngx_http_llm_metrics_alone(retry_denied) },
+
+    { "llm_hedges_total",
+      "Second attempts beside a slow one, by outcome; denied: there was none.",
+      "result", ngx_http_llm_metrics_of(hedge, ngx_http_llm_metrics_hedge) },
 
     { "llm_trace_spans_total",
       "Spans of traces, by what became of them.", "result",

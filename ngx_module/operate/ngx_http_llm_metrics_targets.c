@@ -11,6 +11,11 @@
 #include "upstream/ngx_http_llm_choose.h"
 
 
+/* models shown: names are clients', and their number has no end */
+
+#define NGX_HTTP_LLM_METRICS_MET  100
+
+
 typedef struct {
     const char                 *name;
     const char                 *type;
@@ -19,6 +24,8 @@ typedef struct {
 } ngx_http_llm_metrics_family_t;
 
 
+static ngx_int_t ngx_http_llm_metrics_met(ngx_http_llm_metrics_t *m,
+    llm_prometheus_t *pm, ngx_http_llm_metrics_at_t *at);
 static ngx_uint_t ngx_http_llm_metrics_first(ngx_http_llm_main_conf_t *mcf,
     ngx_uint_t route, ngx_uint_t target);
 static uint64_t ngx_http_llm_metrics_state(llm_target_stat_t *stat);
@@ -76,7 +83,14 @@ ngx_http_llm_metrics_targets(ngx_http_llm_metrics_t *m, llm_prometheus_t *pm,
     }
 
     if (at->i == m->mcf->routes.nelts) {
+
+        if (ngx_http_llm_metrics_met(m, pm, at) == NGX_OK) {
+            return NGX_AGAIN;
+        }
+
         at->i = 0;
+        at->k = 0;
+
         return f[1].name ? (at->part++, NGX_AGAIN) : NGX_OK;
     }
 
@@ -99,6 +113,38 @@ ngx_http_llm_metrics_targets(ngx_http_llm_metrics_t *m, llm_prometheus_t *pm,
     }
 
     return NGX_AGAIN;
+}
+
+
+/* the next model that was asked for at a target which names none */
+
+static ngx_int_t
+ngx_http_llm_metrics_met(ngx_http_llm_metrics_t *m, llm_prometheus_t *pm,
+    ngx_http_llm_metrics_at_t *at)
+{
+    u_char                          text[LLM_TARGET_NAME];
+    uint32_t                        place;
+    llm_str_t                       name;
+    llm_target_stat_t               stat;
+    llm_prometheus_label_t          label;
+    ngx_http_llm_metrics_family_t  *f;
+
+    name.data = text;
+    place = NGX_HTTP_LLM_CHOOSE_MET + (uint32_t) at->k;
+
+    if (at->k >= NGX_HTTP_LLM_METRICS_MET
+        || ngx_http_llm_choose_next(m->mcf, &place, &name, &stat) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    f = &ngx_http_llm_metrics_families[at->part];
+    at->k = place - NGX_HTTP_LLM_CHOOSE_MET;
+
+    ngx_http_llm_metrics_label_str(&label, "target", text, name.len);
+    llm_prometheus_sample(pm, f->name, &label, 1, f->value(&stat));
+
+    return NGX_OK;
 }
 
 

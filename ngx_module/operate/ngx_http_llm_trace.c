@@ -55,8 +55,8 @@ static const char  *ngx_http_llm_trace_operations[] = {
 /* ngx_http_llm_attempt_e: NULL: no error */
 
 static const char  *ngx_http_llm_trace_results[] = {
-    NULL, NULL, NULL, NULL, "connect", "timeout", "silent", "broken",
-    "cancelled"
+    NULL, NULL, NULL, NULL, "connect", "connect_timeout", "timeout",
+    "silent", "broken", "cancelled"
 };
 
 

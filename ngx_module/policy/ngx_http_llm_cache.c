@@ -32,7 +32,8 @@ static ngx_uint_t ngx_http_llm_cache_resolved(ngx_http_llm_ctx_t *ctx);
 
 static ngx_http_llm_area_type_t  ngx_http_llm_cache_area = {
     ngx_http_llm_cache_store_create,
-    ngx_http_llm_cache_store_reset
+    ngx_http_llm_cache_store_reset,
+    NULL
 };
 
 static ngx_str_t  ngx_http_llm_cache_events =

@@ -409,6 +409,7 @@ ngx_http_llm_charge_used(ngx_http_llm_ctx_t *ctx, ngx_http_llm_zone_t *zone,
                                    NGX_HTTP_LLM_CHARGE_MAX);
     u->cached_tokens = ngx_min(u->cached_tokens, u->prompt_tokens);
     u->cached_tokens = ngx_max(u->cached_tokens, 0);
+    u->reasoning_tokens = ngx_min(u->reasoning_tokens, u->completion_tokens);
 }
 
 

@@ -44,7 +44,8 @@ ngx_http_llm_main_conf_t  *ngx_http_llm_flight_conf;
 
 static ngx_http_llm_area_type_t  ngx_http_llm_flight_area = {
     ngx_http_llm_flight_area_create,
-    ngx_http_llm_flight_area_reset
+    ngx_http_llm_flight_area_reset,
+    NULL
 };
 
 /* two letters each: what a name of one client's own is about */

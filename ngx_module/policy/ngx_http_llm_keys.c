@@ -25,7 +25,8 @@ static llm_str_t ngx_http_llm_keys_name(ngx_str_t *name);
 
 static ngx_http_llm_area_type_t  ngx_http_llm_keys_area = {
     ngx_http_llm_keys_area_create,
-    ngx_http_llm_keys_area_reset
+    ngx_http_llm_keys_area_reset,
+    "what it had begun is completed"
 };
 
 
@@ -210,6 +211,21 @@ ngx_http_llm_keys_put(ngx_http_llm_main_conf_t *mcf,
 
 
 int
+ngx_http_llm_keys_check(ngx_http_llm_main_conf_t *mcf,
+    const llm_policy_row_t *row)
+{
+    int                        rc;
+    ngx_http_llm_keys_area_t  *sh;
+
+    sh = ngx_http_llm_area_lock(mcf->keys);
+    rc = llm_keyring_check(sh->keyring, row);
+    ngx_http_llm_area_unlock(mcf->keys);
+
+    return rc;
+}
+
+
+int
 ngx_http_llm_keys_remove(ngx_http_llm_main_conf_t *mcf, llm_row_e kind,
     ngx_str_t *name, uint64_t expect)
 {
@@ -291,18 +307,4 @@ uint64_t
 ngx_http_llm_keys_version(ngx_http_llm_main_conf_t *mcf)
 {
     return llm_keyring_version(ngx_http_llm_keys_words(mcf->keys)->keyring);
-}
-
-
-ngx_uint_t
-ngx_http_llm_keys_cut(ngx_http_llm_main_conf_t *mcf)
-{
-    return ngx_http_llm_keys_words(mcf->keys)->cut;
-}
-
-
-void
-ngx_http_llm_keys_cut_raise(ngx_http_llm_main_conf_t *mcf)
-{
-    (void) ngx_atomic_fetch_add(&ngx_http_llm_keys_words(mcf->keys)->cut, 1);
 }

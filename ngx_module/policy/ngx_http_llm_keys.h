@@ -47,6 +47,8 @@ ngx_int_t ngx_http_llm_keys_find_team(ngx_http_llm_main_conf_t *mcf,
  */
 int ngx_http_llm_keys_put(ngx_http_llm_main_conf_t *mcf,
     const llm_policy_row_t *row, uint64_t expect);
+int ngx_http_llm_keys_check(ngx_http_llm_main_conf_t *mcf,
+    const llm_policy_row_t *row);
 int ngx_http_llm_keys_remove(ngx_http_llm_main_conf_t *mcf, llm_row_e kind,
     ngx_str_t *name, uint64_t expect);
 
@@ -66,16 +68,10 @@ void ngx_http_llm_keys_stat(ngx_http_llm_main_conf_t *mcf,
 
 
 /*
- * Without the lock.  The version grows with every change of the policy, of
- * the file or by put() and remove(), before any worker's "changed" handler is
- * called.  "cut" grows when keys were revoked together with their streams: a
- * stream that sees another number than at its start asks for its key again.
+ * Without the lock: grows with every change of the policy, of the file or by
+ * put() and remove(), before any worker's "changed" handler is called.
  */
 uint64_t ngx_http_llm_keys_version(ngx_http_llm_main_conf_t *mcf);
-ngx_uint_t ngx_http_llm_keys_cut(ngx_http_llm_main_conf_t *mcf);
-
-/* to be called after the put() or remove() that revokes */
-void ngx_http_llm_keys_cut_raise(ngx_http_llm_main_conf_t *mcf);
 
 
 #endif /* _NGX_HTTP_LLM_KEYS_H_INCLUDED_ */

@@ -17,9 +17,20 @@
 
 /* in shared memory */
 
+/* keys of the admin API: how far Redis was followed */
+
+typedef struct {
+    ngx_atomic_t                turn;            /* not before, ms */
+    ngx_atomic_t                seen;            /* versions */
+    ngx_atomic_t                epoch;
+    ngx_atomic_t                cut;
+    ngx_atomic_t                synced;          /* 1: all of it is known */
+} ngx_http_llm_keys_seen_t;
+
+
 typedef struct {
     llm_keyring_t              *keyring;
-    ngx_atomic_t                cut;
+    ngx_http_llm_keys_seen_t    sync;
 
     /* who follows the file: of this configuration's workers, one */
 

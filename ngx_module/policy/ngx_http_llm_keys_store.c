@@ -48,14 +48,18 @@ static ngx_connection_t  ngx_http_llm_keys_dummy;
 ngx_str_t  ngx_http_llm_keys_lua = ngx_string(
     "local hash, log, dead, cuts, meta = unpack(KEYS)\n"
     "local field, expect, record = ARGV[1], ARGV[2], ARGV[3]\n"
+    "local known = tonumber(ARGV[5])\n"
     "local call = redis.call\n"
     "local now = call('HGET', hash, field)\n"
     "local was = now and string.match(now, '^%d+') or '0'\n"
     "if (expect ~= '*' and expect ~= was) or (record == '' and not now) then\n"
     "    return {}\n"
     "end\n"
+    "if known > 0 and call('ZSCORE', dead, field) then\n"
+    "    return {}\n"
+    "end\n"
     "local t = call('TIME')\n"
-    "local v = math.max(t[1] * 1000000 + t[2],\n"
+    "local v = math.max(t[1] * 1000000 + t[2], known + 1,\n"
     "    tonumber(call('HGET', meta, 'v') or 0) + 1)\n"
     "v = string.format('%.0f', v)\n"
     "call('HSET', meta, 'v', v)\n"
@@ -93,7 +97,7 @@ ngx_http_llm_keys_store_there(ngx_http_llm_main_conf_t *mcf)
 ngx_uint_t
 ngx_http_llm_keys_synced(ngx_http_llm_main_conf_t *mcf)
 {
-    return mcf->redis == NULL || mcf->zone->sh->keys.synced;
+    return mcf->redis == NULL || ngx_http_llm_keys_seen(mcf)->synced;
 }
 
 
@@ -111,8 +115,15 @@ ngx_http_llm_keys_store(ngx_http_llm_main_conf_t *mcf,
         return NGX_ABORT;
     }
 
-    if (change->row && !ngx_http_llm_keys_room(mcf)) {
-        return NGX_ERROR;
+    if (change->row) {
+
+        if (ngx_http_llm_keys_check(mcf, change->row) != LLM_OK) {
+            return NGX_HTTP_LLM_KEYS_SECRET;
+        }
+
+        if (!ngx_http_llm_keys_room(mcf)) {
+            return NGX_ERROR;
+        }
     }
 
     pool = ngx_create_pool(4096, ngx_cycle->log);
@@ -156,7 +167,7 @@ ngx_http_llm_keys_store(ngx_http_llm_main_conf_t *mcf,
     sent->data = change->data;
 
     if (ngx_http_llm_keys_eval(mcf->redis, &sent->field, change->expect,
-                               &sent->record, change->cut,
+                               &sent->record, change->cut, 0,
                                ngx_http_llm_keys_stored, sent)
         == NULL)
     {
@@ -184,11 +195,11 @@ ngx_http_llm_keys_room(ngx_http_llm_main_conf_t *mcf)
 
 ngx_http_llm_redis_op_t *
 ngx_http_llm_keys_eval(ngx_http_llm_redis_t *rd, ngx_str_t *field,
-    uint64_t expect, ngx_str_t *record, ngx_uint_t cut,
+    uint64_t expect, ngx_str_t *record, ngx_uint_t cut, uint64_t known,
     ngx_http_llm_redis_handler_pt handler, void *data)
 {
-    u_char     digits[NGX_INT64_LEN];
-    ngx_str_t  argv[12];
+    u_char     digits[NGX_INT64_LEN], version[NGX_INT64_LEN];
+    ngx_str_t  argv[13];
 
     ngx_str_set(&argv[0], "EVAL");
     argv[1] = ngx_http_llm_keys_lua;
@@ -209,7 +220,10 @@ ngx_http_llm_keys_eval(ngx_http_llm_redis_t *rd, ngx_str_t *field,
     argv[11].data = (u_char *) (cut ? "1" : "0");
     argv[11].len = 1;
 
-    return ngx_http_llm_redis_command(rd, 12, argv, 0, handler, data);
+    argv[12].data = version;
+    argv[12].len = ngx_sprintf(version, "%uL", known) - version;
+
+    return ngx_http_llm_redis_command(rd, 13, argv, 0, handler, data);
 }
 
 
@@ -250,8 +264,8 @@ ngx_http_llm_keys_stored(void *data, ngx_http_llm_redis_reply_t *reply)
     if (rc == NGX_OK) {
 
         if (sent->record.len) {
-            (void) ngx_http_llm_keys_apply(sent->mcf, &sent->field, version,
-                                           &sent->record);
+            rc = ngx_http_llm_keys_apply(sent->mcf, &sent->field, version,
+                                         &sent->record);
         } else {
             ngx_http_llm_keys_apply_gone(sent->mcf, &sent->field, version);
         }
@@ -402,6 +416,13 @@ ngx_http_llm_keys_apply(ngx_http_llm_main_conf_t *mcf, ngx_str_t *field,
         return NGX_ERROR;
     }
 
+    if (rc == LLM_KEYRING_SECRET) {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                      "llm: \"%V\" is not taken into the policy: another key "
+                      "has its secret", field);
+        return NGX_HTTP_LLM_KEYS_SECRET;
+    }
+
     if (rc != LLM_OK && rc != LLM_KEYRING_STALE) {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                       "llm: \"%V\" is not taken into the policy (%d)", field,
@@ -489,10 +510,10 @@ ngx_http_llm_keys_timer(ngx_event_t *ev)
     ngx_msec_t                 wait;
     ngx_atomic_uint_t          turn;
     ngx_http_llm_main_conf_t  *mcf;
-    ngx_http_llm_keys_sh_t    *sh;
+    ngx_http_llm_keys_seen_t  *sh;
 
     mcf = ngx_http_cycle_get_module_main_conf(ngx_cycle, ngx_http_llm_module);
-    sh = &mcf->zone->sh->keys;
+    sh = ngx_http_llm_keys_seen(mcf);
 
     ngx_http_llm_revoke_check(mcf);
 

@@ -19,9 +19,11 @@
 /*
  * How a change ended: NGX_OK and its version; NGX_DECLINED: it was not as
  * expected any more; NGX_BUSY: the store did not take it; NGX_TIMEOUT: it may
- * have; NGX_ABORT: there is no store; NGX_ERROR: no memory.
+ * have; SECRET: another key has this secret; NGX_ABORT: there is no store;
+ * NGX_ERROR: no memory.
  */
 #define NGX_HTTP_LLM_KEYS_TIMEOUT  NGX_HTTP_REQUEST_TIME_OUT
+#define NGX_HTTP_LLM_KEYS_SECRET   NGX_HTTP_CONFLICT
 
 typedef void (*ngx_http_llm_keys_handler_pt)(void *data, ngx_int_t rc,
     uint64_t version);

@@ -11,6 +11,7 @@
 #define _NGX_HTTP_LLM_KEYS_STORE_PRIVATE_H_INCLUDED_
 
 
+#include "policy/ngx_http_llm_keys_private.h"
 #include "policy/ngx_http_llm_keys_store.h"
 #include "state/ngx_http_llm_redis.h"
 #include "state/ngx_http_llm_zone.h"
@@ -33,6 +34,13 @@
 #define NGX_HTTP_LLM_KEYS_META   "{llm}:keys:meta"
 
 #define NGX_HTTP_LLM_KEYS_FIELD  96        /* bytes, "k:" and a name */
+
+
+static ngx_inline ngx_http_llm_keys_seen_t *
+ngx_http_llm_keys_seen(ngx_http_llm_main_conf_t *mcf)
+{
+    return &ngx_http_llm_keys_words(mcf->keys)->sync;
+}
 
 
 /* the record of a row, without a version: from the pool; NGX_ERROR */
@@ -61,13 +69,14 @@ void ngx_http_llm_keys_apply_gone(ngx_http_llm_main_conf_t *mcf,
 /*
  * The script that makes a change: keys hash, log, dead, cut, meta; arguments
  * field, version expected ("*": any), record (empty: it goes), 1 if streams
- * are cut.  {version} or {}.
+ * are cut, and for a row that Redis has lost the version that it had, else 0.
+ * {version} or {}.
  */
 extern ngx_str_t  ngx_http_llm_keys_lua;
 
 ngx_http_llm_redis_op_t *ngx_http_llm_keys_eval(ngx_http_llm_redis_t *rd,
     ngx_str_t *field, uint64_t expect, ngx_str_t *record, ngx_uint_t cut,
-    ngx_http_llm_redis_handler_pt handler, void *data);
+    uint64_t known, ngx_http_llm_redis_handler_pt handler, void *data);
 
 
 /* llm_state's journal; results as of ngx_http_llm_keys_store() */
@@ -78,8 +87,50 @@ ngx_int_t ngx_http_llm_keys_journal_load(ngx_http_llm_main_conf_t *mcf,
     ngx_cycle_t *cycle);
 
 
+#define NGX_HTTP_LLM_KEYS_PAGE   200       /* of Redis' */
+
+/* one at a time, of this worker */
+
+typedef struct {
+    ngx_http_llm_main_conf_t   *mcf;
+    ngx_pool_t                 *pool;         /* of one page's names */
+    ngx_str_t                  *names;
+    ngx_uint_t                  nnames;
+    ngx_uint_t                  busy;
+    ngx_uint_t                  all;          /* compares */
+    ngx_uint_t                  lost;         /* Redis lost what it had … */
+    ngx_uint_t                  gave;         /* … and gets it back */
+    uint64_t                    version;      /* of this round */
+    uint64_t                    epoch;
+    uint64_t                    cut;
+    uint64_t                    cursor;       /* after this one */
+    uint64_t                    place;        /* of the walk here */
+} ngx_http_llm_keys_sync_t;
+
+extern ngx_http_llm_keys_sync_t  ngx_http_llm_keys_sync;
+
+
 /* a timer's turn in one of the workers: follows Redis */
 void ngx_http_llm_keys_follow(ngx_http_llm_main_conf_t *mcf);
+
+/* a command of the round; NGX_DECLINED: not now, and the round is over */
+ngx_int_t ngx_http_llm_keys_send(ngx_uint_t argc, ngx_str_t *argv,
+    ngx_http_llm_redis_handler_pt handler);
+void ngx_http_llm_keys_stop(void);
+
+/* room for the names of a page, one more of them, and their records */
+ngx_int_t ngx_http_llm_keys_names(ngx_uint_t n);
+ngx_int_t ngx_http_llm_keys_name(ngx_str_t *field);
+ngx_int_t ngx_http_llm_keys_fetch(ngx_http_llm_redis_handler_pt handler);
+
+/* a record as it lies in Redis: "version record" */
+void ngx_http_llm_keys_take(ngx_str_t *field, ngx_str_t *value);
+
+/* all of Redis, then all that is known here */
+ngx_int_t ngx_http_llm_keys_scan(void);
+
+/* all rows are known: whose streams are to end? */
+void ngx_http_llm_keys_last(void);
 
 
 #endif /* _NGX_HTTP_LLM_KEYS_STORE_PRIVATE_H_INCLUDED_ */

@@ -64,16 +64,16 @@ void
 ngx_http_llm_revoke(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name)
 {
     llm_owners_t             wake;
-    ngx_http_llm_keys_sh_t  *sh;
+    ngx_http_llm_revoked_t  *sh;
 
-    sh = &mcf->zone->sh->keys;
+    sh = &mcf->zone->sh->revoked;
 
     ngx_http_llm_zone_lock(mcf->zone, &wake);
 
-    sh->revoked_name[sh->revoked % NGX_HTTP_LLM_REVOKED] =
+    sh->name[sh->n % NGX_HTTP_LLM_REVOKED] =
                                ngx_http_llm_revoke_hash(name->data, name->len);
     ngx_memory_barrier();
-    sh->revoked++;
+    sh->n++;
 
     ngx_http_llm_zone_unlock(mcf->zone, &wake);
 
@@ -89,10 +89,10 @@ ngx_http_llm_revoke_check(ngx_http_llm_main_conf_t *mcf)
     ngx_queue_t             *q, *next;
     ngx_atomic_uint_t        revoked;
     ngx_http_llm_ctx_t      *ctx;
-    ngx_http_llm_keys_sh_t  *sh;
+    ngx_http_llm_revoked_t  *sh;
 
-    sh = &mcf->zone->sh->keys;
-    revoked = sh->revoked;
+    sh = &mcf->zone->sh->revoked;
+    revoked = sh->n;
 
     if (!ngx_http_llm_revoke_begun) {
         ngx_http_llm_revoke_begun = 1;
@@ -109,12 +109,12 @@ ngx_http_llm_revoke_check(ngx_http_llm_main_conf_t *mcf)
     /* what is overwritten while it is read is one too many */
 
     for (i = 0; i < n && i < NGX_HTTP_LLM_REVOKED; i++) {
-        name[i] = sh->revoked_name[(revoked - 1 - i) % NGX_HTTP_LLM_REVOKED];
+        name[i] = sh->name[(revoked - 1 - i) % NGX_HTTP_LLM_REVOKED];
     }
 
     ngx_memory_barrier();
 
-    if (sh->revoked - ngx_http_llm_revoke_seen > NGX_HTTP_LLM_REVOKED) {
+    if (sh->n - ngx_http_llm_revoke_seen > NGX_HTTP_LLM_REVOKED) {
         n = 0;
     }
 
@@ -150,6 +150,11 @@ ngx_http_llm_revoke_hit(ngx_http_llm_ctx_t *ctx, uint64_t *name,
     uint64_t    hash;
     ngx_uint_t  i;
 
+    if (!ctx->key->dynamic) {
+        /* one of the file may have the same name */
+        return 0;
+    }
+
     hash = ngx_http_llm_revoke_hash(ctx->key->name.data, ctx->key->name.len);
 
     for (i = 0; i < n; i++) {
@@ -172,6 +177,11 @@ ngx_http_llm_revoke_invalid(ngx_http_llm_ctx_t *ctx)
 
     pool = ngx_create_pool(4096, ngx_cycle->log);
     if (pool == NULL) {
+        return 0;
+    }
+
+    if (!ctx->key->dynamic) {
+        ngx_destroy_pool(pool);
         return 0;
     }
 

@@ -111,8 +111,9 @@ ngx_http_llm_area_lock(ngx_http_llm_area_t *area)
     if (area->sh->dirty) {
         ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
                       "shared memory \"%V\": a worker died while it changed "
-                      "it, all in it is forgotten",
-                      &area->shm_zone->shm.name);
+                      "it, %s", &area->shm_zone->shm.name,
+                      area->type->fate ? area->type->fate
+                                       : "all in it is forgotten");
 
         area->type->reset(area->sh->data);
     }

@@ -4,7 +4,7 @@
  *
  * Shared memory for what may be forgotten: a zone of its own behind llm_zone,
  * with its own lock, so that a full cache never makes an admission fail.  If a
- * worker dies inside the lock, all that is in the area is forgotten.
+ * worker dies inside the lock, the type's reset() says what becomes of it.
  */
 
 
@@ -26,6 +26,8 @@ typedef struct {
 typedef struct {
     void                     *(*create)(void *mem, size_t size);
     void                      (*reset)(void *data);
+    const char                 *fate;        /* of what is in it, then; NULL:
+                                                it is forgotten */
 } ngx_http_llm_area_type_t;
 
 

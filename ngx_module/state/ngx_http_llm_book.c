@@ -26,7 +26,8 @@ static void ngx_http_llm_book_area_reset(void *data);
 
 static ngx_http_llm_area_type_t  ngx_http_llm_book_area = {
     ngx_http_llm_book_area_create,
-    ngx_http_llm_book_area_reset
+    ngx_http_llm_book_area_reset,
+    NULL
 };
 
 

@@ -27,6 +27,7 @@ typedef enum {
     NGX_HTTP_LLM_ATTEMPT_429,
     NGX_HTTP_LLM_ATTEMPT_5XX,
     NGX_HTTP_LLM_ATTEMPT_CONNECT,
+    NGX_HTTP_LLM_ATTEMPT_CONNECT_TIMEOUT,      /* or the TLS handshake's */
     NGX_HTTP_LLM_ATTEMPT_TIMEOUT,
     NGX_HTTP_LLM_ATTEMPT_SILENT,               /* between events */
     NGX_HTTP_LLM_ATTEMPT_BROKEN,
@@ -49,6 +50,15 @@ typedef enum {
     NGX_HTTP_LLM_REFUSED_MEMORY,
     NGX_HTTP_LLM_REFUSALS
 } ngx_http_llm_refused_e;
+
+
+typedef enum {
+    NGX_HTTP_LLM_HEDGE_WON = 0,                /* it gave the answer */
+    NGX_HTTP_LLM_HEDGE_LOST,                   /* left */
+    NGX_HTTP_LLM_HEDGE_FAILED,
+    NGX_HTTP_LLM_HEDGE_DENIED,                 /* there was none */
+    NGX_HTTP_LLM_HEDGES
+} ngx_http_llm_hedge_e;
 
 
 #define NGX_HTTP_LLM_CACHE_RESULTS  7
@@ -78,6 +88,7 @@ typedef struct {
     ngx_atomic_t                unpriced;        /* requests */
     ngx_atomic_t                cut;             /* streams */
     ngx_atomic_t                retry_denied;    /* beyond the budget */
+    ngx_atomic_t                hedge[NGX_HTTP_LLM_HEDGES];
     ngx_atomic_t                spans_sent;      /* to the collector */
     ngx_atomic_t                spans_dropped;
     ngx_atomic_t                policy_failures; /* files not taken over */

@@ -180,6 +180,7 @@ ngx_http_llm_state_check_own(ngx_conf_t *cf, ngx_str_t *dir)
     while ((entry = readdir(d)) != NULL) {
 
         if (ngx_strncmp(entry->d_name, "tallies", 7) == 0
+            || ngx_strncmp(entry->d_name, "keys", 4) == 0
             || ngx_strncmp(entry->d_name, "usage", 5) == 0)
         {
             found = 0;

@@ -28,20 +28,15 @@
 typedef struct ngx_http_llm_quota_sh_s  ngx_http_llm_quota_sh_t;
 
 
-/* keys of the admin API: how far Redis was followed, and whose were cut */
+/* the keys that were revoked with what runs for them: how many since the
+   start, and the last of their names, hashed */
 
 #define NGX_HTTP_LLM_REVOKED  64
 
 typedef struct {
-    ngx_atomic_t                turn;       /* of one worker, not before */
-    ngx_atomic_t                seen;       /* versions */
-    ngx_atomic_t                epoch;
-    ngx_atomic_t                cut;
-    ngx_atomic_t                synced;     /* 1: all of it is known */
-    ngx_atomic_t                revoked;    /* names, since the start; the
-                                               last of them, hashed: */
-    volatile uint64_t           revoked_name[NGX_HTTP_LLM_REVOKED];
-} ngx_http_llm_keys_sh_t;
+    ngx_atomic_t                n;
+    volatile uint64_t           name[NGX_HTTP_LLM_REVOKED];
+} ngx_http_llm_revoked_t;
 
 
 typedef struct {
@@ -59,7 +54,7 @@ typedef struct {
     ngx_http_llm_quota_sh_t    *quota;      /* its own, or NULL */
     ngx_http_llm_redis_shared_t redis;      /* its breaker */
     ngx_http_llm_redis_shared_t redis_cache;
-    ngx_http_llm_keys_sh_t      keys;
+    ngx_http_llm_revoked_t      revoked;
     ngx_http_llm_count_t        count;
 } ngx_http_llm_zone_sh_t;
 

@@ -52,7 +52,8 @@ static ngx_http_llm_redis_t *ngx_http_llm_affinity_redis(
 
 static ngx_http_llm_area_type_t  ngx_http_llm_affinity_area = {
     ngx_http_llm_affinity_area_create,
-    ngx_http_llm_affinity_area_reset
+    ngx_http_llm_affinity_area_reset,
+    NULL
 };
 
 

@@ -60,6 +60,7 @@ struct ngx_http_llm_attempt_s {
 
     ngx_chain_t                *free;
     ngx_chain_t                *busy;
+    ngx_chain_t                *parked;      /* until it leads: the reader's */
 
     llm_usage_t                 usage;
     size_t                      text_bytes;  /* generated, of a stream */
@@ -80,6 +81,7 @@ struct ngx_http_llm_attempt_s {
     unsigned                    overflow:1;  /* hold_max was not enough */
     unsigned                    timedout:1;
     unsigned                    silent:1;    /* … between events */
+    unsigned                    hurried:1;   /* … by the client's wish */
     unsigned                    told:1;      /* of the provider's limits */
     unsigned                    sent:1;      /* its header is the client's */
     unsigned                    connected:1;
@@ -92,11 +94,28 @@ struct ngx_http_llm_attempt_s {
  */
 ngx_int_t ngx_http_llm_attempt_start(ngx_http_llm_ctx_t *ctx);
 
+/* the two halves of it; NULL: no memory */
+ngx_http_llm_attempt_t *ngx_http_llm_attempt_create(ngx_http_llm_ctx_t *ctx);
+ngx_int_t ngx_http_llm_attempt_launch(ngx_http_llm_attempt_t *at,
+    ngx_uint_t target);
+
 /*
  * Ends it before its time: from a timer or a posted event, never from inside
  * a filter.  The line is resumed as if it had ended by itself.
  */
 void ngx_http_llm_attempt_cancel(ngx_http_llm_ctx_t *ctx);
+
+/* the same with one of two that run */
+void ngx_http_llm_attempt_stop(ngx_http_llm_attempt_t *at);
+
+/*
+ * Of two that run the first holds the client's connection.  When it has ended
+ * the other one gets it; if that has ended, too, it is let go at last.
+ */
+void ngx_http_llm_attempt_succeed(ngx_http_llm_attempt_t *at);
+
+/* nothing has been read of its answer yet */
+void ngx_http_llm_attempt_unread(ngx_http_llm_attempt_t *at);
 
 /*
  * Gives the client's body back once no other attempt can follow, unless the

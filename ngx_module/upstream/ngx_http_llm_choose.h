@@ -14,6 +14,9 @@
 #include "upstream/ngx_http_llm_attempt.h"
 
 
+#define NGX_HTTP_LLM_CHOOSE_MET  0x40000000
+
+
 /* postconfiguration: the shared memory */
 ngx_int_t ngx_http_llm_choose_create(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf);
@@ -32,6 +35,10 @@ ngx_int_t ngx_http_llm_choose(ngx_http_llm_ctx_t *ctx);
 ngx_uint_t ngx_http_llm_choose_other(ngx_http_llm_ctx_t *ctx,
     ngx_uint_t ill);
 
+/* … its index; NGX_AGAIN, NGX_DECLINED: none; "panic": all are ill */
+ngx_int_t ngx_http_llm_choose_beside(ngx_http_llm_ctx_t *ctx,
+    ngx_uint_t *panic);
+
 /* the present target is not asked again for this request */
 void ngx_http_llm_choose_bar(ngx_http_llm_ctx_t *ctx);
 
@@ -46,6 +53,13 @@ ngx_int_t ngx_http_llm_choose_larger(ngx_http_llm_ctx_t *ctx);
  */
 ngx_int_t ngx_http_llm_choose_start(ngx_http_llm_ctx_t *ctx);
 
+/*
+ * The same for an attempt at ctx->target beside "slow", which takes its time:
+ * NGX_OK, or NGX_DECLINED if it would have to wait or the budget is spent.
+ */
+ngx_int_t ngx_http_llm_choose_hedge(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_call_t *slow);
+
 /* does the budget of retries allow one at ctx->target? */
 ngx_int_t ngx_http_llm_choose_retry(ngx_http_llm_ctx_t *ctx);
 
@@ -53,7 +67,7 @@ ngx_int_t ngx_http_llm_choose_retry(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_choose_header(ngx_http_llm_attempt_t *at,
     ngx_table_elt_t *h);
 
-/* … and told to all when the last of them has been seen */
+/* … and told to all when the last of them has been seen; the header is good */
 void ngx_http_llm_choose_told(ngx_http_llm_attempt_t *at);
 
 /* for those who watch; NGX_DECLINED: nothing is known of it */
@@ -61,7 +75,8 @@ ngx_int_t ngx_http_llm_choose_stat(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_target_t *target, llm_target_stat_t *stat);
 
 /*
- * All targets that are known, one by one: *place is 0 at first.  name->data
+ * All targets that are known, one by one: *place is 0 at first, or CHOOSE_MET
+ * for the models alone that were met at targets which name none.  name->data
  * is the caller's, of LLM_TARGET_NAME bytes.  NGX_DECLINED: no more.
  */
 ngx_int_t ngx_http_llm_choose_next(ngx_http_llm_main_conf_t *mcf,
@@ -71,8 +86,12 @@ ngx_int_t ngx_http_llm_choose_next(ngx_http_llm_main_conf_t *mcf,
 ngx_uint_t ngx_http_llm_choose_mend(ngx_http_llm_main_conf_t *mcf,
     llm_str_t *name);
 
-/* how it ended; harmless when it was not counted */
-void ngx_http_llm_choose_end(ngx_http_llm_ctx_t *ctx, llm_target_end_e end);
+/*
+ * How ctx->attempt ended, and the tokens that it took (LLM_TARGET_UNKNOWN);
+ * harmless when it was not counted.
+ */
+void ngx_http_llm_choose_end(ngx_http_llm_ctx_t *ctx, llm_target_end_e end,
+    int64_t used);
 
 
 #endif /* _NGX_HTTP_LLM_CHOOSE_H_INCLUDED_ */

@@ -6,27 +6,58 @@
  */
 
 
-#include "upstream/ngx_http_llm_choose.h"
-#include "state/ngx_http_llm_area.h"
+#include "upstream/ngx_http_llm_choose_private.h"
+
+
+static uint32_t ngx_http_llm_choose_each(ngx_http_llm_tables_t *tb,
+    uint32_t place, llm_targets_t **tg, llm_str_t *name);
+
+
+/* the configured ones first, then the models that were met */
+
+static uint32_t
+ngx_http_llm_choose_each(ngx_http_llm_tables_t *tb, uint32_t place,
+    llm_targets_t **tg, llm_str_t *name)
+{
+    uint32_t  i;
+
+    if (place < NGX_HTTP_LLM_CHOOSE_MET) {
+        *tg = tb->named;
+        i = llm_target_next(tb->named, place, name);
+
+        if (i != LLM_TARGET_NONE) {
+            return i;
+        }
+
+        place = NGX_HTTP_LLM_CHOOSE_MET;
+    }
+
+    *tg = tb->models;
+    i = llm_target_next(tb->models, place - NGX_HTTP_LLM_CHOOSE_MET, name);
+
+    return i == LLM_TARGET_NONE ? i : i + NGX_HTTP_LLM_CHOOSE_MET;
+}
 
 
 ngx_int_t
 ngx_http_llm_choose_next(ngx_http_llm_main_conf_t *mcf, uint32_t *place,
     llm_str_t *name, llm_target_stat_t *stat)
 {
-    uint32_t        i;
-    llm_str_t       found;
-    llm_targets_t  *tg;
+    uint32_t                i;
+    llm_str_t               found;
+    llm_targets_t          *tg;
+    ngx_http_llm_tables_t  *tb;
 
-    tg = ngx_http_llm_area_lock(mcf->targets);
+    tb = ngx_http_llm_area_lock(mcf->targets);
 
-    i = llm_target_next(tg, *place, &found);
+    i = ngx_http_llm_choose_each(tb, *place, &tg, &found);
 
     if (i != LLM_TARGET_NONE) {
         ngx_memcpy((u_char *) name->data, found.data, found.len);
         name->len = found.len;
 
-        llm_target_stat(tg, i, ngx_current_msec, stat);
+        llm_target_stat(tg, i % NGX_HTTP_LLM_CHOOSE_MET, ngx_current_msec,
+                        stat);
         *place = i + 1;
     }
 
@@ -39,24 +70,27 @@ ngx_http_llm_choose_next(ngx_http_llm_main_conf_t *mcf, uint32_t *place,
 ngx_uint_t
 ngx_http_llm_choose_mend(ngx_http_llm_main_conf_t *mcf, llm_str_t *name)
 {
-    uint32_t        i;
-    llm_str_t       found;
-    ngx_uint_t      n;
-    llm_targets_t  *tg;
+    uint32_t                i;
+    llm_str_t               found;
+    ngx_uint_t              n;
+    llm_targets_t          *tg;
+    ngx_http_llm_tables_t  *tb;
 
     n = 0;
 
-    tg = ngx_http_llm_area_lock(mcf->targets);
+    tb = ngx_http_llm_area_lock(mcf->targets);
 
     for (i = 0;
-         (i = llm_target_next(tg, i, &found)) != LLM_TARGET_NONE;
+         (i = ngx_http_llm_choose_each(tb, i, &tg, &found))
+         != LLM_TARGET_NONE;
          i++)
     {
         if (name == NULL
             || (name->len == found.len
                 && ngx_memcmp(name->data, found.data, found.len) == 0))
         {
-            llm_target_mend(tg, i, ngx_current_msec);
+            llm_target_mend(tg, i % NGX_HTTP_LLM_CHOOSE_MET,
+                            ngx_current_msec);
             n++;
         }
     }

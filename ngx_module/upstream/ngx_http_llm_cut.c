@@ -187,9 +187,12 @@ ngx_http_llm_cut_break(ngx_http_llm_ctx_t *ctx)
 
     at = ctx->attempt;
 
-    more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_BROKE,
-                              at->target->provider->name.data,
-                              at->target->provider->name.len);
+    /* a revoked key's is none of the provider's */
+
+    more = ctx->revoked ? NULL
+           : ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_BROKE,
+                                at->target->provider->name.data,
+                                at->target->provider->name.len);
 
     if (more) {
         ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,

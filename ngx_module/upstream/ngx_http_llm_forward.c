@@ -8,6 +8,7 @@
 #include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_attempt.h"
 #include "upstream/ngx_http_llm_choose.h"
+#include "upstream/ngx_http_llm_hedge.h"
 #include "upstream/ngx_http_llm_judge.h"
 #include "upstream/ngx_http_llm_relay.h"
 #include "upstream/ngx_http_llm_retry.h"
@@ -32,8 +33,8 @@ static ngx_int_t ngx_http_llm_forward_hold(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_unavailable(ngx_http_llm_ctx_t *ctx,
     ngx_int_t wait);
 static ngx_int_t ngx_http_llm_forward_wait(ngx_http_llm_ctx_t *ctx);
-static ngx_msec_int_t ngx_http_llm_forward_patience(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_forward_hedged(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_good(ngx_http_llm_ctx_t *ctx,
     llm_answer_t *an);
@@ -58,7 +59,9 @@ ngx_http_llm_forward(ngx_http_llm_ctx_t *ctx)
 
     if (at && at->running) {
         return at->done ? ngx_http_llm_forward_ended(ctx)
-                        : ngx_http_llm_forward_wait(ctx);
+               : ngx_http_llm_hedge_ended(ctx) == NGX_OK
+                 ? ngx_http_llm_forward_hedged(ctx)
+               : ngx_http_llm_forward_wait(ctx);
     }
 
     if (ctx->pausing) {
@@ -78,7 +81,6 @@ static ngx_int_t
 ngx_http_llm_forward_start(ngx_http_llm_ctx_t *ctx)
 {
     ngx_int_t       rc;
-    ngx_msec_t      timer;
     ngx_msec_int_t  left;
 
     left = ngx_http_llm_forward_left(ctx);
@@ -102,9 +104,11 @@ ngx_http_llm_forward_start(ngx_http_llm_ctx_t *ctx)
 
     ctx->chosen = 0;
 
-    timer = ngx_min((ngx_msec_t) left, ctx->conf->timeout_first_byte);
+    ngx_http_llm_hedge_plan(ctx);
 
-    ngx_add_timer(&ctx->timer, timer);
+    left = ngx_http_llm_forward_patience(ctx);
+
+    ngx_add_timer(&ctx->timer, (ngx_msec_t) ngx_max(left, 1));
 
     return NGX_AGAIN;
 }
@@ -220,6 +224,12 @@ ngx_http_llm_forward_wait(ngx_http_llm_ctx_t *ctx)
         return NGX_AGAIN;
     }
 
+    if (ctx->hedge_at
+        && (ngx_msec_int_t) (ctx->hedge_at - ngx_current_msec) <= 0)
+    {
+        ngx_http_llm_hedge_start(ctx);
+    }
+
     left = ngx_http_llm_forward_patience(ctx);
 
     if (left > 0) {
@@ -231,48 +241,11 @@ ngx_http_llm_forward_wait(ngx_http_llm_ctx_t *ctx)
 
     at->timedout = 1;
     at->silent = at->sent && ngx_http_llm_forward_left(ctx) > 0;
+    at->hurried = ngx_http_llm_forward_hurried(ctx);
 
     ngx_http_llm_attempt_cancel(ctx);
 
     return NGX_AGAIN;
-}
-
-
-/* ms that the attempt has until its next sign of life, or its end */
-
-static ngx_msec_int_t
-ngx_http_llm_forward_patience(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_msec_int_t           left, most;
-    ngx_http_llm_attempt_t  *at;
-
-    at = ctx->attempt;
-    left = ngx_http_llm_forward_left(ctx);
-
-    if (at->sent && at->stream) {
-        most = (ngx_msec_int_t) (at->last_event + ctx->conf->timeout_between
-                                 - ngx_current_msec);
-
-    } else if (at->status == 0) {
-        most = (ngx_msec_int_t) (at->start + ctx->conf->timeout_first_byte
-                                 - ngx_current_msec);
-
-    } else {
-        /* the header came in time, now only the deadline counts */
-        most = left;
-    }
-
-    most = ngx_min(left, most);
-
-    if (ctx->gone) {
-        left = (ngx_msec_int_t) (ctx->drain_until - ngx_current_msec);
-
-        if (left > 0) {
-            most = ngx_min(left, most);
-        }
-    }
-
-    return most;
 }
 
 
@@ -296,13 +269,30 @@ ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx)
 
     ngx_http_llm_limit_gate_leave(ctx);
 
+    ctx->hedge_at = 0;
+
     if (at->sent) {
+        ngx_http_llm_hedge_clear(ctx);
         return ngx_http_llm_forward_stream(ctx);
     }
 
     ngx_http_llm_judge(ctx, &an, &oc);
     ngx_http_llm_forward_count(ctx, oc.result);
-    ngx_http_llm_choose_end(ctx, ngx_http_llm_judge_health(oc.result));
+    ngx_http_llm_choose_end(ctx, at->hurried ? LLM_TARGET_NEUTRAL
+                                 : ngx_http_llm_judge_health(oc.result),
+                            oc.good ? ngx_http_llm_judge_used(&an.usage)
+                                    : LLM_TARGET_UNKNOWN);
+
+    /* what another provider would refuse as well is not waited for */
+
+    if (!oc.good && oc.retry && !ctx->gone
+        && ngx_http_llm_hedge_next(ctx) == NGX_OK)
+    {
+        return ngx_http_llm_forward(ctx);
+    }
+
+    ngx_http_llm_hedge_clear(ctx);
+    ngx_http_llm_hedge_count(ctx, oc.good);
 
     if (oc.good) {
         return ngx_http_llm_forward_good(ctx, &an);
@@ -330,6 +320,38 @@ ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx)
     }
 
     return ngx_http_llm_forward_failed(ctx, &oc);
+}
+
+
+/* of two attempts the later one: its failure is nobody's */
+
+static ngx_int_t
+ngx_http_llm_forward_hedged(ngx_http_llm_ctx_t *ctx)
+{
+    llm_answer_t            an;
+    ngx_http_llm_outcome_t  oc;
+
+    ngx_http_llm_limit_gate_leave(ctx);
+
+    ngx_http_llm_judge(ctx, &an, &oc);
+    ngx_http_llm_forward_count(ctx, oc.result);
+    ngx_http_llm_choose_end(ctx, ngx_http_llm_judge_health(oc.result),
+                            oc.good ? ngx_http_llm_judge_used(&an.usage)
+                                    : LLM_TARGET_UNKNOWN);
+
+    ngx_http_llm_hedge_judged(ctx, oc.good);
+
+    if (!oc.good) {
+        return ngx_http_llm_forward_wait(ctx);
+    }
+
+    ctx->attempt->running = 0;
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    return ngx_http_llm_forward_good(ctx, &an);
 }
 
 
@@ -377,9 +399,13 @@ ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx)
     /* the deadline is the client's: it says nothing of a provider's health */
 
     ngx_http_llm_choose_end(ctx, whole ? LLM_TARGET_GOOD
+                                 : at->hurried ? LLM_TARGET_NEUTRAL
                                  : at->silent ? LLM_TARGET_SILENT
                                  : at->timedout ? LLM_TARGET_NEUTRAL
-                                                : LLM_TARGET_BAD);
+                                                : LLM_TARGET_BAD,
+                            ngx_http_llm_judge_used(&at->usage));
+
+    ngx_http_llm_hedge_count(ctx, whole);
 
     if (ctx->gone) {
         ctx->rc = NGX_HTTP_CLIENT_CLOSED_REQUEST;
@@ -552,7 +578,8 @@ ngx_http_llm_forward_tried(ngx_http_llm_ctx_t *ctx,
     }
 
     return ctx->attempt->asked < 0
-           || ctx->attempts >= tries * ctx->route->targets.nelts;
+           || ctx->attempts - (ctx->hedge ? 1 : 0)
+              >= tries * ctx->route->targets.nelts;
 }
 
 
@@ -607,6 +634,7 @@ ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx)
     ctx->gone = 1;
     ctx->detached = 1;
 
+    ngx_http_llm_hedge_settled(ctx);
     ngx_http_llm_flight_abandon(ctx);
 
     if (drain) {
@@ -662,11 +690,4 @@ ngx_http_llm_forward_count(ngx_http_llm_ctx_t *ctx,
     (void) ngx_atomic_fetch_add(&count->provider[slot].attempts[result], 1);
 
     ngx_http_llm_trace_called(ctx->attempt, result);
-}
-
-
-ngx_msec_int_t
-ngx_http_llm_forward_left(ngx_http_llm_ctx_t *ctx)
-{
-    return (ngx_msec_int_t) (ctx->deadline - ngx_current_msec);
 }

@@ -31,7 +31,16 @@ ngx_int_t ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_forward_pause(ngx_http_llm_ctx_t *ctx,
     ngx_msec_t delay);
 
-/* ms until the request's deadline */
+/* ms that the attempt has until its next sign of life, or its end */
+ngx_msec_int_t ngx_http_llm_forward_patience(ngx_http_llm_ctx_t *ctx);
+
+/* is it up by the client's wish alone?  then it says nothing of a provider */
+ngx_uint_t ngx_http_llm_forward_hurried(ngx_http_llm_ctx_t *ctx);
+
+/* ms that may pass between two events of a stream */
+ngx_msec_int_t ngx_http_llm_forward_between(ngx_http_llm_ctx_t *ctx);
+
+/* ms until the request's deadline, or until its client will have left */
 ngx_msec_int_t ngx_http_llm_forward_left(ngx_http_llm_ctx_t *ctx);
 
 /* counts how the present attempt ended */

@@ -141,6 +141,19 @@ ngx_http_llm_judge_local(ngx_http_llm_attempt_t *at,
 {
     oc->retry = 1;
 
+    if ((at->timedout || at->rc == NGX_HTTP_GATEWAY_TIME_OUT)
+        && !at->connected)
+    {
+        oc->result = NGX_HTTP_LLM_ATTEMPT_CONNECT_TIMEOUT;
+        oc->elsewhere = 1;
+
+        ngx_http_llm_judge_own(oc, NGX_HTTP_GATEWAY_TIME_OUT,
+                                 "upstream_timeout",
+                                 "The provider could not be reached in "
+                                 "time.");
+        return;
+    }
+
     if (at->timedout || at->rc == NGX_HTTP_GATEWAY_TIME_OUT) {
         oc->result = NGX_HTTP_LLM_ATTEMPT_TIMEOUT;
 
@@ -253,6 +266,7 @@ ngx_http_llm_judge_health(ngx_http_llm_attempt_e result)
     case NGX_HTTP_LLM_ATTEMPT_429:
         return LLM_TARGET_LIMITED;
 
+    case NGX_HTTP_LLM_ATTEMPT_CONNECT_TIMEOUT:
     case NGX_HTTP_LLM_ATTEMPT_TIMEOUT:
     case NGX_HTTP_LLM_ATTEMPT_SILENT:
         return LLM_TARGET_SILENT;
@@ -263,4 +277,16 @@ ngx_http_llm_judge_health(ngx_http_llm_attempt_e result)
     default:
         return LLM_TARGET_BAD;
     }
+}
+
+
+int64_t
+ngx_http_llm_judge_used(const llm_usage_t *usage)
+{
+    if (usage->prompt_tokens >= 0 && usage->completion_tokens >= 0) {
+        return usage->prompt_tokens + usage->completion_tokens;
+    }
+
+    return usage->total_tokens >= 0 ? usage->total_tokens
+                                    : LLM_TARGET_UNKNOWN;
 }

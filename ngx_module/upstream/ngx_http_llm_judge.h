@@ -40,5 +40,8 @@ void ngx_http_llm_judge(ngx_http_llm_ctx_t *ctx, llm_answer_t *an,
 /* what a result says of the target's health */
 llm_target_end_e ngx_http_llm_judge_health(ngx_http_llm_attempt_e result);
 
+/* tokens, by the provider's own count, or LLM_TARGET_UNKNOWN */
+int64_t ngx_http_llm_judge_used(const llm_usage_t *usage);
+
 
 #endif /* _NGX_HTTP_LLM_JUDGE_H_INCLUDED_ */

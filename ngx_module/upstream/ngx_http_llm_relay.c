@@ -8,6 +8,7 @@
 #include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_choose.h"
 #include "upstream/ngx_http_llm_forward.h"
+#include "upstream/ngx_http_llm_hedge.h"
 #include "upstream/ngx_http_llm_stream.h"
 #include "http/ngx_http_llm_reply.h"
 #include "policy/ngx_http_llm_flight.h"
@@ -162,6 +163,22 @@ ngx_http_llm_relay_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
         }
     }
 
+    if (at->parked) {
+
+        if (ngx_http_llm_hedge_behind(at)) {
+            return ngx_http_llm_hedge_park(at, in);
+        }
+
+        /* it leads: what has waited comes first */
+
+        if (ngx_http_llm_hedge_park(at, in) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        in = at->parked;
+        at->parked = NULL;
+    }
+
     if (at->ctx->detached && at->relay != NGX_HTTP_LLM_RELAY_HOLD
         && !at->target->provider->drain
         && !ngx_http_llm_flight_leads(at->ctx))
@@ -242,6 +259,10 @@ ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
         return NGX_OK;
     }
 
+    if (ngx_http_llm_hedge_behind(at) && at->status == NGX_HTTP_OK) {
+        return ngx_http_llm_hedge_park(at, cl);
+    }
+
     at->overflow = 1;
 
     if (at->status != NGX_HTTP_OK || at->ctx->detached || at->ctx->begun
@@ -301,12 +322,14 @@ ngx_http_llm_relay_commit(ngx_http_llm_attempt_t *at)
     at->ctx->headed = 1;
     at->ctx->ttft = ngx_current_msec - at->ctx->start;
 
+    ngx_http_llm_hedge_settled(at->ctx);
+
     if (at->stream) {
 
         /* the time to the first byte gives way to that between two events */
 
         left = ngx_min(ngx_http_llm_forward_left(at->ctx),
-                       (ngx_msec_int_t) at->ctx->conf->timeout_between);
+                       ngx_http_llm_forward_between(at->ctx));
 
         ngx_add_timer(&at->ctx->timer, (ngx_msec_t) ngx_max(left, 1));
     }

@@ -27,7 +27,11 @@ ngx_http_llm_retry(ngx_http_llm_ctx_t *ctx,
 
     conf = ctx->conf;
 
-    if (ctx->attempts >= conf->retry_tries * ctx->route->targets.nelts) {
+    /* a hedge is no retry */
+
+    if (ctx->attempts - (ctx->hedge ? 1 : 0)
+        >= conf->retry_tries * ctx->route->targets.nelts)
+    {
         return NGX_DECLINED;
     }
 

@@ -7,6 +7,7 @@
 #include "upstream/ngx_http_llm_stream.h"
 #include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_cut.h"
+#include "upstream/ngx_http_llm_hedge.h"
 #include "upstream/ngx_http_llm_relay.h"
 #include "http/ngx_http_llm_quiet.h"
 #include "policy/ngx_http_llm_flight.h"
@@ -59,6 +60,7 @@ static ngx_uint_t ngx_http_llm_stream_torn(ngx_http_llm_attempt_t *at);
 /* what a window of the stream came to, beside NGX_OK and NGX_ERROR */
 
 #define NGX_HTTP_LLM_STREAM_REFUSED  NGX_DECLINED
+#define NGX_HTTP_LLM_STREAM_BEHIND   NGX_BUSY
 
 
 /*
@@ -117,6 +119,10 @@ ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
         if (rc == NGX_HTTP_LLM_STREAM_REFUSED) {
             ngx_http_llm_relay_drop(cl);
             break;
+        }
+
+        if (rc == NGX_HTTP_LLM_STREAM_BEHIND) {
+            return ngx_http_llm_hedge_park(at, cl);
         }
 
         if (rc != NGX_OK) {
@@ -212,6 +218,10 @@ ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
     w.len = at->held;
 
     whole = ngx_http_llm_stream_scan(at, &w);
+
+    if (whole == NGX_HTTP_LLM_STREAM_BEHIND) {
+        at->held = w.begun;
+    }
 
     if (whole < 0) {
         return whole;
@@ -365,6 +375,15 @@ ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at, u_char *event,
 {
     if (bits & LLM_SSE_ERROR) {
         return ngx_http_llm_stream_refuse(at, event, len);
+    }
+
+    if (ngx_http_llm_hedge_behind(at)) {
+
+        /* it will be read again, by who may send it */
+
+        ngx_http_llm_attempt_unread(at);
+
+        return NGX_HTTP_LLM_STREAM_BEHIND;
     }
 
     ngx_http_llm_affinity_event(at, event, len);

@@ -105,7 +105,7 @@ load(const llm_policy_row_t *rows, unsigned n)
 static void
 test_generations(void **state)
 {
-    uint64_t            ticket, first, version;
+    uint64_t            ticket, version;
     llm_terms_t         terms;
     llm_policy_row_t    rows[3];
     llm_keyring_stat_t  stat;
@@ -175,8 +175,29 @@ test_generations(void **state)
     assert_int_equal(found.key.limit.rates.rpm, 6);
     assert_int_equal(found.key.limit.concurrency, 4);
     assert_int_equal(find_name("b"), LLM_DECLINED);
+}
 
-    /* what is left of the old one goes, also when it is never finished */
+
+/* what is left of an old one goes, also of one that was not finished */
+
+static void
+test_sweep(void **state)
+{
+    uint64_t            ticket, first;
+    llm_policy_row_t    rows[3];
+    llm_keyring_stat_t  stat;
+
+    (void) state;
+
+    rows[0] = team_row("t", 0);
+    rows[1] = key_row("a", "t", 1, 0);
+    rows[2] = key_row("b", "", 2, 0);
+    load(rows, 3);
+    rows[2].terms.concurrency = 3;
+    load(rows, 3);
+
+    llm_keyring_stat(kr, &stat);
+    assert_int_equal(stat.used, 4);
 
     while (llm_keyring_sweep(kr, 1) == LLM_AGAIN) { /* void */ }
     llm_keyring_stat(kr, &stat);
@@ -626,7 +647,8 @@ test_patch(void **state)
           "concurrency: expected a positive integer, got \"4\"");
     patch("{}", "{\"speed\":4}", "speed: unknown member");
     patch("{}", "[]", ".: expected an object, got an empty list");
-    patch("{}", "{", "line 1, column 1: '}' expected near end of file");
+    patch("{}", "{",
+          "line 1, column 1: string or '}' expected near end of file");
     patch("{\"team\":\"t\"}", "{\"weight\":4}", "weight: slots are shared by "
           "teams, a key in one has no weight of its own");
     patch("{\"weight\":4}", "{\"weight\":null,\"team\":\"t\"}",
@@ -643,6 +665,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         test(test_generations),
+        test(test_sweep),
         test(test_shadow),
         test(test_teams),
         test(test_rotation),

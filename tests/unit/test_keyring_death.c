@@ -184,12 +184,17 @@ traced(void (*what)(llm_keyring_t *kr), llm_keyring_t *kr)
 {
     memcpy(seen, live, SIZE);
 
-    __asm__ __volatile__ ("pushfq\n\torl $0x100, (%%rsp)\n\tpopfq" ::: "memory",
-                          "cc");
+#if defined(__x86_64__)
+
+    __asm__ __volatile__ ("pushfq\n\torl $0x100, (%%rsp)\n\tpopfq"
+                          ::: "memory", "cc");
     what(kr);
 
     __asm__ __volatile__ ("pushfq\n\tandl $~0x100, (%%rsp)\n\tpopfq"
                           ::: "memory", "cc");
+#else
+    what(kr);
+#endif
 }
 
 
@@ -272,7 +277,10 @@ test_death(void **state)
 
     assert_true(kinds[OP_PUT] > 10 && kinds[OP_REMOVE] > 5
                 && kinds[OP_END] > 1);
+
+#if defined(__x86_64__)
     assert_true(deaths > 1000 && torn > 100);
+#endif
 
     printf("%lu instructions, %lu deaths, %lu found the change done\n",
            instructions, deaths, torn);
@@ -285,10 +293,6 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_death),
     };
-
-#if !defined(__x86_64__)
-    return 0;
-#endif
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

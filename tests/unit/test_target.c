@@ -101,6 +101,11 @@ test_none(void **state)
     llm_target_told(tg, LLM_TARGET_NONE, &conf, &c, NULL, NULL, 1);
     llm_target_end(tg, LLM_TARGET_NONE, &conf, &c, LLM_TARGET_BAD, 1, 1, 1);
     llm_target_stat(tg, LLM_TARGET_NONE, 1, &st);
+    llm_target_grant(tg, LLM_TARGET_NONE);
+
+    assert_int_equal(llm_target_hedge(tg, LLM_TARGET_NONE, 0), LLM_DECLINED);
+    assert_int_equal(llm_target_late(tg, LLM_TARGET_NONE),
+                     LLM_TARGET_UNKNOWN);
 
     assert_int_equal(st.running, 0);
     assert_int_equal(st.first_ms, LLM_TARGET_UNKNOWN);

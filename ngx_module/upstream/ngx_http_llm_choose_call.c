@@ -1,0 +1,648 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * What the workers know together of targets, and of models.
+ *
+ * A target that names no model ("openai") stands for many, and one that is
+ * ill must not take the others along: it is judged, paced and timed for each
+ * of them ("openai:gpt-4o"), and the target itself only by whether it can be
+ * reached.  A model gets its place when a provider has had an answer for it,
+ * so that made-up names, which are refused, cost nothing.
+ */
+
+
+#include "upstream/ngx_http_llm_choose_private.h"
+#include "upstream/ngx_http_llm_hedge.h"
+#include "state/ngx_http_llm_owner.h"
+#include "http/ngx_http_llm_id.h"
+
+#include "core/llm_dialect.h"
+
+
+#define NGX_HTTP_LLM_CHOOSE_SIZE    (3 * 1024 * 1024)
+#define NGX_HTTP_LLM_CHOOSE_MODELS  (1024 * 1024)
+
+
+static void *ngx_http_llm_choose_area_create(void *mem, size_t size);
+static void ngx_http_llm_choose_area_reset(void *data);
+static ngx_http_llm_target_t *ngx_http_llm_choose_target(
+    ngx_http_llm_ctx_t *ctx);
+static uint32_t ngx_http_llm_choose_find(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_tables_t *tb, ngx_http_llm_target_t *target,
+    ngx_uint_t create);
+static int64_t ngx_http_llm_choose_tokens(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_choose_general(llm_target_conf_t *tc);
+static int ngx_http_llm_choose_begin(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_tables_t *tb, ngx_http_llm_target_t *target,
+    ngx_uint_t force, uint64_t *wait);
+static void ngx_http_llm_choose_meet(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_call_t *call, ngx_http_llm_tables_t *tb,
+    ngx_http_llm_target_t *target, llm_target_conf_t *tc);
+static void ngx_http_llm_choose_late(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_tables_t *tb);
+static ngx_http_llm_call_t *ngx_http_llm_choose_call(
+    ngx_http_llm_attempt_t *at);
+
+
+static ngx_http_llm_area_type_t  ngx_http_llm_choose_area = {
+    ngx_http_llm_choose_area_create,
+    ngx_http_llm_choose_area_reset,
+    NULL
+};
+
+
+ngx_int_t
+ngx_http_llm_choose_create(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
+{
+    mcf->targets = ngx_http_llm_area_create(cf,
+                                            &mcf->zone->shm_zone->shm.name,
+                                            "targets",
+                                            NGX_HTTP_LLM_CHOOSE_SIZE,
+                                            &ngx_http_llm_choose_area,
+                                            &ngx_http_llm_module);
+
+    return mcf->targets ? NGX_OK : NGX_ERROR;
+}
+
+
+static void *
+ngx_http_llm_choose_area_create(void *mem, size_t size)
+{
+    u_char                 *p;
+    ngx_http_llm_tables_t  *tb;
+
+    tb = mem;
+    p = (u_char *) mem + sizeof(ngx_http_llm_tables_t);
+    size -= sizeof(ngx_http_llm_tables_t);
+
+    tb->models = llm_target_create(p, NGX_HTTP_LLM_CHOOSE_MODELS);
+    tb->named = llm_target_create(p + NGX_HTTP_LLM_CHOOSE_MODELS,
+                                  size - NGX_HTTP_LLM_CHOOSE_MODELS);
+
+    return tb->models && tb->named ? tb : NULL;
+}
+
+
+static void
+ngx_http_llm_choose_area_reset(void *data)
+{
+    ngx_http_llm_tables_t  *tb = data;
+
+    llm_target_reset(tb->named);
+    llm_target_reset(tb->models);
+}
+
+
+void
+ngx_http_llm_choose_reaped(ngx_http_llm_main_conf_t *mcf, ngx_uint_t owner)
+{
+    ngx_http_llm_tables_t  *tb;
+
+    tb = ngx_http_llm_area_lock(mcf->targets);
+    llm_target_reap(tb->named, owner, ngx_current_msec);
+    llm_target_reap(tb->models, owner, ngx_current_msec);
+    ngx_http_llm_area_unlock(mcf->targets);
+}
+
+
+static ngx_http_llm_target_t *
+ngx_http_llm_choose_target(ngx_http_llm_ctx_t *ctx)
+{
+    return (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
+}
+
+
+void
+ngx_http_llm_choose_conf(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_target_t *target, llm_target_conf_t *tc)
+{
+    ngx_http_llm_loc_conf_t  *conf;
+    ngx_http_llm_provider_t  *provider;
+
+    conf = ctx->conf;
+    provider = target->provider;
+
+    tc->consecutive = (unsigned) conf->breaker_consecutive;
+    tc->ratio = (unsigned) conf->breaker_ratio;
+    tc->ratio_min = (unsigned) conf->breaker_min;
+    tc->window = (uint32_t) conf->breaker_window;
+    tc->eject = (uint32_t) conf->breaker_eject;
+    tc->eject_max = (uint32_t) conf->breaker_max;
+    tc->budget = (unsigned) conf->retry_budget;
+    tc->budget_floor = (unsigned) conf->retry_floor;
+    tc->hedge = (unsigned) conf->hedge_budget;
+    tc->adaptive = provider->adaptive ? 1 : 0;
+    tc->pace = provider->pace ? 1 : 0;
+    tc->windowed = provider->windowed ? 1 : 0;
+    tc->margin = (unsigned) provider->margin;
+
+    /* its slots are the ledger's; here only a bound that learns needs them */
+
+    tc->most = !provider->adaptive
+               || provider->limit.concurrency == LLM_UNLIMITED
+               ? 0 : provider->limit.concurrency;
+}
+
+
+/* limits and speed are a model's */
+
+static void
+ngx_http_llm_choose_general(llm_target_conf_t *tc)
+{
+    tc->adaptive = 0;
+    tc->pace = 0;
+    tc->most = 0;
+}
+
+
+uint32_t
+ngx_http_llm_choose_place(ngx_http_llm_tables_t *tb,
+    ngx_http_llm_target_t *target)
+{
+    llm_str_t  name;
+
+    name.data = target->name.data;
+    name.len = target->name.len;
+
+    return llm_target_find(tb->named, &name, ngx_current_msec);
+}
+
+
+uint32_t
+ngx_http_llm_choose_model(ngx_http_llm_ctx_t *ctx, ngx_http_llm_tables_t *tb,
+    ngx_http_llm_target_t *target)
+{
+    return ngx_http_llm_choose_find(ctx, tb, target, 0);
+}
+
+
+static uint32_t
+ngx_http_llm_choose_find(ngx_http_llm_ctx_t *ctx, ngx_http_llm_tables_t *tb,
+    ngx_http_llm_target_t *target, ngx_uint_t create)
+{
+    u_char     *p, buf[LLM_TARGET_NAME];
+    llm_str_t   name;
+
+    if (target->model.len || ctx->model.len == 0
+        || target->name.len + 1 + ctx->model.len > LLM_TARGET_NAME)
+    {
+        return LLM_TARGET_NONE;
+    }
+
+    p = ngx_cpymem(buf, target->name.data, target->name.len);
+    *p++ = ':';
+    p = ngx_cpymem(p, ctx->model.data, ctx->model.len);
+
+    name.data = buf;
+    name.len = p - buf;
+
+    return create ? llm_target_find(tb->models, &name, ngx_current_msec)
+                  : llm_target_seek(tb->models, &name);
+}
+
+
+static int64_t
+ngx_http_llm_choose_tokens(ngx_http_llm_ctx_t *ctx)
+{
+    return ctx->estimate_prompt + ctx->estimate_completion;
+}
+
+
+int
+ngx_http_llm_choose_look(ngx_http_llm_ctx_t *ctx, ngx_http_llm_tables_t *tb,
+    ngx_http_llm_target_t *target, uint64_t *wait)
+{
+    int                rc, more;
+    uint32_t           place;
+    uint64_t           ms;
+    llm_target_conf_t  tc;
+
+    ngx_http_llm_choose_conf(ctx, target, &tc);
+
+    more = LLM_OK;
+    ms = 0;
+
+    if (target->model.len == 0) {
+        place = ngx_http_llm_choose_model(ctx, tb, target);
+
+        if (place != LLM_TARGET_NONE) {
+            more = llm_target_look(tb->models, place, &tc,
+                                   ngx_http_llm_choose_tokens(ctx),
+                                   ngx_current_msec, &ms);
+        }
+
+        ngx_http_llm_choose_general(&tc);
+    }
+
+    place = ngx_http_llm_choose_place(tb, target);
+
+    rc = llm_target_look(tb->named, place, &tc,
+                         ngx_http_llm_choose_tokens(ctx), ngx_current_msec,
+                         wait);
+
+    if (more == LLM_OK) {
+        return rc;
+    }
+
+    *wait = ngx_max(*wait, ms);
+
+    return rc == LLM_DECLINED ? rc : more;
+}
+
+
+ngx_int_t
+ngx_http_llm_choose_start(ngx_http_llm_ctx_t *ctx)
+{
+    int                      rc;
+    uint64_t                 wait;
+    llm_target_conf_t        tc;
+    ngx_http_llm_target_t   *target;
+    ngx_http_llm_tables_t   *tb;
+
+    target = ngx_http_llm_choose_target(ctx);
+    wait = 0;
+
+    tb = ngx_http_llm_area_lock(ctx->mcf->targets);
+
+    ctx->call.place = ngx_http_llm_choose_place(tb, target);
+
+    if (ctx->attempts == 0 && ngx_http_llm_tries(ctx->request) > 0) {
+        ngx_http_llm_choose_conf(ctx, target, &tc);
+        llm_target_client_retried(tb->named, ctx->call.place, &tc,
+                                  ngx_current_msec);
+    }
+
+    rc = ngx_http_llm_choose_begin(ctx, tb, target, ctx->forced, &wait);
+
+    if (rc == LLM_DECLINED && ctx->route->targets.nelts == 1) {
+
+        /* the only one is asked even if it is ill, but not when it is full */
+
+        rc = ngx_http_llm_choose_begin(ctx, tb, target, 1, &wait);
+    }
+
+    if (rc == LLM_OK) {
+        ngx_http_llm_choose_late(ctx, tb);
+    }
+
+    ngx_http_llm_area_unlock(ctx->mcf->targets);
+
+    if (rc == LLM_OK) {
+        ctx->visited |= 1u << ctx->target;
+    }
+
+    ctx->call.counted = rc == LLM_OK;
+    ctx->choose_wait = (ngx_msec_t) wait;
+
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "llm target \"%V\": %d wait:%M", &target->name, rc,
+                   ctx->choose_wait);
+
+    return rc;
+}
+
+
+/* the target and the model, or neither of them */
+
+static int
+ngx_http_llm_choose_begin(ngx_http_llm_ctx_t *ctx, ngx_http_llm_tables_t *tb,
+    ngx_http_llm_target_t *target, ngx_uint_t force, uint64_t *wait)
+{
+    int                   rc;
+    llm_target_conf_t     tc, general;
+    ngx_http_llm_call_t  *call;
+
+    call = &ctx->call;
+
+    ngx_http_llm_choose_conf(ctx, target, &tc);
+
+    general = tc;
+    call->model.running = 0;
+    call->model_place = ngx_http_llm_choose_model(ctx, tb, target);
+
+    if (target->model.len == 0) {
+        ngx_http_llm_choose_general(&general);
+    }
+
+    if (call->model_place != LLM_TARGET_NONE) {
+
+        rc = force ? LLM_OK
+             : llm_target_look(tb->named, call->place, &general, 0,
+                               ngx_current_msec, wait);
+
+        if (rc != LLM_OK) {
+            return rc;
+        }
+
+        rc = llm_target_start(tb->models, call->model_place, &tc,
+                              ngx_http_llm_owner(),
+                              ngx_http_llm_choose_tokens(ctx), force,
+                              ngx_current_msec, wait, &call->model);
+
+        if (rc != LLM_OK) {
+            return rc;
+        }
+    }
+
+    return llm_target_start(tb->named, call->place, &general,
+                            ngx_http_llm_owner(),
+                            ngx_http_llm_choose_tokens(ctx), force,
+                            ngx_current_msec, wait, &call->target);
+}
+
+
+/* when it is said to be slow */
+
+static void
+ngx_http_llm_choose_late(ngx_http_llm_ctx_t *ctx, ngx_http_llm_tables_t *tb)
+{
+    ngx_http_llm_call_t  *call;
+
+    if (ctx->conf->hedge_budget == 0) {
+        return;
+    }
+
+    call = &ctx->call;
+
+    call->late = call->model_place != LLM_TARGET_NONE
+                 ? llm_target_late(tb->models, call->model_place)
+                 : llm_target_late(tb->named, call->place);
+}
+
+
+ngx_int_t
+ngx_http_llm_choose_hedge(ngx_http_llm_ctx_t *ctx, ngx_http_llm_call_t *slow)
+{
+    int                     rc;
+    uint64_t                wait;
+    ngx_http_llm_target_t  *target;
+    ngx_http_llm_tables_t  *tb;
+
+    wait = 0;
+
+    target = ngx_http_llm_choose_target(ctx);
+
+    tb = ngx_http_llm_area_lock(ctx->mcf->targets);
+
+    ctx->call.place = ngx_http_llm_choose_place(tb, target);
+
+    rc = llm_target_hedge(tb->named, slow->place, 0);
+
+    if (rc == LLM_OK) {
+        rc = ngx_http_llm_choose_look(ctx, tb, target, &wait);
+    }
+
+    if (rc == LLM_OK) {
+        (void) llm_target_hedge(tb->named, slow->place, 1);
+
+        llm_target_grant(tb->named, ctx->call.place);
+
+        rc = ngx_http_llm_choose_begin(ctx, tb, target, 0, &wait);
+    }
+
+    ngx_http_llm_area_unlock(ctx->mcf->targets);
+
+    ctx->call.counted = rc == LLM_OK;
+
+    return rc == LLM_OK ? NGX_OK : NGX_DECLINED;
+}
+
+
+ngx_int_t
+ngx_http_llm_choose_retry(ngx_http_llm_ctx_t *ctx)
+{
+    int                     rc;
+    llm_target_conf_t       tc;
+    ngx_http_llm_target_t  *target;
+    ngx_http_llm_tables_t  *tb;
+
+    target = ngx_http_llm_choose_target(ctx);
+
+    ngx_http_llm_choose_conf(ctx, target, &tc);
+
+    tb = ngx_http_llm_area_lock(ctx->mcf->targets);
+
+    rc = llm_target_retry(tb->named, ngx_http_llm_choose_place(tb, target),
+                          &tc, ngx_current_msec);
+
+    ngx_http_llm_area_unlock(ctx->mcf->targets);
+
+    return rc;
+}
+
+
+void
+ngx_http_llm_choose_header(ngx_http_llm_attempt_t *at, ngx_table_elt_t *h)
+{
+    int                    tokens;
+    int64_t                n;
+    llm_str_t              name, value;
+    llm_target_limit_t    *limit;
+    llm_dialect_header_e   kind;
+
+    if (h->lowcase_key == NULL) {
+        return;
+    }
+
+    name.data = h->lowcase_key;
+    name.len = h->key.len;
+
+    kind = llm_dialect_header(&name, &tokens);
+
+    if (kind == LLM_DIALECT_NOTHING) {
+        return;
+    }
+
+    value.data = h->value.data;
+    value.len = h->value.len;
+
+    n = llm_dialect_value(kind, &value, ngx_time());
+    limit = tokens ? &at->told_tokens : &at->told_requests;
+
+    switch (kind) {
+
+    case LLM_DIALECT_LIMIT:
+        limit->limit = n;
+        break;
+
+    case LLM_DIALECT_REMAINING:
+        limit->remaining = n;
+        break;
+
+    default:
+        limit->reset = n;
+    }
+
+    at->told = 1;
+}
+
+
+/* of two attempts that run, each has its own */
+
+static ngx_http_llm_call_t *
+ngx_http_llm_choose_call(ngx_http_llm_attempt_t *at)
+{
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = at->ctx;
+
+    return ctx->hedged && at != ctx->attempt ? &ctx->hedge->call : &ctx->call;
+}
+
+
+void
+ngx_http_llm_choose_told(ngx_http_llm_attempt_t *at)
+{
+    llm_target_conf_t       tc;
+    ngx_http_llm_ctx_t     *ctx;
+    ngx_http_llm_call_t    *call;
+    ngx_http_llm_tables_t  *tb;
+
+    ctx = at->ctx;
+    call = ngx_http_llm_choose_call(at);
+
+    if (!at->told || !call->counted) {
+        return;
+    }
+
+    ngx_http_llm_choose_conf(ctx, at->target, &tc);
+
+    tb = ngx_http_llm_area_lock(ctx->mcf->targets);
+
+    if (at->target->model.len) {
+        llm_target_told(tb->named, call->place, &tc, &call->target,
+                        &at->told_requests, &at->told_tokens,
+                        ngx_current_msec);
+
+    } else {
+        if (at->status == NGX_HTTP_OK) {
+            ngx_http_llm_choose_meet(ctx, call, tb, at->target, &tc);
+        }
+
+        llm_target_told(tb->models, call->model_place, &tc, &call->model,
+                        &at->told_requests, &at->told_tokens,
+                        ngx_current_msec);
+    }
+
+    ngx_http_llm_area_unlock(ctx->mcf->targets);
+}
+
+
+/* there is such a model: this call is the first that counts for it */
+
+static void
+ngx_http_llm_choose_meet(ngx_http_llm_ctx_t *ctx, ngx_http_llm_call_t *call,
+    ngx_http_llm_tables_t *tb, ngx_http_llm_target_t *target,
+    llm_target_conf_t *tc)
+{
+    uint64_t  wait;
+
+    if (call->model_place != LLM_TARGET_NONE) {
+        return;
+    }
+
+    call->model_place = ngx_http_llm_choose_find(ctx, tb, target, 1);
+
+    if (call->model_place != LLM_TARGET_NONE) {
+        tc->pace = 0;
+        (void) llm_target_start(tb->models, call->model_place, tc,
+                                ngx_http_llm_owner(),
+                                ngx_http_llm_choose_tokens(ctx), 1,
+                                ngx_current_msec, &wait, &call->model);
+        tc->pace = target->provider->pace ? 1 : 0;
+    }
+}
+
+
+void
+ngx_http_llm_choose_end(ngx_http_llm_ctx_t *ctx, llm_target_end_e end,
+    int64_t used)
+{
+    int64_t                  asked;
+    ngx_uint_t               bad;
+    llm_target_end_e         general;
+    llm_target_conf_t        tc;
+    ngx_http_llm_call_t     *call;
+    ngx_http_llm_target_t   *target;
+    ngx_http_llm_tables_t   *tb;
+    ngx_http_llm_attempt_t  *at;
+
+    call = &ctx->call;
+
+    if (!call->counted) {
+        return;
+    }
+
+    call->counted = 0;
+
+    at = ctx->attempt;
+    asked = at ? at->asked : LLM_TARGET_UNKNOWN;
+    target = ngx_http_llm_choose_target(ctx);
+    general = end;
+
+    ngx_http_llm_choose_conf(ctx, target, &tc);
+
+    tb = ngx_http_llm_area_lock(ctx->mcf->targets);
+
+    if (target->model.len == 0) {
+
+        /* who cannot be reached is for no model */
+
+        bad = end == LLM_TARGET_BAD || end == LLM_TARGET_SILENT;
+
+        if (bad && at && !at->connected) {
+            end = LLM_TARGET_NEUTRAL;
+
+        } else if (end != LLM_TARGET_NEUTRAL) {
+            general = LLM_TARGET_GOOD;
+
+            if (bad || end == LLM_TARGET_LIMITED
+                || (at && at->status == NGX_HTTP_OK))
+            {
+                ngx_http_llm_choose_meet(ctx, call, tb, target, &tc);
+            }
+        }
+
+        if (at && at->first_ms >= 0) {
+            llm_target_first(tb->models, call->model_place, &tc,
+                             (uint64_t) at->first_ms, ngx_current_msec);
+        }
+
+        llm_target_end(tb->models, call->model_place, &tc, &call->model, end,
+                       asked, used, ngx_current_msec);
+
+        ngx_http_llm_choose_general(&tc);
+    }
+
+    if (at && at->first_ms >= 0) {
+        llm_target_first(tb->named, call->place, &tc,
+                         (uint64_t) at->first_ms, ngx_current_msec);
+    }
+
+    llm_target_end(tb->named, call->place, &tc, &call->target, general,
+                   asked, used, ngx_current_msec);
+
+    ngx_http_llm_area_unlock(ctx->mcf->targets);
+}
+
+
+ngx_int_t
+ngx_http_llm_choose_stat(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_target_t *target, llm_target_stat_t *stat)
+{
+    uint32_t                place;
+    ngx_http_llm_tables_t  *tb;
+
+    tb = ngx_http_llm_area_lock(mcf->targets);
+
+    place = ngx_http_llm_choose_place(tb, target);
+
+    if (place != LLM_TARGET_NONE) {
+        llm_target_stat(tb->named, place, ngx_current_msec, stat);
+    }
+
+    ngx_http_llm_area_unlock(mcf->targets);
+
+    return place == LLM_TARGET_NONE ? NGX_DECLINED : NGX_OK;
+}
