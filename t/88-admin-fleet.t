@@ -225,14 +225,18 @@ sub others {
     $lead->wait_events(2);
     my $join = chat($x, $key{joins}, 'shared', stream => 1);
     $join->wait_events(1);
+    my $late = chat($x, $key{joins}, 'shared');
     my $file = $x->start_chat('shared by none', stream => 1);
     $file->wait_events(1);
+    Test::LLM::HTTP->idle(0.1);
     is $mock->stats->{requests}, 2, 'one shares the call of the other';
 
     api($x, DELETE => '/keys/leads?streams=cut');
-    $_->wait for $lead, $join, $file;
+    $_->wait for $lead, $join, $late, $file;
     refused($lead, 'stream');
-    is last_of($join), '[DONE]', 'who shares its call has all of it';
+    like last_of($join), qr/^\[DONE\]$|"upstream_error"/, 'who shares its call '
+        . 'is told if that ends';
+    is $late->status, 200, 'and is served if nothing has begun';
     is last_of($file), '[DONE]', 'a key of the file, too';
     $mock->script;
     api($x, DELETE => '/keys/joins');
@@ -326,6 +330,7 @@ sub silent {
         ->status == 200 }, 10), 'changes are made again';
     within($y, sub { (api($y, GET => '/keys/quiet')->json->{priority} // 0)
         == 9 }, 'in both');
+    settle();
     api($x, DELETE => '/keys/quiet');
 }
 
@@ -370,6 +375,7 @@ sub down {
         ->status == 200 }, 10), 'with Redis back changes are made';
     ok $y->until(sub { (api($y, GET => '/keys/known')->json->{priority} // 0)
         == 4 }, 10), 'and known';
+    settle();
     is shown($x), shown($y), 'both know the same';
 }
 
@@ -386,8 +392,10 @@ sub emptied {
 
     empty();
 
-    ok $x->until(sub { eval { $redis->command(HLEN => '{llm}:keys') } ==
-        1 + count($x) }, 15), 'an empty Redis is given all back';
+    my $all = 1 + count($x);
+    ok $x->until(sub { $redis->command(HLEN => '{llm}:keys') == $all }, 15),
+        'an empty Redis is given all back'
+        or diag $redis->command(HLEN => '{llm}:keys'), " of $all";
     is shown($_), $before, 'nothing is lost' for @both;
     is with($_, $key{four}), 200, 'the key works' for @both;
     ok $x->said(qr/\[warn\] .*Redis does not know of all keys/)
@@ -497,7 +505,7 @@ sub many {
             2, '{llm}:keys', '{llm}:keys:log', @rows);
     }
 
-    my $want = 20000 + count($x) + 0;
+    my $want = 20000 + count($x);
     my (@slow, $took);
 
     for my $try (1 .. 3) {
@@ -508,7 +516,7 @@ sub many {
         $c->wait;
 
         until ((api($z, GET => '/status')->json->{policy}{admin_keys} // 0)
-            >= 20000)
+            >= $want)
         {
             for (1 .. 10) {
                 my $r = $c->again(%{$z->chat_spec('meanwhile ' . rand)});
@@ -522,7 +530,7 @@ sub many {
 
         $took = time - $start;
         is with($z, "many $_"), 200, "key $_ of 20,000" for 1, 9999, 20000;
-        is api($z, GET => '/status')->json->{policy}{admin_keys}, 20000,
+        is api($z, GET => '/status')->json->{policy}{admin_keys}, $want,
             sprintf 'all are there after %.1f s', $took;
         $z->quit;
         push @slow, $slowest;
@@ -599,6 +607,22 @@ sub empty {
         glob("$redis->{dir}/*.rdb");
     local $redis->{options} = { %{$redis->{options}}, %options };
     $redis->start;
+}
+
+
+# all workers have found Redis again
+
+sub settle {
+    for my $t (@both) {
+        my $n = 0;
+        $t->until(sub { $n = api($t, PUT => '/teams/settle', {})->status
+            =~ /^20/ ? $n + 1 : 0; $n >= 16 }, 10);
+    }
+
+    ok $x->until(sub { api($x, DELETE => '/teams/settle')->status == 200 }),
+        'Redis is back for all workers';
+    within($y, sub { api($y, GET => '/teams/settle')->status == 404 },
+        'and in both');
 }
 
 
@@ -687,7 +711,11 @@ sub refused {
         my $last = last_of($r);
         my $e = eval { $json->decode($last) } // {};
 
-        is $e->{error}{code}, 'key_disabled', "$what: the last event says why"
+        # whoever made the call that it shares may have heard earlier
+
+        my $code = $what eq 'shared' ? qr/^(?:key_disabled|upstream_error)$/
+            : qr/^key_disabled$/;
+        like $e->{error}{code} // '', $code, "$what: the last event says why"
             or diag $last;
         return;
     }

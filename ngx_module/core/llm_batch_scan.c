@@ -157,7 +157,7 @@ llm_batch_value(llm_batch_scan_t *sc, unsigned depth)
 
     case LLM_JSON_OBJECT:
 
-        if (member == LLM_BATCH_BODY && sc->twice != LLM_BATCH_BODY) {
+        if (member == LLM_BATCH_BODY) {
             error = llm_batch_object(sc, 2);
 
             if (error != NULL) {

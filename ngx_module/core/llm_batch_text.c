@@ -163,7 +163,14 @@ llm_batch_put_json(llm_batch_text_t *t, const llm_str_t *json)
         return;
     }
 
-    /* outside of strings, as they have none that is not escaped */
+    if (memchr(json->data, '\n', json->len) == NULL
+        && memchr(json->data, '\r', json->len) == NULL)
+    {
+        llm_batch_put(t, json->data, json->len);
+        return;
+    }
+
+    /* they stand outside of strings, where they have to be escaped */
 
     last = json->data + json->len;
 

@@ -114,6 +114,18 @@ typedef struct {
 } llm_target_limit_t;
 
 
+/* what one gateway tells the others of a target */
+
+typedef struct {
+    llm_target_limit_t    requests;
+    llm_target_limit_t    tokens;
+    int64_t               cool;             /* ms that it cools down yet;
+                                               LLM_TARGET_UNKNOWN: it does
+                                               not */
+    uint64_t              age;              /* ms since the attempt began */
+} llm_target_news_t;
+
+
 typedef struct {
     llm_target_state_e    state;
     uint64_t              until;            /* ejected, cooling down until */
@@ -215,6 +227,25 @@ void llm_target_told(llm_targets_t *tg, uint32_t i,
 void llm_target_end(llm_targets_t *tg, uint32_t i,
     const llm_target_conf_t *conf, llm_target_call_t *call,
     llm_target_end_e end, int64_t asked, int64_t used, uint64_t now);
+
+/*
+ * Is what its headers told, after llm_target_told() with the same, or that it
+ * cools down, after llm_target_end(), to be told to other gateways?  1: yes,
+ * and "news" says it; 0: it is nothing new, or they know enough.
+ */
+int llm_target_tell(llm_targets_t *tg, uint32_t i,
+    const llm_target_call_t *call, const llm_target_limit_t *requests,
+    const llm_target_limit_t *tokens, uint64_t now, llm_target_news_t *news);
+int llm_target_tell_cool(llm_targets_t *tg, uint32_t i, uint64_t now,
+    llm_target_news_t *news);
+
+/*
+ * Another gateway told it, "late" ms ago.  What is known from newer answers
+ * stays; a cool-down never gets shorter.
+ */
+void llm_target_heard(llm_targets_t *tg, uint32_t i,
+    const llm_target_conf_t *conf, const llm_target_news_t *news,
+    uint64_t late, uint64_t now);
 
 /* a worker is gone: its calls are */
 void llm_target_reap(llm_targets_t *tg, unsigned owner, uint64_t now);

@@ -22,8 +22,6 @@
 #include "core/llm_target_private.h"
 
 
-#define LLM_TARGET_LIMIT    ((int64_t) 10000000000)
-#define LLM_TARGET_MINUTE   60000           /* ms, if no reset is told */
 #define LLM_TARGET_TAU      5000            /* ms, average of the others */
 #define LLM_TARGET_FADE     2000            /* ms, and how long it holds */
 #define LLM_TARGET_STEP     100             /* ms */
@@ -34,29 +32,10 @@
 #define LLM_TARGET_WAIT     3600000
 
 
-static void llm_target_pace_roll(llm_target_pace_t *p, uint64_t now);
-static int64_t llm_target_pace_gain(const llm_target_pace_t *p, uint64_t from,
-    uint64_t to);
 static void llm_target_pace_rate(llm_target_pace_t *p,
     const llm_target_limit_t *told, uint64_t now);
 static int64_t llm_target_pace_behind(const llm_target_pace_t *p,
     const llm_target_share_t *s, int64_t delta);
-static void llm_target_pace_others(llm_target_pace_t *p, int64_t delta,
-    uint64_t started);
-
-
-static inline int64_t
-llm_target_pace_clamp(int64_t n, int64_t low, int64_t high)
-{
-    return n < low ? low : n > high ? high : n;
-}
-
-
-static inline int64_t
-llm_target_pace_full(const llm_target_pace_t *p)
-{
-    return p->limit * LLM_TARGET_MICRO;
-}
 
 
 /* parts on their way from here, of which nothing has been heard */
@@ -229,6 +208,7 @@ llm_target_pace_take(llm_target_pace_t *p, llm_target_share_t *s,
         p->woken_taken = p->taken;
     }
 
+    llm_target_pace_mark(p, now);
     p->last = now > p->last ? now : p->last;
 
     cost = llm_target_pace_clamp(cost, 0, LLM_TARGET_LIMIT);
@@ -269,26 +249,13 @@ llm_target_pace_told(llm_target_pace_t *p, const llm_target_call_t *call,
     known = p->limit != 0 && p->windowed == windowed;
 
     if (known && (call->number <= p->heard_number
+                  || call->started < p->heard
                   || (windowed && call->started < p->began)))
     {
         return;
     }
 
-    p->limit = told->limit < LLM_TARGET_LIMIT ? told->limit
-                                              : LLM_TARGET_LIMIT;
-    p->windowed = windowed;
-    p->time = p->time > now ? p->time : now;
-
-    if (!known) {
-        p->rate = 0;
-        p->depth = 0;
-        p->others = 0;
-        p->length = 0;
-        p->until = 0;
-        p->began = 0;
-    }
-
-    llm_target_pace_rate(p, told, now);
+    llm_target_pace_adopt(p, told, windowed, now);
 
     full = llm_target_pace_full(p);
     remaining = told->remaining < p->limit ? told->remaining : p->limit;
@@ -308,21 +275,63 @@ llm_target_pace_told(llm_target_pace_t *p, const llm_target_call_t *call,
                                        p->limit) * LLM_TARGET_MICRO;
     }
 
+    llm_target_pace_correct(p, delta, call->started, now);
+
+    p->heard_number = call->number;
+}
+
+
+/* the limit as it was told; who knew nothing, or of another kind, begins */
+
+void
+llm_target_pace_adopt(llm_target_pace_t *p, const llm_target_limit_t *told,
+    unsigned windowed, uint64_t now)
+{
+    int  known;
+
+    known = p->limit != 0 && p->windowed == windowed;
+
+    p->limit = told->limit < LLM_TARGET_LIMIT ? told->limit
+                                              : LLM_TARGET_LIMIT;
+    p->windowed = windowed;
+    p->time = p->time > now ? p->time : now;
+
+    if (!known) {
+        p->rate = 0;
+        p->depth = 0;
+        p->others = 0;
+        p->length = 0;
+        p->until = 0;
+        p->began = 0;
+    }
+
+    llm_target_pace_rate(p, told, now);
+}
+
+
+/* what was told of the time "started" makes such a difference */
+
+void
+llm_target_pace_correct(llm_target_pace_t *p, int64_t delta,
+    uint64_t started, uint64_t now)
+{
+    int64_t  full;
+
+    full = llm_target_pace_full(p);
+
     delta = llm_target_pace_clamp(delta, -2 * full, 2 * full);
 
     p->corrected += (uint64_t) delta;
     p->level = llm_target_pace_clamp(p->level + delta, -full, full);
 
-    if (call->started >= p->woken) {
+    if (started >= p->woken) {
         p->woken = 0;
     }
 
-    p->heard = call->started;
+    p->heard = started;
     p->heard_at = now;
-    p->heard_number = call->number;
-    p->drained = p->others * (int64_t) (now - call->started < LLM_TARGET_MINUTE
-                                        ? now - call->started
-                                        : LLM_TARGET_MINUTE);
+    p->drained = p->others * (int64_t) (now - started < LLM_TARGET_MINUTE
+                                        ? now - started : LLM_TARGET_MINUTE);
 }
 
 
@@ -426,7 +435,7 @@ llm_target_pace_stat(const llm_target_pace_t *p, uint64_t now,
 }
 
 
-static void
+void
 llm_target_pace_roll(llm_target_pace_t *p, uint64_t now)
 {
     int64_t   full, drain;
@@ -471,7 +480,7 @@ llm_target_pace_roll(llm_target_pace_t *p, uint64_t now)
 
 /* at most twice the limit, which fills it from any debt */
 
-static int64_t
+int64_t
 llm_target_pace_gain(const llm_target_pace_t *p, uint64_t from, uint64_t to)
 {
     int64_t  gain, most;
@@ -564,7 +573,7 @@ llm_target_pace_rate(llm_target_pace_t *p, const llm_target_limit_t *told,
  * them disappear.
  */
 
-static void
+void
 llm_target_pace_others(llm_target_pace_t *p, int64_t delta, uint64_t started)
 {
     int64_t  dt, change;

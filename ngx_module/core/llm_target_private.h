@@ -19,6 +19,9 @@
 #define LLM_TARGET_BUCKETS  32
 #define LLM_TARGET_MICRO    1000000          /* parts of a request, a token */
 #define LLM_TARGET_USED     0x6c6c6d54
+#define LLM_TARGET_PAST     32
+#define LLM_TARGET_LIMIT    ((int64_t) 10000000000)
+#define LLM_TARGET_MINUTE   60000           /* ms, if no reset is told */
 
 
 typedef struct {
@@ -41,6 +44,15 @@ typedef struct {
     uint64_t              until;
     uint32_t              doubled;
 } llm_target_cool_t;
+
+
+/* what the other gateways have been told */
+
+typedef struct {
+    uint64_t              told;             /* when */
+    uint64_t              cool;             /* until when */
+    uint32_t              low;              /* that little was left */
+} llm_target_post_t;
 
 
 typedef struct {
@@ -96,6 +108,8 @@ typedef struct {
     uint64_t              woken_taken;
     uint64_t              step;
     int64_t               recent[2];        /* taken in this step, before */
+    uint64_t              mark;             /* step of the last one of past */
+    uint64_t              past[LLM_TARGET_PAST];  /* taken until then */
     uint32_t              depth;            /* how sure the rate is */
     uint32_t              windowed;
 } llm_target_pace_t;
@@ -119,6 +133,7 @@ typedef struct {
     llm_target_latency_t  latency;
     llm_target_pace_t     requests;
     llm_target_pace_t     tokens;
+    llm_target_post_t     post;
 
     uint64_t              started;          /* attempts */
     uint64_t              ejections;
@@ -244,6 +259,37 @@ void llm_target_pace_used(llm_target_pace_t *p, const llm_target_share_t *s,
     int64_t used, int told, uint64_t now);
 void llm_target_pace_stat(const llm_target_pace_t *p, uint64_t now,
     llm_target_limit_t *limit);
+
+/* … for llm_target_share.c */
+void llm_target_pace_roll(llm_target_pace_t *p, uint64_t now);
+int64_t llm_target_pace_gain(const llm_target_pace_t *p, uint64_t from,
+    uint64_t to);
+void llm_target_pace_adopt(llm_target_pace_t *p,
+    const llm_target_limit_t *told, unsigned windowed, uint64_t now);
+void llm_target_pace_others(llm_target_pace_t *p, int64_t delta,
+    uint64_t started);
+void llm_target_pace_correct(llm_target_pace_t *p, int64_t delta,
+    uint64_t started, uint64_t now);
+
+
+static inline int64_t
+llm_target_pace_clamp(int64_t n, int64_t low, int64_t high)
+{
+    return n < low ? low : n > high ? high : n;
+}
+
+
+static inline int64_t
+llm_target_pace_full(const llm_target_pace_t *p)
+{
+    return p->limit * LLM_TARGET_MICRO;
+}
+
+
+/* llm_target_share.c */
+
+/* a start comes: what had been taken when its step began */
+void llm_target_pace_mark(llm_target_pace_t *p, uint64_t now);
 
 
 #endif /* _LLM_TARGET_PRIVATE_H_INCLUDED_ */

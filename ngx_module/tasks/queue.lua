@@ -8,7 +8,7 @@
 -- fails half way is not undone.  What makes room begins with a write that a
 -- full Redis takes, and goes on from there; "submit" begins with one that it
 -- refuses (OOM), and so does all or nothing.  No operation takes more than
--- 200 jobs or 1 MB: the caller splits.
+-- 200 jobs or 1 MB: the caller splits.  It needs XAUTOCLAIM, so Redis 6.2.
 --
 -- KEYS[1]  the prefix of all keys, with its hash tag: "{llm}:t:"
 --
@@ -33,9 +33,9 @@
 --   team:TEAM     sorted set: ids by created
 --   batch:ID      hash of the caller; if it has "lines", the fields
 --                 completed, error and cancelled are counted here, and when
---                 they add up to "lines" the id goes into
---   ended         sorted set: batches by the ms of their last job's end; who
---                 has dealt with one removes it
+--                 they come to "lines" the id goes into
+--   ended         sorted set: batches by the ms of that end; who has dealt
+--                 with one removes it
 --   idem:NAME     string: what an earlier submit with this name left
 --
 -- A job is queued in its team's backlog, in a stream, in "delayed", or as a
@@ -70,8 +70,8 @@
 --         poison, crash, deadline, cancelled).  The token must be new with
 --         each call and random.  Leases that nobody kept for "lease" ms are
 --         looked for each "every" ms, and come first; a job that died more
---         than "deaths" times is poison.  Bodies beyond "bytes" come only
---         with the last few jobs: it then gives fewer than n.
+--         than "deaths" times is poison.  It stops when the bodies come to
+--         "bytes", but gives four jobs in any case.
 -- beat    consumer; then per job: id, token, progress ('': as it was)
 --      -> per job 1, 2 (yours, to be cancelled), 0 (not yours any more)
 -- end     window, age of the dead; then per job: id, token, state, result,
@@ -98,7 +98,7 @@
 -- purge   team, skip, n: of the team's index from "skip" on
 --      -> [removed, flagged, left]; flagged ones stay in the index
 
-local MOST = 200                 -- jobs moved out of backlogs in one call
+local MOST = 200                 -- jobs of a call, or moved by one
 local FAR = 1000000000           -- ms: the lease of what is released lapsed
 
 local call, match, min, max = redis.call, string.match, math.min, math.max
@@ -444,7 +444,9 @@ function ops.submit()
     local class, team, owner, flags = ARGV[10], ARGV[11], ARGV[12], ARGV[13]
     local ct = of_team(class, team)
 
-    if not match(class, '^[012]$') or (#ARGV - 17) % 3 ~= 0 then
+    if not match(class, '^[012]$') or (#ARGV - 17) % 3 ~= 0
+       or #ARGV > 17 + 3 * MOST
+    then
         return redis.error_reply('ERR submit: wrong arguments')
     end
 

@@ -184,7 +184,9 @@ sub background {
 
     $count{max} = 0;
 
-    until ($done) {
+    my $parent = getppid;
+
+    until ($done || getppid != $parent) {
         for my $i (0 .. $connections - 1) {
             $socket[$i] //= dial($t);
 
@@ -315,7 +317,8 @@ sub turns_clear {
 sub turns {
     my ($dir) = @_;
 
-    my %most = (cpu => 0, wall => 0, over => 0, over_wall => 0);
+    my %most = (n => 0, cpu => 0, wall => 0, over => 0,
+        over_wall => 0);
 
     for my $file (glob "$dir/turn.*") {
         open my $in, '<', $file or next;
@@ -326,6 +329,7 @@ sub turns {
         $wall /= 1e6;
         $most{cpu} = $cpu if $cpu > $most{cpu};
         $most{wall} = $wall if $wall > $most{wall};
+        $most{n} += $n;
         $most{over} += $over;
         $most{over_wall} += $over_wall;
     }

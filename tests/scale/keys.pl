@@ -13,6 +13,8 @@ use strict;
 use FindBin;
 use lib "$FindBin::Bin/../../t/lib", $FindBin::Bin;
 
+BEGIN { $ENV{TEST_BUILD} ||= "$FindBin::Bin/../../build" }
+
 use Compress::Zlib qw(crc32);
 use Digest::SHA qw(sha256_hex);
 use POSIX qw(:sys_wait_h);
@@ -136,7 +138,7 @@ sub of_the_file {
             ($dead) = grep { anon($_) > $anon + 20e6 } $t->workers;
             return $dead;
         }, 30) or die 'nobody loads the file';
-        sleep 1;
+        sleep 0.5;
         $t->kill_worker('KILL', $dead);
         return sub { answer($t, $last) == 200 };
     }, closed => 1);
@@ -145,7 +147,8 @@ sub of_the_file {
     row('worker killed while loading: until in force', sprintf '%.1f s',
         $took);
 
-    again($t, sub { int rand $keys }, 'the file');
+    again($few, sub { int rand 100 }, 'a small file');
+    again($t, sub { int rand($keys - $some) }, 'the file');
     gone($_) for $few, $t;
 }
 
@@ -362,8 +365,8 @@ sub following {
 
     turns_clear($t->dir);
 
-    my $from = time;
     my $end = $start->();
+    my $from = time;
     my $done = until_true($end, 180);
     my $took = time - $from;
 
@@ -377,7 +380,9 @@ sub following {
     delete $said->{closed} if $allow{closed};
     is join(' ', grep { !/^(?:200|over|max)$/ } sort keys %$said), '',
         "$what: all were answered";
-    cmp_ok $said->{max}, '<', 50, "$what: none was slower than 50 ms";
+    cmp_ok $said->{max}, '<', 50, "$what: none was slower than 50 ms"
+        if !$allow{closed};
+    ok $turns->{n}, "$what: turns were measured";
     cmp_ok $turns->{cpu}, '<', 5, "$what: no turn longer than 5 ms";
 
     row("$what: requests", sprintf '%d, slowest %.1f ms, above 50 ms: %d',
@@ -411,7 +416,7 @@ sub again {
 
         ok $done, "a new worker, keys of $what";
         is join(' ', keys %seen), 200, '... knows them at once';
-        row("worker killed, keys of $what: until the new one answers",
+        row("worker killed, $what: until the new one answers",
             sprintf '%.0f ms', (time - $from) * 1e3);
     }
 }

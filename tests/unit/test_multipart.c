@@ -281,6 +281,9 @@ test_names(void **state)
         5 + 32 + 8);
     bad("--b\r\n" CD "name=a\r\nContent-Transfer-Encoding: base64\r\n\r\nMQ\r\n"
         "--b--", 5 + 32 + 8);
+    bad("--b\r\nContent-Type: a\r\nContent-Type: a\r\n" CD
+        "name=a\r\n\r\n1\r\n--b--", 5 + 17);
+    bad("--b\r\n" CD "name=\"\x7f\"\r\n\r\n1\r\n--b--", 5 + 32 + 6);
     bad("--b\r\n" CD "name=a;\r\n x=y\r\n\r\n1\r\n--b--", 5 + 32 + 9);
     bad("--b\r\n" CD "name=a\nX: y\r\n\r\n1\r\n--b--", 5 + 32 + 6);
     bad("--b\r\n" CD "name=a\r\nX y\r\n\r\n1\r\n--b--", 5 + 32 + 9);

@@ -22,7 +22,7 @@ my $admin = 'sk-admin-' . sha256_hex('admin');
 
 my %limits = (
     red1 => { team => 'red', concurrency => 64 },
-    red2 => { team => 'red', models => ['alpha'], requests_per_minute => 4,
+    red2 => { team => 'red', models => ['alpha'], requests_per_minute => 2,
         concurrency => 64 },
     blue1 => { team => 'blue', concurrency => 2,
         queue => { size => 1, timeout_ms => 40 } },
@@ -161,7 +161,7 @@ sub make {
             == 200 }, 2) or die "key $name is not known everywhere";
     }
 
-    push @{$self->{ready}}, ($name) x 2;
+    push @{$self->{ready}}, ($name) x 3;
 }
 
 
@@ -283,7 +283,8 @@ sub start {
         @mock{qw(reasoning-tokens cached-tokens)} = (5000, 5000);
 
     } elsif ($kind eq 'failing') {
-        %mock = (status => (400, 500)[rand 2]);
+        $key = 'red1';
+        %mock = (status => (400, 500)[$self->{failing}++ % 2]);
         $model = (qw(beta free-bad))[rand 2];
     }
 

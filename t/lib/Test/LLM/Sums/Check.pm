@@ -202,9 +202,11 @@ sub kinds {
             for map { /=(.*)/ } keys %$reasons;
     }
 
+    # of the fleet's slots a gateway may have none, so that its line is full
+
     is join(', ', grep { !$refused{$_} } qw(key model requests tokens
-        requests_day tokens_day budget too_large queue_full queue_timeout)),
-        '', 'refused by each limit';
+        requests_day tokens_day budget too_large queue_full),
+        @t == 1 ? 'queue_timeout' : ()), '', 'refused by each limit';
     note 'refused: ' . join ', ', map { "$_: $refused{$_}" } sort keys
         %refused;
 }
