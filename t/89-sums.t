@@ -62,8 +62,7 @@ sub mixed {
     $s->equal('after the death of a worker');
 
     $s->crowd(50);
-    $s->quiet($t);
-    $t->reload;
+    $s->reload($t);
     $s->crowd(100);
 
     $s->equal('at the end');

@@ -38,7 +38,7 @@ $both[1]->kill_worker('KILL', ($both[1]->workers)[0]);
 $s->crowd(100);
 $s->equal('after the death of a worker');
 
-$both[0]->reload;
+$s->reload($both[0]);
 $s->crowd(150);
 
 $s->equal('at the end');

@@ -119,6 +119,8 @@ typedef struct {
 typedef struct {
     llm_target_limit_t    requests;
     llm_target_limit_t    tokens;
+    int64_t               requests_since;   /* that this gateway has started */
+    int64_t               tokens_since;     /* since that attempt */
     int64_t               cool;             /* ms that it cools down yet;
                                                LLM_TARGET_UNKNOWN: it does
                                                not */

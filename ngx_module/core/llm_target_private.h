@@ -51,7 +51,7 @@ typedef struct {
 typedef struct {
     uint64_t              told;             /* when */
     uint64_t              cool;             /* until when */
-    uint32_t              low;              /* that little was left */
+    int64_t               left[2];          /* requests, tokens */
 } llm_target_post_t;
 
 

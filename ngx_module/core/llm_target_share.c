@@ -6,9 +6,10 @@
  * an answer to somebody else's attempt: it holds for the time when that one
  * was started, and what has been started here since is taken from it.  For
  * that each target remembers how much had been taken at the beginning of each
- * of the last steps.  The newest start is believed, whoever made it; news
- * that is older than the last own answer, or than what is remembered, says
- * nothing.
+ * of the last steps.  Who tells it adds what it has started itself since: of
+ * that no answer could tell yet.  The newest start is believed, whoever made
+ * it; news that is older than the last own answer, or than what is
+ * remembered, says nothing.
  */
 
 
@@ -17,20 +18,21 @@
 
 #define LLM_TARGET_PAST_MS   250            /* of a step */
 #define LLM_TARGET_TELL      200            /* ms between two tellings */
-#define LLM_TARGET_TELL_LOW  20             /* … when little is left */
-#define LLM_TARGET_LOW       10             /* % */
+#define LLM_TARGET_TELL_FELL 20             /* … when it fell by a step */
+#define LLM_TARGET_FELL      10             /* steps of a limit */
 #define LLM_TARGET_MOMENT    200            /* ms: may not have arrived */
 #define LLM_TARGET_COOLEST   86400000       /* ms; more is no wait */
 
 
-static int llm_target_low(const llm_target_limit_t *l);
+static int llm_target_fell(const llm_target_limit_t *l, int64_t since,
+    int64_t *left);
 static void llm_target_cool_heard(llm_target_row_t *row, uint64_t ms,
     uint64_t now);
 static int64_t llm_target_pace_since(const llm_target_pace_t *p,
     uint64_t at);
 static void llm_target_pace_heard(llm_target_pace_t *p,
-    const llm_target_limit_t *told, unsigned windowed, uint64_t age,
-    uint64_t late, uint64_t now);
+    const llm_target_limit_t *told, int64_t theirs, unsigned windowed,
+    uint64_t age, uint64_t late, uint64_t now);
 
 
 int
@@ -38,7 +40,8 @@ llm_target_tell(llm_targets_t *tg, uint32_t i, const llm_target_call_t *call,
     const llm_target_limit_t *requests, const llm_target_limit_t *tokens,
     uint64_t now, llm_target_news_t *news)
 {
-    int                 low;
+    int                 fell;
+    int64_t             calls, units, left[2];
     uint64_t            pause;
     llm_target_row_t   *row;
     llm_target_post_t  *post;
@@ -54,23 +57,33 @@ llm_target_tell(llm_targets_t *tg, uint32_t i, const llm_target_call_t *call,
 
     post = &row->post;
 
-    low = llm_target_low(requests) || llm_target_low(tokens);
+    calls = llm_target_pace_clamp((int64_t) (row->requests.taken
+                                             - call->requests.taken),
+                                  0, LLM_TARGET_LIMIT);
+    units = llm_target_pace_clamp((int64_t) (row->tokens.taken
+                                             - call->tokens.taken),
+                                  0, LLM_TARGET_LIMIT);
 
-    if (!low) {
-        post->low = 0;
-    }
+    left[0] = post->left[0];
+    left[1] = post->left[1];
 
-    pause = low && !post->low ? LLM_TARGET_TELL_LOW : LLM_TARGET_TELL;
+    fell = llm_target_fell(requests, calls, &left[0]);
+    fell |= llm_target_fell(tokens, units, &left[1]);
+
+    pause = fell ? LLM_TARGET_TELL_FELL : LLM_TARGET_TELL;
 
     if (post->told != 0 && now < post->told + pause) {
         return 0;
     }
 
     post->told = now;
-    post->low = low ? 1 : 0;
+    post->left[0] = left[0];
+    post->left[1] = left[1];
 
     news->requests = *requests;
     news->tokens = *tokens;
+    news->requests_since = calls;
+    news->tokens_since = units;
     news->cool = LLM_TARGET_UNKNOWN;
     news->age = now > call->started ? now - call->started : 0;
 
@@ -78,12 +91,27 @@ llm_target_tell(llm_targets_t *tg, uint32_t i, const llm_target_call_t *call,
 }
 
 
+/* there is much less of it than what was told last; "left" becomes what is */
+
 static int
-llm_target_low(const llm_target_limit_t *l)
+llm_target_fell(const llm_target_limit_t *l, int64_t since, int64_t *left)
 {
-    return l->limit > 0 && l->remaining >= 0
-           && l->remaining < l->limit / 100 * LLM_TARGET_LOW
-                             + l->limit % 100 * LLM_TARGET_LOW / 100;
+    int64_t  now, step, last;
+
+    if (l->limit <= 0 || l->remaining < 0) {
+        return 0;
+    }
+
+    now = l->remaining < l->limit ? l->remaining : l->limit;
+    now = now > since ? now - since : 0;
+
+    step = l->limit / LLM_TARGET_FELL;
+    step = step > 0 ? step : 1;
+
+    last = *left;
+    *left = now;
+
+    return last >= now && last - now >= step;
 }
 
 
@@ -109,6 +137,8 @@ llm_target_tell_cool(llm_targets_t *tg, uint32_t i, uint64_t now,
     news->requests.remaining = LLM_TARGET_UNKNOWN;
     news->requests.reset = LLM_TARGET_UNKNOWN;
     news->tokens = news->requests;
+    news->requests_since = 0;
+    news->tokens_since = 0;
     news->cool = (int64_t) (row->cool.until - now);
     news->age = 0;
 
@@ -135,9 +165,11 @@ llm_target_heard(llm_targets_t *tg, uint32_t i, const llm_target_conf_t *conf,
     }
 
     if (conf->pace) {
-        llm_target_pace_heard(&row->requests, &news->requests, conf->windowed,
+        llm_target_pace_heard(&row->requests, &news->requests,
+                              news->requests_since, conf->windowed,
                               news->age, late, now);
-        llm_target_pace_heard(&row->tokens, &news->tokens, conf->windowed,
+        llm_target_pace_heard(&row->tokens, &news->tokens,
+                              news->tokens_since, conf->windowed,
                               news->age, late, now);
     }
 }
@@ -232,10 +264,11 @@ llm_target_pace_since(const llm_target_pace_t *p, uint64_t at)
 
 static void
 llm_target_pace_heard(llm_target_pace_t *p, const llm_target_limit_t *told,
-    unsigned windowed, uint64_t age, uint64_t late, uint64_t now)
+    int64_t theirs, unsigned windowed, uint64_t age, uint64_t late,
+    uint64_t now)
 {
     int       known;
-    int64_t   delta, since, before, behind;
+    int64_t   delta, since, before, behind, drain;
     uint64_t  at;
 
     if (told->limit <= 0 || told->remaining < 0 || now < age + late) {
@@ -263,9 +296,15 @@ llm_target_pace_heard(llm_target_pace_t *p, const llm_target_limit_t *told,
     delta = delta * LLM_TARGET_MICRO - p->level;
     delta += llm_target_pace_gain(p, at, now);
 
+    /* what others are thought to take holds what the one who told it took */
+
+    theirs = llm_target_pace_clamp(theirs, 0, p->limit) * LLM_TARGET_MICRO;
+    drain = known ? p->others * (int64_t) (age + late < LLM_TARGET_MINUTE
+                                           ? age + late : LLM_TARGET_MINUTE)
+                  : 0;
+    delta -= theirs > drain ? theirs : drain;
+
     if (known) {
-        delta -= p->others * (int64_t) (age + late < LLM_TARGET_MINUTE
-                                        ? age + late : LLM_TARGET_MINUTE);
 
         /* those of ours just before it may not have arrived then */
 

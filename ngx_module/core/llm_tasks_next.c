@@ -97,7 +97,7 @@ llm_tasks_lacks(const llm_tasks_t *ts, llm_tasks_item_t *item)
     item->add_model = (ts->default_model.len != 0);
     found = 0;
 
-    while ((token = llm_json_next(&js)) == LLM_JSON_NAME) {
+    while (llm_json_next(&js) == LLM_JSON_NAME) {
         item->empty = 0;
 
         if (llm_json_is(&js, "model", 5)) {

@@ -228,20 +228,21 @@ feed(const uint8_t *p, size_t size, size_t step, size_t room, unsigned again)
     buf = malloc(room);
     llm_lines_init(&ln, buf, room);
 
+    /* what came ends where the memory ends */
+
+    step = step < size ? step : size;
+    piece = malloc(step != 0 ? step : 1);
+
     for (pos = 0; pos < size; pos += n) {
         n = step < size - pos ? step : size - pos;
 
-        piece = malloc(n);
-        memcpy(piece, p + pos, n);
-        at = piece;
+        at = memcpy(piece + step - n, p + pos, n);
 
-        while ((rc = llm_lines_next(&ln, &at, piece + n, &line))
+        while ((rc = llm_lines_next(&ln, &at, piece + step, &line))
                != LLM_AGAIN)
         {
             take(&f, &ln, rc, &line);
         }
-
-        free(piece);
     }
 
     rc = llm_lines_eof(&ln, &line);
@@ -254,6 +255,7 @@ feed(const uint8_t *p, size_t size, size_t step, size_t room, unsigned again)
     check((rc == LLM_OK) == (f.batch.n != 0));
     add(&f, &f.batch.n, sizeof(f.batch.n));
 
+    free(piece);
     free(buf);
     free(seen);
 

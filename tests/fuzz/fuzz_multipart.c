@@ -145,13 +145,16 @@ feed(result_t *res, const llm_str_t *type, const unsigned char *p,
         return;
     }
 
+    /* what came ends where the memory ends */
+
+    step = step < size ? step : size;
+    piece = malloc(step != 0 ? step : 1);
+
     for (pos = 0; pos < size && res->rc != LLM_ERROR; pos += n) {
         n = step < size - pos ? step : size - pos;
 
-        piece = malloc(n);
-        memcpy(piece, p + pos, n);
-        res->rc = events(res, &mp, &inside, piece, n);
-        free(piece);
+        memcpy(piece + step - n, p + pos, n);
+        res->rc = events(res, &mp, &inside, piece + step - n, n);
     }
 
     check(llm_multipart_eof(&mp) == (res->rc == LLM_MULTIPART_END
@@ -163,6 +166,7 @@ feed(result_t *res, const llm_str_t *type, const unsigned char *p,
         res->rc = LLM_ERROR;
     }
 
+    free(piece);
     free(head);
 }
 

@@ -283,22 +283,28 @@ sub memory {
 }
 
 
-# what of the keyring's memory the master has touched: the largest mapping
+# what of the keyring's memory has been touched, by the one who touched most
 
 sub area {
     my ($t) = @_;
 
-    my ($size, $rss, $most) = (0, 0, 0);
+    my $most = 0;
 
-    open my $file, '<', '/proc/' . $t->master . '/smaps' or return 0;
+    for my $pid ($t->master, $t->workers) {
+        my ($shared, $size, $rss);
 
-    while (<$file>) {
-        $size = $1 if /^Size:\s+(\d+)/;
-        ($rss, $most) = ($1, $size) if /^Rss:\s+(\d+)/ && $size > $most
-            && $size > 0;
+        open my $file, '<', "/proc/$pid/smaps" or next;
+
+        while (<$file>) {
+            $shared = /^\S+ rw-s .*zero/ if /^[0-9a-f]+-/;
+            $size = $1 if /^Size:\s+(\d+)/;
+            $rss = $1 if /^Rss:\s+(\d+)/;
+            next if !/^VmFlags/ || !$shared || $size != $t->{area} * 1024;
+            $most = $rss if $rss > $most;
+        }
     }
 
-    return $rss * 1024;
+    return $most * 1024;
 }
 
 

@@ -279,8 +279,8 @@ test_names(void **state)
         5 + 21);
     bad("--b\r\n" CD "name=a\r\n" CD "name=a\r\n\r\n1\r\n--b--",
         5 + 32 + 8);
-    bad("--b\r\n" CD "name=a\r\nContent-Transfer-Encoding: base64\r\n\r\nMQ\r\n"
-        "--b--", 5 + 32 + 8);
+    bad("--b\r\n" CD "name=a\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        "MQ\r\n--b--", 5 + 32 + 8);
     bad("--b\r\nContent-Type: a\r\nContent-Type: a\r\n" CD
         "name=a\r\n\r\n1\r\n--b--", 5 + 17);
     bad("--b\r\n" CD "name=\"\x7f\"\r\n\r\n1\r\n--b--", 5 + 32 + 6);

@@ -27,6 +27,8 @@ news_of(int64_t limit, int64_t remaining, int64_t reset, uint64_t age)
     n.tokens.limit = LLM_TARGET_UNKNOWN;
     n.tokens.remaining = LLM_TARGET_UNKNOWN;
     n.tokens.reset = LLM_TARGET_UNKNOWN;
+    n.requests_since = 0;
+    n.tokens_since = 0;
     n.cool = LLM_TARGET_UNKNOWN;
     n.age = age;
 
@@ -266,10 +268,10 @@ test_windowed_news(void **state)
 
     /* the window has begun anew: what is from before it is over */
 
-    assert_int_equal(look(15100).requests.remaining, 99);
+    assert_int_equal(look(15100).requests.remaining, 100);
     hear(100, 0, 30, 100, 40, 15110);
     hear(100, 0, 5000, 300, 0, 15110);
-    assert_int_equal(look(15110).requests.remaining, 99);
+    assert_int_equal(look(15110).requests.remaining, 100);
 }
 
 
@@ -326,20 +328,24 @@ test_tell(void **state)
     assert_int_equal(n.cool, LLM_TARGET_UNKNOWN);
     assert_int_equal(n.age, 49);
 
-    /* overtaken; too soon; soon, but little is left; that is known */
+    /* overtaken; too soon; soon, but there is much less, with what was
+       started since */
 
+    assert_int_equal(n.requests_since, 6);
     assert_int_equal(tell(&c[0], 100, 91, 1300, &n), 0);
-    assert_int_equal(tell(&c[2], 100, 80, 1249, &n), 0);
-    assert_int_equal(tell(&c[3], 100, 9, 1249, &n), 1);
-    assert_int_equal(tell(&c[4], 100, 8, 1300, &n), 0);
-    assert_int_equal(tell(&c[5], 100, 7, 1449, &n), 1);
+    assert_int_equal(tell(&c[2], 100, 88, 1249, &n), 0);
+    assert_int_equal(tell(&c[3], 100, 78, 1249, &n), 1);
+    assert_int_equal(n.requests_since, 4);
+    assert_int_equal(tell(&c[4], 100, 69, 1300, &n), 0);
+    assert_int_equal(tell(&c[5], 100, 66, 1300, &n), 0);
+    assert_int_equal(tell(&c[6], 100, 60, 1300, &n), 1);
 
-    /* and when it comes to that again, but not all the time */
+    /* not all the time */
 
-    assert_int_equal(tell(&c[6], 100, 10, 1460, &n), 0);
-    assert_int_equal(tell(&c[7], 100, 9, 1468, &n), 0);
-    assert_int_equal(llm_target_tell(tg, one, &c[7], &n.requests, &n.tokens,
-                                     1469, &n), 1);
+    assert_int_equal(tell(&c[7], 100, 0, 1319, &n), 0);
+    assert_int_equal(llm_target_tell(tg, one, &c[7],
+                                     &(llm_target_limit_t) { 100, 0, 1 },
+                                     &n.tokens, 1320, &n), 1);
 }
 
 

@@ -135,9 +135,9 @@ test_prompts(void **state)
 
     good("{\"prompts\":[\"a\"],\"model\":\"m\"}",
          "{\"model\":\"m\"," ASK("\"a\""));
-    good(" { \"model\" : \"m\" , \"prompts\" : [ \"a\\n\" , \"\xc3\xa9\" ,\"\"] "
-         ", \"max_tokens\": 5, \"stop\":[\"x\", {\"y\":[]}], \"stream\":false,"
-         "\"seed\":12345678901234567890 } ",
+    good(" { \"model\" : \"m\" , \"prompts\" : [ \"a\\n\" , \"\xc3\xa9\" "
+         ",\"\"] , \"max_tokens\": 5, \"stop\":[\"x\", {\"y\":[]}], "
+         "\"stream\":false,\"seed\":12345678901234567890 } ",
          "{\"model\" : \"m\",\"max_tokens\": 5,\"stop\":[\"x\", {\"y\":[]}],"
          "\"stream\":false,\"seed\":12345678901234567890," ASK("\"a\\n\"")
          "{\"model\" : \"m\",\"max_tokens\": 5,\"stop\":[\"x\", {\"y\":[]}],"
@@ -271,6 +271,7 @@ test_bad(void **state)
     bad("{\"prompts\":[\"a\",1]}", "invalid_value", "prompts[1]", 16);
     bad("{\"prompts\":[\"a\",[\"b\"]]}", "invalid_value", "prompts[1]", 16);
     bad("{\"requests\":[{},\"a\"]}", "invalid_value", "requests[1]", 16);
+    bad("{\"requests\":[{\"x\":1},1]}", "invalid_value", "requests[1]", 21);
     bad("{\"requests\":[[]]}", "invalid_value", "requests[0]", 13);
     bad("{\"prompts\":[\"a\"],\"requests\":[{}]}", "invalid_value", "requests",
         17);
@@ -299,8 +300,9 @@ test_bad(void **state)
 static void
 test_bounds(void **state)
 {
-    char      *p, *q;
-    unsigned   i;
+    char              *p, *q;
+    unsigned           i;
+    llm_tasks_item_t   item;
 
     (void) state;
 
@@ -318,6 +320,13 @@ test_bounds(void **state)
         if (i == 1000) {
             assert_int_equal(scan(p, strlen(p), 100), LLM_OK);
             assert_int_equal(ts.n, 1000);
+
+            for (i = 0; llm_tasks_next(&ts, &item) == LLM_OK; i++) {
+                assert_memory_equal(text + item.span.start, "\"x\"", 3);
+            }
+
+            assert_int_equal(i, 1000);
+
         } else {
             bad(p, "too_many_tasks", "prompts[1000]", -1);
         }

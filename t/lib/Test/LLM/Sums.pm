@@ -210,6 +210,21 @@ sub crowd {
 }
 
 
+# requests that are under way while nginx is reloaded
+
+sub reload {
+    my ($self, $t) = @_;
+
+    $self->start($t, $_, 'red1', ++$self->{serial})
+        for qw(joined joined line line abort abort abort early);
+    Test::More::ok($t->until(sub {
+        $t->metric('llm_ledger_tickets_used') > 2 }, 5),
+        'a reload while requests are under way');
+    $t->reload;
+    $self->drain(0);
+}
+
+
 # each answer has a usage of its own, told by headers
 
 sub start {
