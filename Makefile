@@ -32,7 +32,7 @@ CORE_FUZZ = $(CORE:ngx_module/core/%.c=$(BUILD)/core-fuzz/%.o)
 .SUFFIXES:
 
 .PHONY: all help module llmctl tools run sim test test-unit test-t \
-        test-clients test-dashboard check \
+        test-clients test-dashboard scale check \
         check-style check-analyze check-nodebug check-unit check-fuzz \
         check-t bench \
         install deb clean need-build need-run need-test need-check \
@@ -115,6 +115,18 @@ test-clients: need-test module $(TOOLS)
 
 test-dashboard: need-test module $(TOOLS)
 	@util/test.pl dashboard
+
+#: make scale         a million keys: memory, look-ups, changes, deaths of
+#:                    workers (some minutes and 3 GB; SCALE_KEYS=N: fewer)
+scale: need-test module $(BUILD)/mock $(BUILD)/scale/turn.so
+	@TEST_BUILD=$(BUILD) \
+	    TEST_NGINX_MODULE=$(BUILD)/ngx_http_llm_module.so \
+	    tests/scale/keys.pl
+
+$(BUILD)/scale/turn.so: tests/scale/turn.c | need-build
+	@mkdir -p $(@D)
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -shared -fPIC -o $@ $< -ldl
 
 #: make sim           plays a day of several gateways, about a minute a scene
 #:                    (docs/limits.md shows its pictures)

@@ -36,6 +36,7 @@
 #include "upstream/ngx_http_llm_relay.h"
 #include "upstream/ngx_http_llm_resolve.h"
 #include "upstream/ngx_http_llm_route.h"
+#include "upstream/ngx_http_llm_share.h"
 
 #if (__GLIBC__)
 #include <malloc.h>
@@ -319,6 +320,7 @@ ngx_http_llm_postconfiguration(ngx_conf_t *cf)
         || ngx_http_llm_cache_create(cf, mcf) != NGX_OK
         || ngx_http_llm_flight_create(cf, mcf) != NGX_OK
         || ngx_http_llm_choose_create(cf, mcf) != NGX_OK
+        || ngx_http_llm_share_create(cf, mcf) != NGX_OK
         || ngx_http_llm_affinity_create(cf, mcf) != NGX_OK
         || ngx_http_llm_usage_create(cf, mcf) != NGX_OK)
     {
@@ -469,6 +471,8 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     {
         return NGX_ERROR;
     }
+
+    ngx_http_llm_share_init_process(mcf);
 
     if (ngx_http_llm_fleet_init_process(mcf, cycle) != NGX_OK
         || ngx_http_llm_purge_init_process(mcf, cycle) != NGX_OK

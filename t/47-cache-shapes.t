@@ -536,7 +536,7 @@ $mock = $x->gateway(location => 'llm_cache on; llm_retry tries=1;');
 $y->token(REDIS => $redis->url);
 $y->token(MOCK => $x->token('MOCK'));
 $y->gateway(location => 'llm_cache on; llm_retry tries=1;');
-$y->reload($y->{template} =~ s/llm 16m;/llm 16m cache=0;/r);
+$y->reload($y->{template} =~ s/16m %%ZONE%%;/16m cache=0;/r);
 
 for my $g ($x, $y) {
     my $n = 0;
@@ -587,7 +587,7 @@ unlike metrics($y), qr/^llm_cache_entries [1-9]/m, 'cache=0: not in memory';
 
 my $z = Test::LLM->new;
 $mock = $z->gateway(redis => 0, location => 'llm_cache on;');
-$z->reload($z->{template} =~ s/llm 16m;/llm 16m cache=1m;/r);
+$z->reload($z->{template} =~ s/16m %%ZONE%%;/16m cache=1m;/r);
 
 script({ content_bytes => 3000 });
 my %ids = map { $_ => id($z->chat($_)) } qw(once used);

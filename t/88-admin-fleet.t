@@ -20,7 +20,7 @@ use Test::LLM::Proxy;
 my $admin = 'sk-admin-' . sha256_hex('admin');
 my $json = JSON::PP->new->canonical->ascii;
 
-my ($x, $y, $redis, $proxy, $mock, @both, %secret);
+my ($x, $y, $redis, $proxy, $mock, @both);
 
 
 fleet();
@@ -234,8 +234,8 @@ sub others {
     api($x, DELETE => '/keys/leads?streams=cut');
     $_->wait for $lead, $join, $late, $file;
     refused($lead, 'stream');
-    like last_of($join), qr/^\[DONE\]$|"upstream_error"/, 'who shares its call '
-        . 'is told if that ends';
+    like last_of($join), qr/^\[DONE\]$|"upstream_error"/,
+        'who shares its call is told if that ends';
     is $late->status, 200, 'and is served if nothing has begun';
     is last_of($file), '[DONE]', 'a key of the file, too';
     $mock->script;
@@ -249,7 +249,6 @@ sub others {
 sub away {
     my %keep = map { ($_ => make($x, $_)) } qw(stays goes off last);
     within($y, sub { with($y, $keep{last}) == 200 }, 'keys');
-    my %old;
     my @running;
     push @running, start_api($x, POST => '/keys', { name => "old$_" })
         for 1 .. 450;
@@ -494,11 +493,14 @@ sub begin_without {
 
 sub many {
     my $n = 20000;
-    my $v = int(time * 1000000) - $n - 1_000_000;
+    my $v = 1_000_000_000_000_000;       # so old that the others pass it over
 
     while ($n > 0) {
-        my @rows = map { my $i = $n--; ("k:many$i", sprintf('%d {"sha256":"%s"}',
-            ++$v, sha256_hex("many $i")), $v) } 1 .. 500;
+        my @rows = map {
+            my $i = $n--;
+            ("k:many$i", sprintf('%d {"sha256":"%s"}', ++$v,
+                sha256_hex("many $i")), $v)
+        } 1 .. 500;
         $redis->command(EVAL => "for i = 1, #ARGV, 3 do
             redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
             redis.call('ZADD', KEYS[2], ARGV[i + 2], ARGV[i]) end",
@@ -586,7 +588,7 @@ sub configure {
     $t->{tenants} = $x->{tenants};
     $t->write('tenants.json', $x->{tenants});
     $t->write('admin.secret', "$admin\n");
-    $t->token(REDIS => "$url timeout=300ms");
+    $t->token(REDIS => "$url timeout=500ms");
     $t->token(MOCK => $x->token('MOCK'));
     $t->gateway(location => 'llm_retry tries=1; llm_cache on;',
         zone => $zone // '',

@@ -128,9 +128,11 @@ llm_book_drain_one(llm_book_t *bk, unsigned owner, unsigned *n)
 {
     uint64_t             tail;
     llm_book_entry_t    *e;
+    llm_book_rows_t      rows;
     llm_book_journal_t  *j;
 
     j = llm_book_journal(bk, owner);
+    rows.there = 0;
     tail = __atomic_load_n(&j->tail, __ATOMIC_ACQUIRE);
 
     while (j->head != tail) {
@@ -148,7 +150,7 @@ llm_book_drain_one(llm_book_t *bk, unsigned owner, unsigned *n)
                                    &j->head);
 
         } else {
-            llm_book_apply(bk, &e->u.record, &j->head);
+            llm_book_apply(bk, &e->u.record, &j->head, &rows);
         }
     }
 

@@ -30,8 +30,14 @@ static void llm_book_sums_of(const llm_book_record_t *rec,
     llm_book_sums_t *sums);
 static llm_book_cell_t *llm_book_row_for(llm_book_t *bk,
     llm_book_kind_e kind, const llm_book_record_t *rec, int *folded);
+static int llm_book_rows_same(const llm_book_rows_t *rows,
+    const llm_book_record_t *rec);
+static unsigned llm_book_marks(const llm_book_record_t *rec);
+static void llm_book_rows_make(llm_book_t *bk, const llm_book_record_t *rec,
+    llm_book_rows_t *rows);
+static unsigned llm_book_given(const llm_book_sums_t *sums, uint8_t *given);
 static void llm_book_put_cell(llm_book_step_t *st, llm_book_cell_t *c,
-    const llm_book_sums_t *sums);
+    const llm_book_sums_t *sums, const uint8_t *given, unsigned n);
 static void llm_book_put_latencies(llm_book_step_t *st, uint64_t *v,
     const llm_book_record_t *rec);
 static llm_book_cell_t *llm_book_hist_for(llm_book_t *bk, uint32_t model,
@@ -204,7 +210,10 @@ llm_book_start(llm_book_kind_e kind, uint32_t period)
 void
 llm_book_post(llm_book_t *bk, const llm_book_record_t *rec)
 {
-    llm_book_apply(bk, rec, NULL);
+    llm_book_rows_t  rows;
+
+    rows.there = 0;
+    llm_book_apply(bk, rec, NULL, &rows);
 }
 
 
@@ -223,78 +232,51 @@ llm_book_post_between(llm_book_t *bk, uint32_t model, uint32_t provider,
  */
 
 void
-llm_book_apply(llm_book_t *bk, const llm_book_record_t *rec, uint64_t *head)
+llm_book_apply(llm_book_t *bk, const llm_book_record_t *rec, uint64_t *head,
+    llm_book_rows_t *rows)
 {
-    int               folded, asked;
-    unsigned          i;
-    llm_book_key_t    key;
-    llm_book_cell_t  *row[LLM_BOOK_KINDS], *all[2], *model[2], *hist;
+    unsigned          i, n;
     llm_book_step_t   st;
     llm_book_sums_t   sums;
+    uint8_t           given[LLM_BOOK_SUMS];
 
-    folded = (rec->flags & LLM_BOOK_FOLDED) != 0;
-    hist = NULL;
-    asked = rec->latency != LLM_BOOK_UNKNOWN
-            || rec->first != LLM_BOOK_UNKNOWN;
-
-    for (i = 0; i < LLM_BOOK_KINDS; i++) {
-        row[i] = llm_book_row_for(bk, (llm_book_kind_e) i, rec, &folded);
-    }
-
-    for (i = 0; i < 2; i++) {
-        memset(&key, 0, sizeof(llm_book_key_t));
-        key.period = llm_book_period((llm_book_kind_e) (LLM_BOOK_MINUTE + i),
-                                     rec->wall);
-
-        all[i] = llm_book_make(bk, &bk->pool[LLM_BOOK_ALL_MINUTE + i], &key,
-                               1);
-        model[i] = NULL;
-
-        if (asked) {
-            key.name[LLM_BOOK_MODEL] = rec->name[LLM_BOOK_MODEL];
-            model[i] = llm_book_make(bk,
-                                     &bk->pool[LLM_BOOK_MODEL_MINUTE + i],
-                                     &key, 0);
-        }
-    }
-
-    if (asked || rec->queued != LLM_BOOK_UNKNOWN) {
-        hist = llm_book_hist_for(bk, rec->name[LLM_BOOK_MODEL],
-                                 rec->name[LLM_BOOK_PROVIDER]);
+    if (!llm_book_rows_same(rows, rec)) {
+        llm_book_rows_make(bk, rec, rows);
     }
 
     llm_book_sums_of(rec, &sums);
+    n = llm_book_given(&sums, given);
 
     llm_book_begin(&st, bk);
 
     for (i = 0; i < LLM_BOOK_KINDS; i++) {
-        if (row[i] != NULL) {
-            llm_book_put_cell(&st, row[i], &sums);
+        if (rows->kind[i] != NULL) {
+            llm_book_put_cell(&st, rows->kind[i], &sums, given, n);
         }
     }
 
     for (i = 0; i < 2; i++) {
 
-        if (all[i] != NULL) {
-            llm_book_put_cell(&st, all[i], &sums);
-            llm_book_put_latencies(&st, all[i]->v + LLM_BOOK_SUMS, rec);
+        if (rows->all[i] != NULL) {
+            llm_book_put_cell(&st, rows->all[i], &sums, given, n);
+            llm_book_put_latencies(&st, rows->all[i]->v + LLM_BOOK_SUMS, rec);
         }
 
-        if (model[i] != NULL) {
-            llm_book_put_latencies(&st, model[i]->v, rec);
+        if (rows->model[i] != NULL) {
+            llm_book_put_latencies(&st, rows->model[i]->v, rec);
         }
     }
 
-    if (hist != NULL) {
-        llm_book_put_hist(&st, hist, LLM_BOOK_LATENCY, rec->latency);
-        llm_book_put_hist(&st, hist, LLM_BOOK_FIRST, rec->first);
-        llm_book_put_hist(&st, hist, LLM_BOOK_QUEUED, rec->queued);
+    if (rows->hist != NULL) {
+        llm_book_put_hist(&st, rows->hist, LLM_BOOK_LATENCY, rec->latency);
+        llm_book_put_hist(&st, rows->hist, LLM_BOOK_FIRST, rec->first);
+        llm_book_put_hist(&st, rows->hist, LLM_BOOK_QUEUED, rec->queued);
     }
 
     llm_book_put8(&st, &bk->change, bk->change + 1);
     llm_book_put8(&st, &bk->posted, bk->posted + 1);
 
-    if (folded) {
+    if (rows->folded) {
         llm_book_put8(&st, &bk->folded, bk->folded + 1);
     }
 
@@ -303,6 +285,96 @@ llm_book_apply(llm_book_t *bk, const llm_book_record_t *rec, uint64_t *head)
     }
 
     llm_book_commit(&st);
+}
+
+
+/* of the record before it: most of a busy client's are of the same rows */
+
+static int
+llm_book_rows_same(const llm_book_rows_t *rows, const llm_book_record_t *rec)
+{
+    return rows->there
+           && rec->wall >= rows->from && rec->wall < rows->from + 60
+           && memcmp(rows->name, rec->name, sizeof(rows->name)) == 0
+           && rows->status == rec->status
+           && rows->marks == llm_book_marks(rec);
+}
+
+
+static unsigned
+llm_book_marks(const llm_book_record_t *rec)
+{
+    return (rec->flags & LLM_BOOK_FOLDED)
+           | (rec->latency != LLM_BOOK_UNKNOWN
+              || rec->first != LLM_BOOK_UNKNOWN ? LLM_BOOK_ASKED : 0)
+           | (rec->queued != LLM_BOOK_UNKNOWN ? LLM_BOOK_STOOD : 0);
+}
+
+
+static void
+llm_book_rows_make(llm_book_t *bk, const llm_book_record_t *rec,
+    llm_book_rows_t *rows)
+{
+    unsigned        i;
+    llm_book_key_t  key;
+
+    rows->there = 1;
+    rows->from = llm_book_start(LLM_BOOK_MINUTE,
+                                llm_book_period(LLM_BOOK_MINUTE, rec->wall));
+    rows->status = rec->status;
+    rows->marks = llm_book_marks(rec);
+    rows->folded = (rec->flags & LLM_BOOK_FOLDED) != 0;
+    rows->hist = NULL;
+
+    memcpy(rows->name, rec->name, sizeof(rows->name));
+
+    for (i = 0; i < LLM_BOOK_KINDS; i++) {
+        rows->kind[i] = llm_book_row_for(bk, (llm_book_kind_e) i, rec,
+                                         &rows->folded);
+    }
+
+    for (i = 0; i < 2; i++) {
+        memset(&key, 0, sizeof(llm_book_key_t));
+        key.period = llm_book_period((llm_book_kind_e) (LLM_BOOK_MINUTE + i),
+                                     rec->wall);
+
+        rows->all[i] = llm_book_make(bk, &bk->pool[LLM_BOOK_ALL_MINUTE + i],
+                                     &key, 1);
+        rows->model[i] = NULL;
+
+        if (rows->marks & LLM_BOOK_ASKED) {
+            key.name[LLM_BOOK_MODEL] = rec->name[LLM_BOOK_MODEL];
+            rows->model[i] = llm_book_make(bk,
+                                           &bk->pool[LLM_BOOK_MODEL_MINUTE
+                                                     + i],
+                                           &key, 0);
+        }
+    }
+
+    if (rows->marks & (LLM_BOOK_ASKED | LLM_BOOK_STOOD)) {
+        rows->hist = llm_book_hist_for(bk, rec->name[LLM_BOOK_MODEL],
+                                       rec->name[LLM_BOOK_PROVIDER]);
+    }
+}
+
+
+/* which sums are not 0: a record goes into seven rows */
+
+static unsigned
+llm_book_given(const llm_book_sums_t *sums, uint8_t *given)
+{
+    unsigned        i, n;
+    const int64_t  *v;
+
+    n = 0;
+    v = &sums->requests;
+
+    for (i = 0; i < LLM_BOOK_SUMS; i++) {
+        given[n] = (uint8_t) i;
+        n += v[i] != 0;
+    }
+
+    return n;
 }
 
 
@@ -414,17 +486,16 @@ llm_book_row_for(llm_book_t *bk, llm_book_kind_e kind,
 
 static void
 llm_book_put_cell(llm_book_step_t *st, llm_book_cell_t *c,
-    const llm_book_sums_t *sums)
+    const llm_book_sums_t *sums, const uint8_t *given, unsigned n)
 {
     unsigned        i;
     const int64_t  *v;
 
     v = &sums->requests;
 
-    for (i = 0; i < LLM_BOOK_SUMS; i++) {
-        if (v[i] != 0) {
-            llm_book_put8(st, &c->v[i], c->v[i] + (uint64_t) v[i]);
-        }
+    for (i = 0; i < n; i++) {
+        llm_book_put8(st, &c->v[given[i]],
+                      c->v[given[i]] + (uint64_t) v[given[i]]);
     }
 
     llm_book_put8(st, &c->changed, st->book->change + 1);
@@ -502,7 +573,8 @@ int
 llm_book_restore(llm_book_t *bk, const llm_book_row_t *row, int64_t wall)
 {
     int                folded;
-    unsigned           i;
+    uint8_t            given[LLM_BOOK_SUMS];
+    unsigned           i, n;
     llm_book_key_t     key;
     llm_book_cell_t   *c, *all;
     llm_book_pool_t   *pl;
@@ -540,14 +612,16 @@ llm_book_restore(llm_book_t *bk, const llm_book_row_t *row, int64_t wall)
         all = llm_book_make(bk, &bk->pool[LLM_BOOK_ALL_HOUR], &key, 1);
     }
 
+    n = llm_book_given(&row->sums, given);
+
     llm_book_begin(&st, bk);
 
     if (c != NULL) {
-        llm_book_put_cell(&st, c, &row->sums);
+        llm_book_put_cell(&st, c, &row->sums, given, n);
     }
 
     if (all != NULL) {
-        llm_book_put_cell(&st, all, &row->sums);
+        llm_book_put_cell(&st, all, &row->sums, given, n);
     }
 
     llm_book_put8(&st, &bk->change, bk->change + 1);

@@ -241,9 +241,31 @@ llm_book_cell_t *llm_book_lookup(const llm_book_t *bk,
 llm_book_cell_t *llm_book_make(llm_book_t *bk, llm_book_pool_t *pl,
     const llm_book_key_t *key, int other);
 
+/*
+ * The rows that a record goes into, for the next one: good under one lock, as
+ * long as nothing but llm_book_apply() with it makes rows.  "there" is 0 at
+ * first.
+ */
+
+#define LLM_BOOK_ASKED  0x100              /* a provider's answer was timed */
+#define LLM_BOOK_STOOD  0x200              /* … and the place in line */
+
+typedef struct {
+    int                   there;
+    int                   folded;
+    unsigned              marks;
+    uint32_t              status;
+    uint32_t              name[LLM_BOOK_NAMES];
+    int64_t               from;            /* the minute's start, s */
+    llm_book_cell_t      *kind[LLM_BOOK_KINDS];
+    llm_book_cell_t      *all[2];
+    llm_book_cell_t      *model[2];
+    llm_book_cell_t      *hist;
+} llm_book_rows_t;
+
 /* posts one record, and "head", of a journal, goes on with it; NULL: none */
 void llm_book_apply(llm_book_t *bk, const llm_book_record_t *rec,
-    uint64_t *head);
+    uint64_t *head, llm_book_rows_t *rows);
 void llm_book_apply_between(llm_book_t *bk, uint32_t model,
     uint32_t provider, const llm_book_between_t *bt, uint64_t *head);
 

@@ -266,6 +266,7 @@ llm_target_pace_told(llm_target_pace_t *p, const llm_target_call_t *call,
         delta = llm_target_pace_clamp(delta, -4 * full, 4 * full);
         delta = remaining - (s->level + delta);
         delta = llm_target_pace_behind(p, s, delta);
+        delta = llm_target_pace_foretold(p, delta, call->started);
         llm_target_pace_others(p, delta, call->started);
 
     } else {

@@ -108,6 +108,8 @@ typedef struct {
     uint64_t              woken_taken;
     uint64_t              step;
     int64_t               recent[2];        /* taken in this step, before */
+    int64_t               foretold;         /* on its way from others, so */
+    uint64_t              foretold_at;      /* far that they have told */
     uint64_t              mark;             /* step of the last one of past */
     uint64_t              past[LLM_TARGET_PAST];  /* taken until then */
     uint32_t              depth;            /* how sure the rate is */
@@ -288,6 +290,9 @@ llm_target_pace_full(const llm_target_pace_t *p)
 
 /* llm_target_share.c */
 
+/* what is left of a difference that an attempt of that time saw */
+int64_t llm_target_pace_foretold(const llm_target_pace_t *p, int64_t delta,
+    uint64_t started);
 /* a start comes: what had been taken when its step began */
 void llm_target_pace_mark(llm_target_pace_t *p, uint64_t now);
 

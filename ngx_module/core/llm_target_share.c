@@ -20,7 +20,7 @@
 #define LLM_TARGET_TELL      200            /* ms between two tellings */
 #define LLM_TARGET_TELL_FELL 20             /* … when it fell by a step */
 #define LLM_TARGET_FELL      10             /* steps of a limit */
-#define LLM_TARGET_MOMENT    200            /* ms: may not have arrived */
+#define LLM_TARGET_MOMENT    100            /* ms: may not have arrived */
 #define LLM_TARGET_COOLEST   86400000       /* ms; more is no wait */
 
 
@@ -260,6 +260,23 @@ llm_target_pace_since(const llm_target_pace_t *p, uint64_t at)
 }
 
 
+/*
+ * What others have started may arrive after an attempt of ours that began at
+ * the same time: that it saw more left is no news by so much.
+ */
+
+int64_t
+llm_target_pace_foretold(const llm_target_pace_t *p, int64_t delta,
+    uint64_t started)
+{
+    if (delta <= 0 || started > p->foretold_at) {
+        return delta;
+    }
+
+    return delta > p->foretold ? delta - p->foretold : 0;
+}
+
+
 /* "age" is of the attempt when it was told, "late" is since then */
 
 static void
@@ -282,7 +299,7 @@ llm_target_pace_heard(llm_target_pace_t *p, const llm_target_limit_t *told,
     since = llm_target_pace_since(p, at);
 
     if (since < 0
-        || (known && (at <= p->heard || (windowed && at < p->began)))
+        || (known && (at < p->heard || (windowed && at < p->began)))
         || (windowed && told->reset >= 0 && told->reset <= (int64_t) late))
     {
         return;
@@ -306,6 +323,14 @@ llm_target_pace_heard(llm_target_pace_t *p, const llm_target_limit_t *told,
 
     if (known) {
 
+        delta = llm_target_pace_foretold(p, delta, at);
+
+        if (at == p->heard && delta >= 0) {
+            return;
+        }
+
+        llm_target_pace_others(p, delta, at);
+
         /* those of ours just before it may not have arrived then */
 
         before = llm_target_pace_since(p, at > LLM_TARGET_MOMENT
@@ -315,14 +340,12 @@ llm_target_pace_heard(llm_target_pace_t *p, const llm_target_limit_t *told,
         behind = p->flying - since;
         behind = behind < before ? behind : before;
         behind = llm_target_pace_clamp(behind, 0, p->limit);
-        behind *= LLM_TARGET_MICRO;
 
-        if (delta > 0) {
-            delta = delta > behind ? delta - behind : 0;
-        }
-
-        llm_target_pace_others(p, delta, at);
+        delta -= behind * LLM_TARGET_MICRO;
     }
+
+    p->foretold = theirs;
+    p->foretold_at = now - late;
 
     llm_target_pace_correct(p, delta, at, now);
 }

@@ -31,6 +31,8 @@ static void ngx_http_llm_fleet_up(void);
 static void ngx_http_llm_fleet_timer(ngx_event_t *ev);
 
 
+void  (*ngx_http_llm_fleet_board)(ngx_str_t *letter, uint64_t id);
+
 static ngx_connection_t  ngx_http_llm_fleet_dummy;
 static ngx_event_t       ngx_http_llm_fleet_event;
 
@@ -91,7 +93,13 @@ static void
 ngx_http_llm_fleet_letter(ngx_str_t *letter, ngx_uint_t board, uint64_t id)
 {
     if (board) {
-        (void) ngx_http_llm_purge_letter(ngx_http_llm_flight_conf, letter);
+
+        if (ngx_http_llm_purge_letter(ngx_http_llm_flight_conf, letter)
+            == NGX_DECLINED && ngx_http_llm_fleet_board)
+        {
+            ngx_http_llm_fleet_board(letter, id);
+        }
+
         return;
     }
 

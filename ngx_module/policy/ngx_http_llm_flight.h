@@ -31,6 +31,9 @@ ngx_int_t ngx_http_llm_fleet_init_process(ngx_http_llm_main_conf_t *mcf,
     ngx_cycle_t *cycle);
 void ngx_http_llm_fleet_exit_process(void);
 
+/* who hears letters to all that are of no purge; NULL: nobody */
+extern void  (*ngx_http_llm_fleet_board)(ngx_str_t *letter, uint64_t id);
+
 /*
  * The names under which this request may be joined, or may join; to be called
  * while the body is there.

@@ -13,7 +13,6 @@
 
 static void ngx_http_llm_keys_scanned(void *data,
     ngx_http_llm_redis_reply_t *reply);
-static ngx_int_t ngx_http_llm_keys_compare(void);
 static void ngx_http_llm_keys_compared(void *data,
     ngx_http_llm_redis_reply_t *reply);
 static void ngx_http_llm_keys_missing(ngx_str_t *field);
@@ -47,6 +46,7 @@ ngx_http_llm_keys_scanned(void *data, ngx_http_llm_redis_reply_t *reply)
     ngx_http_llm_keys_sync_t *ks = data;
 
     ngx_uint_t                  i;
+    ngx_http_llm_keys_seen_t   *sh;
     ngx_http_llm_redis_reply_t  cursor, list, field, value;
 
     if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY
@@ -69,10 +69,20 @@ ngx_http_llm_keys_scanned(void *data, ngx_http_llm_redis_reply_t *reply)
 
     ks->cursor = strtoull((char *) cursor.str.data, NULL, 10);
 
+    sh = ngx_http_llm_keys_seen(ks->mcf);
+
     if (ks->cursor) {
+        ngx_http_llm_keys_stage(sh->stage, ks->cursor);
         (void) ngx_http_llm_keys_scan();
         return;
     }
+
+    if (sh->stage == NGX_HTTP_LLM_KEYS_FILLS) {
+        ngx_http_llm_keys_last();
+        return;
+    }
+
+    ngx_http_llm_keys_stage(NGX_HTTP_LLM_KEYS_COMPARES, 0);
 
     (void) ngx_http_llm_keys_compare();
 }
@@ -111,7 +121,7 @@ ngx_http_llm_keys_take(ngx_str_t *field, ngx_str_t *value)
 
 /* a page of what is known here: has Redis got it? */
 
-static ngx_int_t
+ngx_int_t
 ngx_http_llm_keys_compare(void)
 {
     u_char                     buf[NGX_HTTP_LLM_KEYS_FIELD];
@@ -150,7 +160,7 @@ ngx_http_llm_keys_compare(void)
 
             /* what was made meanwhile is known to be there */
 
-            if (item[i].row.version > ks->version) {
+            if (!ks->lost && item[i].row.version > ks->version) {
                 continue;
             }
 
@@ -222,6 +232,8 @@ ngx_http_llm_keys_compared(void *data, ngx_http_llm_redis_reply_t *reply)
         ngx_http_llm_keys_last();
         return;
     }
+
+    ngx_http_llm_keys_stage(NGX_HTTP_LLM_KEYS_COMPARES, ks->place);
 
     (void) ngx_http_llm_keys_compare();
 }

@@ -25,7 +25,21 @@ typedef struct {
     ngx_atomic_t                epoch;
     ngx_atomic_t                cut;
     ngx_atomic_t                synced;          /* 1: all of it is known */
+
+    ngx_atomic_t                told;            /* that Redis lost some */
+
+    /* a comparison of all, so far: whoever's turn it is goes on with it */
+
+    ngx_atomic_t                stage;           /* 0: there is none */
+    ngx_atomic_t                stage_version;
+    ngx_atomic_t                stage_epoch;
+    ngx_atomic_t                stage_place;     /* behind it nothing is done */
 } ngx_http_llm_keys_seen_t;
+
+
+#define NGX_HTTP_LLM_KEYS_SCANS     1
+#define NGX_HTTP_LLM_KEYS_COMPARES  2
+#define NGX_HTTP_LLM_KEYS_FILLS     3            /* nothing to compare with */
 
 
 typedef struct {

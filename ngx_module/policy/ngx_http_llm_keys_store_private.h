@@ -97,6 +97,7 @@ typedef struct {
     ngx_str_t                  *names;
     ngx_uint_t                  nnames;
     ngx_uint_t                  busy;
+    ngx_uint_t                  round;        /* of this worker alone */
     ngx_uint_t                  all;          /* compares */
     ngx_uint_t                  lost;         /* Redis lost what it had … */
     ngx_uint_t                  gave;         /* … and gets it back */
@@ -118,6 +119,9 @@ ngx_int_t ngx_http_llm_keys_send(ngx_uint_t argc, ngx_str_t *argv,
     ngx_http_llm_redis_handler_pt handler);
 void ngx_http_llm_keys_stop(void);
 
+/* the round's stage is so far; of another round: nothing */
+void ngx_http_llm_keys_stage(ngx_uint_t stage, uint64_t place);
+
 /* room for the names of a page, one more of them, and their records */
 ngx_int_t ngx_http_llm_keys_names(ngx_uint_t n);
 ngx_int_t ngx_http_llm_keys_name(ngx_str_t *field);
@@ -128,6 +132,7 @@ void ngx_http_llm_keys_take(ngx_str_t *field, ngx_str_t *value);
 
 /* all of Redis, then all that is known here */
 ngx_int_t ngx_http_llm_keys_scan(void);
+ngx_int_t ngx_http_llm_keys_compare(void);
 
 /* all rows are known: whose streams are to end? */
 void ngx_http_llm_keys_last(void);

@@ -13,8 +13,18 @@
 #include "policy/ngx_http_llm_revoke.h"
 
 
+/*
+ * A round that has begun is one worker's: the others wait until it has said
+ * nothing for so long.  Its pages may be late: a request does not wait for
+ * them, and what is given up has to be asked for again.
+ */
+#define NGX_HTTP_LLM_KEYS_LEASE  3000      /* ms */
+#define NGX_HTTP_LLM_KEYS_LATE   2000
+
+
 static void ngx_http_llm_keys_meta(void *data,
     ngx_http_llm_redis_reply_t *reply);
+static void ngx_http_llm_keys_resume(void);
 static uint64_t ngx_http_llm_keys_meta_number(
     ngx_http_llm_redis_reply_t *reply, ngx_uint_t i);
 static ngx_int_t ngx_http_llm_keys_range(const char *set,
@@ -66,7 +76,15 @@ ngx_http_llm_keys_send(ngx_uint_t argc, ngx_str_t *argv,
 
     ks = &ngx_http_llm_keys_sync;
 
-    if (ngx_http_llm_redis_command(ks->mcf->redis, argc, argv, 0, handler, ks)
+    if (handler != ngx_http_llm_keys_meta) {
+        ngx_http_llm_keys_seen(ks->mcf)->turn = ngx_current_msec
+                                                + NGX_HTTP_LLM_KEYS_LEASE;
+        ks->round = 1;
+    }
+
+    if (ngx_http_llm_redis_command(ks->mcf->redis, argc, argv,
+                                   ks->round ? NGX_HTTP_LLM_KEYS_LATE : 0,
+                                   handler, ks)
         == NULL)
     {
         ngx_http_llm_keys_stop();
@@ -87,6 +105,11 @@ ngx_http_llm_keys_stop(void)
     ks = &ngx_http_llm_keys_sync;
 
     ks->busy = 0;
+
+    if (ks->round) {
+        ks->round = 0;
+        ngx_http_llm_keys_seen(ks->mcf)->turn = ngx_current_msec;
+    }
 
     if (ks->pool) {
         ngx_destroy_pool(ks->pool);
@@ -131,16 +154,72 @@ ngx_http_llm_keys_meta(void *data, ngx_http_llm_redis_reply_t *reply)
                    "llm keys version:%uL seen:%uL epoch:%uL all:%ui lost:%ui",
                    ks->version, seen, ks->epoch, ks->all, ks->lost);
 
-    if (ks->lost) {
+    if (ks->lost && ngx_atomic_cmp_set(&sh->told, 0, 1)) {
         ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
                       "llm: Redis does not know of all keys that were made, "
                       "it is told again of those that this gateway knows");
     }
 
+    if (ks->all && !ks->lost && sh->stage
+        && sh->stage_epoch == ks->epoch && sh->stage_version <= ks->version)
+    {
+        ngx_http_llm_keys_resume();
+        return;
+    }
+
+    sh->stage = 0;
+
     /* what is gone comes first: it may not be given back */
 
     (void) ngx_http_llm_keys_range(NGX_HTTP_LLM_KEYS_DEAD,
                                    ngx_http_llm_keys_dead);
+}
+
+
+/* from the last page that came; what changed since is of the next round */
+
+static void
+ngx_http_llm_keys_resume(void)
+{
+    ngx_http_llm_keys_seen_t  *sh;
+    ngx_http_llm_keys_sync_t  *ks;
+
+    ks = &ngx_http_llm_keys_sync;
+    sh = ngx_http_llm_keys_seen(ks->mcf);
+
+    ks->version = sh->stage_version;
+
+    if (sh->stage == NGX_HTTP_LLM_KEYS_COMPARES) {
+        ks->place = sh->stage_place;
+        (void) ngx_http_llm_keys_compare();
+        return;
+    }
+
+    ks->cursor = sh->stage_place;
+    (void) ngx_http_llm_keys_scan();
+}
+
+
+void
+ngx_http_llm_keys_stage(ngx_uint_t stage, uint64_t place)
+{
+    ngx_http_llm_keys_seen_t  *sh;
+    ngx_http_llm_keys_sync_t  *ks;
+
+    ks = &ngx_http_llm_keys_sync;
+    sh = ngx_http_llm_keys_seen(ks->mcf);
+
+    if (sh->stage == 0) {
+        sh->stage_version = ks->version;
+        sh->stage_epoch = ks->epoch;
+
+    } else if (sh->stage_version != ks->version) {
+        return;
+    }
+
+    sh->stage_place = place;
+    ngx_memory_barrier();
+    sh->stage = stage;
 }
 
 
@@ -192,6 +271,7 @@ ngx_http_llm_keys_dead(void *data, ngx_http_llm_redis_reply_t *reply)
 
     uint64_t                    version;
     ngx_uint_t                  i;
+    llm_keyring_stat_t          stat;
     ngx_http_llm_redis_reply_t  field, score;
 
     if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY) {
@@ -217,6 +297,10 @@ ngx_http_llm_keys_dead(void *data, ngx_http_llm_redis_reply_t *reply)
 
     if (ks->all) {
         ks->cursor = 0;
+        ngx_http_llm_keys_stat(ks->mcf, &stat);
+        ngx_http_llm_keys_stage(stat.dynamic_keys || stat.dynamic_teams
+                                ? NGX_HTTP_LLM_KEYS_SCANS
+                                : NGX_HTTP_LLM_KEYS_FILLS, 0);
         (void) ngx_http_llm_keys_scan();
         return;
     }
@@ -445,6 +529,8 @@ ngx_http_llm_keys_finish(void)
 
     ngx_http_llm_keys_stop();
 
+    sh->stage = 0;
+    sh->told = 0;
     sh->epoch = ks->epoch;
     sh->cut = ks->cut;
 

@@ -18,6 +18,7 @@
 #define NGX_HTTP_LLM_TENANTS_CHUNK  (256 * 1024)        /* of the file */
 #define NGX_HTTP_LLM_TENANTS_BYTES  (16 * 1024)         /* parsed at once */
 #define NGX_HTTP_LLM_TENANTS_BLOCKS 1024                /* swept at once */
+#define NGX_HTTP_LLM_TENANTS_PAGES  (4 * 1024 * 1024)   /* freed at once */
 
 
 static ngx_int_t ngx_http_llm_tenants_step(ngx_http_llm_tenants_t *tn);
@@ -26,6 +27,7 @@ static ngx_int_t ngx_http_llm_tenants_begin(ngx_http_llm_tenants_t *tn);
 static ngx_int_t ngx_http_llm_tenants_rows(ngx_http_llm_tenants_t *tn);
 static ngx_int_t ngx_http_llm_tenants_end(ngx_http_llm_tenants_t *tn);
 static ngx_int_t ngx_http_llm_tenants_clean(ngx_http_llm_tenants_t *tn);
+static ngx_int_t ngx_http_llm_tenants_free(ngx_http_llm_tenants_t *tn);
 static void ngx_http_llm_tenants_fail(ngx_http_llm_tenants_t *tn,
     const char *err);
 static void ngx_http_llm_tenants_finish(ngx_http_llm_tenants_t *tn);
@@ -101,7 +103,9 @@ ngx_http_llm_tenants_work(ngx_event_t *ev)
 
     /* another worker may have taken over, or another configuration */
 
-    if (!ngx_http_llm_tenants_lead(tn)) {
+    if (tn->state != NGX_HTTP_LLM_TENANTS_FREE
+        && !ngx_http_llm_tenants_lead(tn))
+    {
         ngx_http_llm_tenants_finish(tn);
         return;
     }
@@ -139,6 +143,9 @@ ngx_http_llm_tenants_step(ngx_http_llm_tenants_t *tn)
 
     case NGX_HTTP_LLM_TENANTS_SWEEP:
         return ngx_http_llm_tenants_clean(tn);
+
+    case NGX_HTTP_LLM_TENANTS_FREE:
+        return ngx_http_llm_tenants_free(tn);
 
     default:
         return NGX_OK;
@@ -340,11 +347,6 @@ ngx_http_llm_tenants_finish(ngx_http_llm_tenants_t *tn)
         tn->fd = NGX_INVALID_FILE;
     }
 
-    if (tn->text) {
-        ngx_free(tn->text);
-        tn->text = NULL;
-    }
-
     if (tn->reader) {
         ngx_free(tn->reader);
         tn->reader = NULL;
@@ -355,7 +357,42 @@ ngx_http_llm_tenants_finish(ngx_http_llm_tenants_t *tn)
         tn->scratch = NULL;
     }
 
+    if (tn->text) {
+        tn->state = NGX_HTTP_LLM_TENANTS_FREE;
+        ngx_add_timer(&tn->work, NGX_HTTP_LLM_TENANTS_PAUSE);
+        return;
+    }
+
     tn->state = NGX_HTTP_LLM_TENANTS_IDLE;
+}
+
+
+/* a hundred megabytes take the kernel 10 ms to take back, so not at once */
+
+static ngx_int_t
+ngx_http_llm_tenants_free(ngx_http_llm_tenants_t *tn)
+{
+    char  *start, *end;
+
+    end = (char *) ((uintptr_t) (tn->text + tn->len)
+                    & ~((uintptr_t) ngx_pagesize - 1));
+
+    tn->len -= ngx_min(tn->len, NGX_HTTP_LLM_TENANTS_PAGES);
+
+    start = (char *) ngx_align_ptr(tn->text + tn->len, ngx_pagesize);
+
+    if (start < end) {
+        (void) madvise(start, end - start, MADV_DONTNEED);
+    }
+
+    if (tn->len) {
+        return NGX_AGAIN;
+    }
+
+    ngx_free(tn->text);
+    tn->text = NULL;
+
+    return NGX_OK;
 }
 
 

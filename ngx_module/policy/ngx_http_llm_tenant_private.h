@@ -26,7 +26,8 @@ typedef enum {
     NGX_HTTP_LLM_TENANTS_READ,                   /* the file, to memory */
     NGX_HTTP_LLM_TENANTS_BEGIN,                  /* a generation */
     NGX_HTTP_LLM_TENANTS_PARSE,
-    NGX_HTTP_LLM_TENANTS_SWEEP
+    NGX_HTTP_LLM_TENANTS_SWEEP,
+    NGX_HTTP_LLM_TENANTS_FREE                    /* the file's text */
 } ngx_http_llm_tenants_state_e;
 
 

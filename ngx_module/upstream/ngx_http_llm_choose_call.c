@@ -14,6 +14,7 @@
 
 #include "upstream/ngx_http_llm_choose_private.h"
 #include "upstream/ngx_http_llm_hedge.h"
+#include "upstream/ngx_http_llm_share.h"
 #include "state/ngx_http_llm_owner.h"
 #include "http/ngx_http_llm_id.h"
 
@@ -79,6 +80,9 @@ ngx_http_llm_choose_area_create(void *mem, size_t size)
     tb->models = llm_target_create(p, NGX_HTTP_LLM_CHOOSE_MODELS);
     tb->named = llm_target_create(p + NGX_HTTP_LLM_CHOOSE_MODELS,
                                   size - NGX_HTTP_LLM_CHOOSE_MODELS);
+    tb->heard = 0;
+    tb->second = 0;
+    tb->posted = 0;
 
     return tb->models && tb->named ? tb : NULL;
 }
@@ -515,6 +519,9 @@ ngx_http_llm_choose_told(ngx_http_llm_attempt_t *at)
                         &at->told_requests, &at->told_tokens,
                         ngx_current_msec);
 
+        ngx_http_llm_share_told(ctx->mcf, tb, tb->named, call->place,
+                                &call->target, at);
+
     } else {
         if (at->status == NGX_HTTP_OK) {
             ngx_http_llm_choose_meet(ctx, call, tb, at->target, &tc);
@@ -523,9 +530,14 @@ ngx_http_llm_choose_told(ngx_http_llm_attempt_t *at)
         llm_target_told(tb->models, call->model_place, &tc, &call->model,
                         &at->told_requests, &at->told_tokens,
                         ngx_current_msec);
+
+        ngx_http_llm_share_told(ctx->mcf, tb, tb->models, call->model_place,
+                                &call->model, at);
     }
 
     ngx_http_llm_area_unlock(ctx->mcf->targets);
+
+    ngx_http_llm_share_post(ctx->mcf);
 }
 
 
@@ -612,6 +624,11 @@ ngx_http_llm_choose_end(ngx_http_llm_ctx_t *ctx, llm_target_end_e end,
         llm_target_end(tb->models, call->model_place, &tc, &call->model, end,
                        asked, used, ngx_current_msec);
 
+        if (end == LLM_TARGET_LIMITED && asked >= 0) {
+            ngx_http_llm_share_cool(ctx->mcf, tb, tb->models,
+                                    call->model_place);
+        }
+
         ngx_http_llm_choose_general(&tc);
     }
 
@@ -623,7 +640,13 @@ ngx_http_llm_choose_end(ngx_http_llm_ctx_t *ctx, llm_target_end_e end,
     llm_target_end(tb->named, call->place, &tc, &call->target, general,
                    asked, used, ngx_current_msec);
 
+    if (general == LLM_TARGET_LIMITED && asked >= 0) {
+        ngx_http_llm_share_cool(ctx->mcf, tb, tb->named, call->place);
+    }
+
     ngx_http_llm_area_unlock(ctx->mcf->targets);
+
+    ngx_http_llm_share_post(ctx->mcf);
 }
 
 

@@ -23,6 +23,12 @@
 typedef struct {
     llm_targets_t              *named;
     llm_targets_t              *models;
+
+    /* between gateways */
+
+    uint64_t                    heard;       /* the last letter's number */
+    uint64_t                    second;      /* letters of this one */
+    ngx_uint_t                  posted;
 } ngx_http_llm_tables_t;
 
 

@@ -17,6 +17,7 @@
 #include "core/llm_json.h"
 #include "core/llm_lines.h"
 #include "fuzz_main.h"
+#include "fuzz_words.h"
 
 
 #define LINES  20
@@ -266,19 +267,29 @@ feed(const uint8_t *p, size_t size, size_t step, size_t room, unsigned again)
 int
 LLVMFuzzerTestOneInput(const uint8_t *p, size_t size)
 {
-    size_t    step, room;
-    uint64_t  hash;
+    size_t          step, room, len;
+    uint64_t        hash;
+    unsigned char  *text;
+
+    static const char *const  words[FUZZ_WORDS] = {
+        "{\"custom_id\":\"", "\",\"method\":\"POST\",",
+        "\"url\":\"/v1/chat/completions\",", "\"body\":{\"model\":\"m",
+        "\"stream\":", "\"}}\n", "\\u0061", "\"custom_id\":\"b\","
+    };
 
     if (size < 2) {
         return 0;
     }
 
     step = (size_t) p[0] + 1;
-    room = (size_t) (p[1] >> 1) * 8 + 2;
+    room = (size_t) (p[1] >> 1) * 16 + 2;
 
-    hash = feed(p + 2, size - 2, size, room, 0);
+    text = fuzz_words(words, p + 2, size - 2, &len);
 
-    check(feed(p + 2, size - 2, step, room, p[1] & 1) == hash);
+    hash = feed(text, len, len, room, 0);
+    check(feed(text, len, step, room, p[1] & 1) == hash);
+
+    free(text);
 
     return 0;
 }

@@ -4,8 +4,8 @@
  *
  * A form in one piece and in pieces must come to the same: names, data, and
  * where an error is.  The first byte of the input says how large the pieces
- * are, the second how much of a header fits; then comes the Content-Type to
- * the end of the line, then the form.
+ * are, the second how much of a header fits; if that is odd, the Content-Type
+ * comes next, to the end of the line, then the form.
  */
 
 
@@ -14,6 +14,7 @@
 
 #include "core/llm_multipart.h"
 #include "fuzz_main.h"
+#include "fuzz_words.h"
 
 
 #define check(e)                                                              \
@@ -174,26 +175,44 @@ feed(result_t *res, const llm_str_t *type, const unsigned char *p,
 int
 LLVMFuzzerTestOneInput(const uint8_t *p, size_t size)
 {
-    size_t          step, room;
+    size_t          step, room, len;
     result_t        whole, pieces;
-    llm_str_t       type;
+    llm_str_t       type = llm_string("multipart/form-data; boundary=b");
     const uint8_t  *lf;
+    unsigned char  *text, *form;
 
-    if (size < 3 || (lf = memchr(p + 2, '\n', size - 2)) == NULL) {
+    static const char *const  words[FUZZ_WORDS] = {
+        "--b\r\nContent-Disposition: form-data; name=", "\r\n--b",
+        "multipart/form-data; boundary=", "filename", "*=utf-8''",
+        "Content-Disposition: form-data; name=\"a\"", "\r\n\r\n",
+        "Content-Type: "
+    };
+
+    if (size < 2) {
         return 0;
     }
 
     step = (size_t) p[0] + 1;
     room = (size_t) p[1] * 2 + 1;
 
-    type.data = (unsigned char *) p + 2;
-    type.len = (size_t) (lf - p) - 2;
+    text = fuzz_words(words, p + 2, size - 2, &len);
+    form = text;
 
-    size -= (size_t) (lf + 1 - p);
-    p = lf + 1;
+    if (p[1] & 1) {
+        lf = memchr(text, '\n', len);
 
-    feed(&whole, &type, p, size, size, room);
-    feed(&pieces, &type, p, size, step, room);
+        if (lf != NULL) {
+            type.data = text;
+            type.len = (size_t) (lf - text);
+
+            form = text + type.len + 1;
+            len -= type.len + 1;
+        }
+    }
+
+    feed(&whole, &type, form, len, len, room);
+    feed(&pieces, &type, form, len, step, room);
+    free(text);
 
     check(whole.rc == pieces.rc);
     check(whole.offset == pieces.offset);

@@ -14,6 +14,7 @@
 
 #include "core/llm_tasks.h"
 #include "fuzz_main.h"
+#include "fuzz_words.h"
 
 
 #define BLOCKS  32
@@ -147,7 +148,12 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t size)
     body_t     a, b;
     llm_str_t  text, model;
 
-    static const llm_str_t  name = llm_string("d\"\\\n\xff");
+    static const llm_str_t    name = llm_string("d\"\\\n\xff");
+    static const char *const  words[FUZZ_WORDS] = {
+        "{\"prompts\":[\"a", "{\"requests\":[{", "\"model\":\"m\"",
+        "\"metadata\":{}", "\"webhook\":\"https://x", "\"priority\":\"high\"",
+        "\"on_crash\":\"fail\"", "\"temperature\":1"
+    };
 
     if (size < 2) {
         return 0;
@@ -159,11 +165,9 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t size)
     model = name;
     model.len = (p[1] & 1) ? name.len : 0;
 
-    text.len = size - 2;
-    text.data = malloc(text.len != 0 ? text.len : 1);
-    memcpy(text.data, p + 2, text.len);
+    text.data = fuzz_words(words, p + 2, size - 2, &text.len);
 
-    scan(&a, &text, &model, size, fail);
+    scan(&a, &text, &model, text.len, fail);
     scan(&b, &text, &model, (size_t) p[0], fail);
 
     check(a.rc == b.rc);

@@ -177,7 +177,7 @@ sub background {
     close $in;
 
     my $done = 0;
-    my (%count, @socket);
+    my (%count, @socket, @used);
 
     local $SIG{TERM} = sub { $done = 1 };
     local $SIG{PIPE} = 'IGNORE';
@@ -188,18 +188,19 @@ sub background {
 
     until ($done || getppid != $parent) {
         for my $i (0 .. $connections - 1) {
-            $socket[$i] //= dial($t);
-
             my $from = time;
-            my ($status) = $socket[$i] && ask($socket[$i], known($key))
-                ? hear($socket[$i]) : ();
+            my $status = once(\$socket[$i], $t, known($key));
+
+            # an idle connection may end just when it is used again
+
+            $status //= once(\$socket[$i], $t, known($key)) if $used[$i];
+            $used[$i] = defined $status;
+
             my $ms = (time - $from) * 1e3;
 
             $count{$status // 'closed'}++;
             $count{max} = $ms if $ms > $count{max};
             $count{over}++ if $ms > 50;
-            $socket[$i] = undef if !defined $status;
-
             sleep $pause / $connections;
         }
     }
@@ -207,6 +208,20 @@ sub background {
     print $out map { "$_ $count{$_}\n" } keys %count;
     close $out;
     POSIX::_exit(0);
+}
+
+
+# on a connection that is made if need be; undef: it was closed
+
+sub once {
+    my ($socket, $t, $key) = @_;
+
+    $$socket //= dial($t) or return undef;
+
+    my ($status) = ask($$socket, $key) ? hear($$socket) : ();
+    $$socket = undef if !defined $status;
+
+    return $status;
 }
 
 

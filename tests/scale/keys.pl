@@ -377,6 +377,11 @@ sub following {
 
     ok $done, "$what: it ends" or return $took;
 
+    # what the file needed is given back in the end
+
+    until_true(sub { !grep { anon($_) > 20e6 } $t->workers }, 10);
+    sleep 0.3;
+
     my $said = ended($load);
     my $late = ended($probe);
     my $turns = turns($t->dir);
