@@ -44,6 +44,7 @@ typedef struct {
 static ngx_msec_t ngx_http_llm_line_total(ngx_http_request_t *r,
     ngx_msec_t total);
 static void ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_line_over(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_wait(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_wake(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_event(ngx_event_t *ev);
@@ -239,7 +240,7 @@ ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx)
         return;
     }
 
-    ngx_http_llm_heart_stop(ctx);
+    ngx_http_llm_line_over(ctx);
 
     if (rc == NGX_ERROR) {
         rc = ngx_http_llm_error(ctx, NGX_HTTP_INTERNAL_SERVER_ERROR,
@@ -271,6 +272,27 @@ ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx)
     }
 
     ngx_http_finalize_request(r, rc);
+}
+
+
+/*
+ * What is left to be sent is nginx's now: nothing may wake the line again,
+ * though the request may live for as long as its client reads.
+ */
+
+static void
+ngx_http_llm_line_over(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_llm_heart_stop(ctx);
+    ngx_http_llm_revoke_leave(ctx);
+
+    if (ctx->event.posted) {
+        ngx_delete_posted_event(&ctx->event);
+    }
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
 }
 
 

@@ -258,6 +258,11 @@ test_windowed_news(void **state)
     conf.pace = 1;
     conf.windowed = 1;
 
+    /* it ended on the way */
+
+    hear(100, 0, 30, 0, 30, 9000);
+    assert_int_equal(look(9000).requests.limit, LLM_TARGET_UNKNOWN);
+
     assert_int_equal(begin(&c, 10000), LLM_OK);
     told(&c, 100, 40, 5000, 10100);
     assert_int_equal(look(10100).requests.remaining, 40);
