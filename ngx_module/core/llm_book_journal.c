@@ -13,6 +13,8 @@
 static llm_book_entry_t *llm_book_slot(llm_book_t *bk, unsigned owner,
     llm_book_journal_t **jn);
 static int llm_book_drain_one(llm_book_t *bk, unsigned owner, unsigned *n);
+static unsigned llm_book_drain_run(llm_book_t *bk, llm_book_journal_t *j,
+    const llm_book_rows_t *rows, uint64_t tail, unsigned most);
 
 
 int
@@ -126,6 +128,7 @@ llm_book_drain(llm_book_t *bk, unsigned owner, unsigned n)
 static int
 llm_book_drain_one(llm_book_t *bk, unsigned owner, unsigned *n)
 {
+    unsigned             k;
     uint64_t             tail;
     llm_book_entry_t    *e;
     llm_book_rows_t      rows;
@@ -141,18 +144,57 @@ llm_book_drain_one(llm_book_t *bk, unsigned owner, unsigned *n)
             return LLM_AGAIN;
         }
 
-        (*n)--;
-
         e = &j->entry[j->head & (bk->slots - 1)];
 
         if (e->between) {
             llm_book_apply_between(bk, e->model, e->provider, &e->u.pauses,
                                    &j->head);
+            k = 1;
 
         } else {
-            llm_book_apply(bk, &e->u.record, &j->head, &rows);
+            llm_book_rows_find(bk, &e->u.record, &rows);
+            k = llm_book_drain_run(bk, j, &rows, tail, *n);
         }
+
+        *n -= k;
     }
 
     return LLM_OK;
+}
+
+
+/* the next record, and those behind it that go into the same rows */
+
+static unsigned
+llm_book_drain_run(llm_book_t *bk, llm_book_journal_t *j,
+    const llm_book_rows_t *rows, uint64_t tail, unsigned most)
+{
+    unsigned                  k;
+    uint64_t                  i;
+    const llm_book_entry_t   *e;
+    const llm_book_record_t  *rec[LLM_BOOK_RUN];
+
+    if (most > LLM_BOOK_RUN) {
+        most = LLM_BOOK_RUN;
+    }
+
+    i = j->head;
+    k = 0;
+
+    do {
+        e = &j->entry[i & (bk->slots - 1)];
+
+        if (k != 0
+            && (e->between || !llm_book_rows_same(rows, &e->u.record)))
+        {
+            break;
+        }
+
+        rec[k++] = &e->u.record;
+
+    } while (++i != tail && k < most);
+
+    llm_book_apply(bk, rows, rec, k, &j->head);
+
+    return k;
 }

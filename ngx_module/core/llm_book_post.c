@@ -26,25 +26,13 @@ static const unsigned  llm_book_of[LLM_BOOK_KINDS] = {
 };
 
 
-static void llm_book_sums_of(const llm_book_record_t *rec,
-    llm_book_sums_t *sums);
 static llm_book_cell_t *llm_book_row_for(llm_book_t *bk,
     llm_book_kind_e kind, const llm_book_record_t *rec, int *folded);
-static int llm_book_rows_same(const llm_book_rows_t *rows,
-    const llm_book_record_t *rec);
 static unsigned llm_book_marks(const llm_book_record_t *rec);
 static void llm_book_rows_make(llm_book_t *bk, const llm_book_record_t *rec,
     llm_book_rows_t *rows);
-static unsigned llm_book_given(const llm_book_sums_t *sums, uint8_t *given);
-static void llm_book_put_cell(llm_book_step_t *st, llm_book_cell_t *c,
-    const llm_book_sums_t *sums, const uint8_t *given, unsigned n);
-static void llm_book_put_latencies(llm_book_step_t *st, uint64_t *v,
-    const llm_book_record_t *rec);
 static llm_book_cell_t *llm_book_hist_for(llm_book_t *bk, uint32_t model,
     uint32_t provider);
-static void llm_book_put_hist(llm_book_step_t *st, llm_book_cell_t *c,
-    llm_book_hist_e of, uint32_t ms);
-static unsigned llm_book_bucket(llm_book_hist_e of, uint32_t ms);
 
 
 #define LLM_BOOK_LONG                                                         \
@@ -109,7 +97,7 @@ llm_book_step(uint32_t ms)
 }
 
 
-static unsigned
+unsigned
 llm_book_bucket(llm_book_hist_e of, uint32_t ms)
 {
     unsigned         i;
@@ -213,7 +201,8 @@ llm_book_post(llm_book_t *bk, const llm_book_record_t *rec)
     llm_book_rows_t  rows;
 
     rows.there = 0;
-    llm_book_apply(bk, rec, NULL, &rows);
+    llm_book_rows_find(bk, rec, &rows);
+    llm_book_apply(bk, &rows, &rec, 1, NULL);
 }
 
 
@@ -226,71 +215,23 @@ llm_book_post_between(llm_book_t *bk, uint32_t model, uint32_t provider,
 
 
 /*
- * Rows are made first, each in a step of its own, empty; then all their sums
- * change in one, together with the journal's word that says that this record
- * was posted.
+ * Rows are made first, each in a step of its own, empty; llm_book_apply()
+ * then changes all their sums in one.
  */
 
 void
-llm_book_apply(llm_book_t *bk, const llm_book_record_t *rec, uint64_t *head,
+llm_book_rows_find(llm_book_t *bk, const llm_book_record_t *rec,
     llm_book_rows_t *rows)
 {
-    unsigned          i, n;
-    llm_book_step_t   st;
-    llm_book_sums_t   sums;
-    uint8_t           given[LLM_BOOK_SUMS];
-
     if (!llm_book_rows_same(rows, rec)) {
         llm_book_rows_make(bk, rec, rows);
     }
-
-    llm_book_sums_of(rec, &sums);
-    n = llm_book_given(&sums, given);
-
-    llm_book_begin(&st, bk);
-
-    for (i = 0; i < LLM_BOOK_KINDS; i++) {
-        if (rows->kind[i] != NULL) {
-            llm_book_put_cell(&st, rows->kind[i], &sums, given, n);
-        }
-    }
-
-    for (i = 0; i < 2; i++) {
-
-        if (rows->all[i] != NULL) {
-            llm_book_put_cell(&st, rows->all[i], &sums, given, n);
-            llm_book_put_latencies(&st, rows->all[i]->v + LLM_BOOK_SUMS, rec);
-        }
-
-        if (rows->model[i] != NULL) {
-            llm_book_put_latencies(&st, rows->model[i]->v, rec);
-        }
-    }
-
-    if (rows->hist != NULL) {
-        llm_book_put_hist(&st, rows->hist, LLM_BOOK_LATENCY, rec->latency);
-        llm_book_put_hist(&st, rows->hist, LLM_BOOK_FIRST, rec->first);
-        llm_book_put_hist(&st, rows->hist, LLM_BOOK_QUEUED, rec->queued);
-    }
-
-    llm_book_put8(&st, &bk->change, bk->change + 1);
-    llm_book_put8(&st, &bk->posted, bk->posted + 1);
-
-    if (rows->folded) {
-        llm_book_put8(&st, &bk->folded, bk->folded + 1);
-    }
-
-    if (head != NULL) {
-        llm_book_put8(&st, head, *head + 1);
-    }
-
-    llm_book_commit(&st);
 }
 
 
 /* of the record before it: most of a busy client's are of the same rows */
 
-static int
+int
 llm_book_rows_same(const llm_book_rows_t *rows, const llm_book_record_t *rec)
 {
     return rows->there
@@ -358,9 +299,7 @@ llm_book_rows_make(llm_book_t *bk, const llm_book_record_t *rec,
 }
 
 
-/* which sums are not 0: a record goes into seven rows */
-
-static unsigned
+unsigned
 llm_book_given(const llm_book_sums_t *sums, uint8_t *given)
 {
     unsigned        i, n;
@@ -408,25 +347,6 @@ llm_book_apply_between(llm_book_t *bk, uint32_t model, uint32_t provider,
     }
 
     llm_book_commit(&st);
-}
-
-
-static void
-llm_book_sums_of(const llm_book_record_t *rec, llm_book_sums_t *sums)
-{
-    sums->requests = 1;
-    sums->errors = rec->status >= 400;
-    sums->hits = (rec->flags & LLM_BOOK_HIT) != 0;
-    sums->joined = (rec->flags & LLM_BOOK_JOINED) != 0;
-    sums->stale = (rec->flags & LLM_BOOK_STALE) != 0;
-    sums->prompt = rec->prompt;
-    sums->cached = rec->cached;
-    sums->completion = rec->completion;
-    sums->reasoning = rec->reasoning;
-    sums->money = rec->money;
-    sums->saved_tokens = rec->saved_tokens;
-    sums->saved_money = rec->saved_money;
-    sums->unpriced = (rec->flags & LLM_BOOK_UNPRICED) != 0;
 }
 
 
@@ -484,7 +404,7 @@ llm_book_row_for(llm_book_t *bk, llm_book_kind_e kind,
 }
 
 
-static void
+void
 llm_book_put_cell(llm_book_step_t *st, llm_book_cell_t *c,
     const llm_book_sums_t *sums, const uint8_t *given, unsigned n)
 {
@@ -499,30 +419,6 @@ llm_book_put_cell(llm_book_step_t *st, llm_book_cell_t *c,
     }
 
     llm_book_put8(st, &c->changed, st->book->change + 1);
-}
-
-
-/* counts of 4 bytes: whole times, then those to the first token */
-
-static void
-llm_book_put_latencies(llm_book_step_t *st, uint64_t *v,
-    const llm_book_record_t *rec)
-{
-    uint32_t  *n;
-
-    n = (uint32_t *) (void *) v;
-
-    if (rec->latency != LLM_BOOK_UNKNOWN) {
-        n += llm_book_step(rec->latency);
-        llm_book_put4(st, n, *n + 1);
-    }
-
-    n = (uint32_t *) (void *) v + LLM_BOOK_STEPS;
-
-    if (rec->first != LLM_BOOK_UNKNOWN) {
-        n += llm_book_step(rec->first);
-        llm_book_put4(st, n, *n + 1);
-    }
 }
 
 
@@ -545,25 +441,6 @@ llm_book_hist_for(llm_book_t *bk, uint32_t model, uint32_t provider)
     }
 
     return c;
-}
-
-
-static void
-llm_book_put_hist(llm_book_step_t *st, llm_book_cell_t *c,
-    llm_book_hist_e of, uint32_t ms)
-{
-    uint64_t  *v, *sum;
-
-    if (ms == LLM_BOOK_UNKNOWN) {
-        return;
-    }
-
-    v = c->v + of * (LLM_BOOK_BUCKETS + 1);
-    sum = v + LLM_BOOK_BUCKETS;
-    v += llm_book_bucket(of, ms);
-
-    llm_book_put8(st, v, *v + 1);
-    llm_book_put8(st, sum, *sum + ms);
 }
 
 

@@ -18,7 +18,9 @@
 #include "core/llm_book.h"
 
 
-#define LLM_BOOK_REDO      192             /* words that one step may change */
+#define LLM_BOOK_REDO      256             /* words that one step may change */
+
+#define LLM_BOOK_RUN       8               /* records posted in one step */
 
 /* latencies as the history keeps them: by steps of a fifth */
 #define LLM_BOOK_STEPS     80
@@ -242,9 +244,9 @@ llm_book_cell_t *llm_book_make(llm_book_t *bk, llm_book_pool_t *pl,
     const llm_book_key_t *key, int other);
 
 /*
- * The rows that a record goes into, for the next one: good under one lock, as
- * long as nothing but llm_book_apply() with it makes rows.  "there" is 0 at
- * first.
+ * The rows that a record goes into, for those behind it: good under one lock,
+ * as long as nothing but llm_book_rows_find() with it makes rows.  "there" is
+ * 0 at first.
  */
 
 #define LLM_BOOK_ASKED  0x100              /* a provider's answer was timed */
@@ -263,11 +265,28 @@ typedef struct {
     llm_book_cell_t      *hist;
 } llm_book_rows_t;
 
-/* posts one record, and "head", of a journal, goes on with it; NULL: none */
-void llm_book_apply(llm_book_t *bk, const llm_book_record_t *rec,
-    uint64_t *head, llm_book_rows_t *rows);
+/* finds or makes them, unless "rows" has them */
+void llm_book_rows_find(llm_book_t *bk, const llm_book_record_t *rec,
+    llm_book_rows_t *rows);
+
+/* 1: this record goes into these rows, too */
+int llm_book_rows_same(const llm_book_rows_t *rows,
+    const llm_book_record_t *rec);
+
+/* posts 1 to LLM_BOOK_RUN records of these rows in one step, and "head", of a
+   journal, goes on with it; NULL: none */
+void llm_book_apply(llm_book_t *bk, const llm_book_rows_t *rows,
+    const llm_book_record_t *const *rec, unsigned n, uint64_t *head);
 void llm_book_apply_between(llm_book_t *bk, uint32_t model,
     uint32_t provider, const llm_book_between_t *bt, uint64_t *head);
+
+/* which sums are not 0: they go into seven rows; how many there are */
+unsigned llm_book_given(const llm_book_sums_t *sums, uint8_t *given);
+void llm_book_put_cell(llm_book_step_t *st, llm_book_cell_t *c,
+    const llm_book_sums_t *sums, const uint8_t *given, unsigned n);
+
+/* which bucket of a histogram a time is in */
+unsigned llm_book_bucket(llm_book_hist_e of, uint32_t ms);
 
 /* which step of the history a time is in */
 unsigned llm_book_step(uint32_t ms);

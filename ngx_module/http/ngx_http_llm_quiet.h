@@ -28,6 +28,7 @@ typedef enum {
     NGX_HTTP_LLM_QUIET_FOLLOW,
     NGX_HTTP_LLM_QUIET_HEART,
     NGX_HTTP_LLM_QUIET_MODELS,
+    NGX_HTTP_LLM_QUIET_ROOM,
     NGX_HTTP_LLM_QUIET_REFUSED                   /* + llm_why_e */
 } ngx_http_llm_quiet_e;
 

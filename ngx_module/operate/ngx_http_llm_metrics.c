@@ -16,6 +16,7 @@
 /* rows in one turn, for those that have nothing to write */
 
 #define NGX_HTTP_LLM_METRICS_ROWS  1024
+#define NGX_HTTP_LLM_METRICS_TURN     2000           /* us, without a line */
 
 
 static ngx_int_t ngx_http_llm_metrics_header(ngx_http_request_t *r);
@@ -24,6 +25,7 @@ static ngx_http_llm_metrics_t *ngx_http_llm_metrics_create(
 static void ngx_http_llm_metrics_cleanup(void *data);
 static ngx_int_t ngx_http_llm_metrics_turn(ngx_http_llm_metrics_t *m);
 static ngx_chain_t *ngx_http_llm_metrics_chain(ngx_http_llm_metrics_t *m);
+static uint64_t ngx_http_llm_metrics_us(void);
 static void ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m,
     ngx_buf_t *b);
 static ngx_int_t ngx_http_llm_metrics_send(ngx_http_llm_metrics_t *m,
@@ -248,13 +250,16 @@ ngx_http_llm_metrics_chain(ngx_http_llm_metrics_t *m)
 static void
 ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m, ngx_buf_t *b)
 {
+    uint64_t                   start;
     ngx_int_t                  rc;
-    ngx_uint_t                 n;
+    ngx_uint_t                 n, idle;
     llm_prometheus_t           pm;
     ngx_http_llm_metrics_at_t  at;
 
     pm.last = b->end;
     pm.overflow = 0;
+
+    start = ngx_http_llm_metrics_us();
 
     for (n = 0; n < NGX_HTTP_LLM_METRICS_ROWS; n++) {
 
@@ -264,6 +269,7 @@ ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m, ngx_buf_t *b)
 
         pm.pos = b->last;
         at = m->at;
+        idle = 0;
 
         rc = ngx_http_llm_metrics_sections[m->section](m, &pm, &at);
 
@@ -282,6 +288,7 @@ ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m, ngx_buf_t *b)
             pm.overflow = 0;
 
         } else {
+            idle = b->last == pm.pos;
             b->last = pm.pos;
         }
 
@@ -291,7 +298,26 @@ ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m, ngx_buf_t *b)
             ngx_memzero(&m->at, sizeof(ngx_http_llm_metrics_at_t));
             m->section++;
         }
+
+        /* a search that finds nothing takes time, too */
+
+        if (idle && ngx_http_llm_metrics_us() - start
+                    > NGX_HTTP_LLM_METRICS_TURN)
+        {
+            break;
+        }
     }
+}
+
+
+static uint64_t
+ngx_http_llm_metrics_us(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
 

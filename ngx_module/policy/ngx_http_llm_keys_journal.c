@@ -20,6 +20,7 @@
 
 #define NGX_HTTP_LLM_KEYS_LINE   (128 * 1024)
 #define NGX_HTTP_LLM_KEYS_OLD    1000          /* lines that may be old */
+#define NGX_HTTP_LLM_KEYS_BYTES  1024          /* of a line and its old ones */
 
 
 static ngx_int_t ngx_http_llm_keys_path(ngx_http_llm_main_conf_t *mcf,
@@ -33,10 +34,14 @@ static u_char *ngx_http_llm_keys_line(u_char *p, uint64_t version,
     ngx_str_t *field, ngx_str_t *record);
 static ngx_int_t ngx_http_llm_keys_line_parse(u_char *p, u_char *last,
     uint64_t *version, ngx_str_t *field, ngx_str_t *record);
+static ngx_int_t ngx_http_llm_keys_shorten(ngx_http_llm_main_conf_t *mcf,
+    u_char *path, llm_keyring_stat_t *known, ngx_cycle_t *cycle);
 static ngx_uint_t ngx_http_llm_keys_read(ngx_http_llm_main_conf_t *mcf,
     FILE *file, u_char *buf, u_char *path, ngx_log_t *log);
 static ngx_int_t ngx_http_llm_keys_clean(ngx_http_llm_main_conf_t *mcf,
     u_char *buf, u_char *path, ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_llm_keys_copy(ngx_http_llm_main_conf_t *mcf,
+    u_char *buf, u_char *temp, ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_llm_keys_write(ngx_http_llm_main_conf_t *mcf,
     FILE *file, u_char *buf);
 
@@ -320,15 +325,15 @@ ngx_http_llm_keys_journal_load(ngx_http_llm_main_conf_t *mcf,
     ngx_uint_t           lines;
     llm_keyring_stat_t   stat;
 
+    if (ngx_http_llm_keys_path(mcf, "", path) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     ngx_http_llm_keys_stat(mcf, &stat);
 
     if (stat.dynamic_keys || stat.dynamic_teams) {
         /* a reload: they are known */
-        return NGX_OK;
-    }
-
-    if (ngx_http_llm_keys_path(mcf, "", path) != NGX_OK) {
-        return NGX_ERROR;
+        return ngx_http_llm_keys_shorten(mcf, path, &stat, cycle);
     }
 
     file = fopen((char *) path, "re");
@@ -363,6 +368,37 @@ ngx_http_llm_keys_journal_load(ngx_http_llm_main_conf_t *mcf,
     {
         rc = ngx_http_llm_keys_clean(mcf, buf, path, cycle);
     }
+
+    ngx_free(buf);
+
+    return rc;
+}
+
+
+/* the journal of an nginx that is only ever reloaded must not grow for ever */
+
+static ngx_int_t
+ngx_http_llm_keys_shorten(ngx_http_llm_main_conf_t *mcf, u_char *path,
+    llm_keyring_stat_t *known, ngx_cycle_t *cycle)
+{
+    u_char           *buf;
+    ngx_int_t         rc;
+    ngx_file_info_t   fi;
+
+    if (ngx_file_info(path, &fi) == NGX_FILE_ERROR
+        || (uint64_t) ngx_file_size(&fi)
+           < (known->dynamic_keys + known->dynamic_teams
+              + NGX_HTTP_LLM_KEYS_OLD) * NGX_HTTP_LLM_KEYS_BYTES)
+    {
+        return NGX_OK;
+    }
+
+    buf = ngx_alloc(NGX_HTTP_LLM_KEYS_LINE, cycle->log);
+    if (buf == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_llm_keys_clean(mcf, buf, path, cycle);
 
     ngx_free(buf);
 
@@ -414,25 +450,55 @@ ngx_http_llm_keys_read(ngx_http_llm_main_conf_t *mcf, FILE *file, u_char *buf,
 }
 
 
+/* the workers that write wait meanwhile, and then write to the new file */
+
 static ngx_int_t
 ngx_http_llm_keys_clean(ngx_http_llm_main_conf_t *mcf, u_char *buf,
     u_char *path, ngx_cycle_t *cycle)
 {
-    FILE             *file;
-    u_char            temp[NGX_MAX_PATH];
-    ngx_fd_t          fd;
-    ngx_int_t         rc;
-    ngx_core_conf_t  *ccf;
+    u_char      temp[NGX_MAX_PATH];
+    ngx_fd_t    lock;
+    ngx_int_t   rc;
 
     if (ngx_http_llm_keys_path(mcf, ".tmp", temp) != NGX_OK) {
         return NGX_ERROR;
     }
 
+    lock = ngx_http_llm_keys_open(path);
+    if (lock == NGX_INVALID_FILE) {
+        return NGX_OK;
+    }
+
+    rc = ngx_http_llm_keys_copy(mcf, buf, temp, cycle);
+
+    /* the old one does as well */
+
+    if (rc != NGX_OK || ngx_rename_file(temp, path) == NGX_FILE_ERROR) {
+        ngx_log_error(NGX_LOG_WARN, cycle->log, ngx_errno,
+                      "llm_state: \"%s\" could not be written anew", path);
+        (void) ngx_delete_file(temp);
+    }
+
+    (void) ngx_close_file(lock);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_keys_copy(ngx_http_llm_main_conf_t *mcf, u_char *buf,
+    u_char *temp, ngx_cycle_t *cycle)
+{
+    FILE             *file;
+    ngx_fd_t          fd;
+    ngx_int_t         rc;
+    ngx_core_conf_t  *ccf;
+
     (void) ngx_delete_file(temp);
 
     fd = open((char *) temp, O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC, 0600);
     if (fd == NGX_INVALID_FILE) {
-        return NGX_OK;
+        return NGX_DECLINED;
     }
 
     ccf = (ngx_core_conf_t *) ngx_get_conf(cycle->conf_ctx, ngx_core_module);
@@ -441,13 +507,13 @@ ngx_http_llm_keys_clean(ngx_http_llm_main_conf_t *mcf, u_char *buf,
         && fchown(fd, ccf->user, -1) == -1)
     {
         (void) ngx_close_file(fd);
-        return NGX_OK;
+        return NGX_DECLINED;
     }
 
     file = fdopen(fd, "w");
     if (file == NULL) {
         (void) ngx_close_file(fd);
-        return NGX_ERROR;
+        return NGX_DECLINED;
     }
 
     rc = ngx_http_llm_keys_write(mcf, file, buf);
@@ -458,15 +524,7 @@ ngx_http_llm_keys_clean(ngx_http_llm_main_conf_t *mcf, u_char *buf,
 
     (void) fclose(file);
 
-    /* the old one does as well */
-
-    if (rc != NGX_OK || ngx_rename_file(temp, path) == NGX_FILE_ERROR) {
-        ngx_log_error(NGX_LOG_WARN, cycle->log, ngx_errno,
-                      "llm_state: \"%s\" could not be written anew", path);
-        (void) ngx_delete_file(temp);
-    }
-
-    return NGX_OK;
+    return rc;
 }
 
 

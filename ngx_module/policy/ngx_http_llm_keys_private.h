@@ -33,7 +33,7 @@ typedef struct {
     ngx_atomic_t                stage;           /* 0: there is none */
     ngx_atomic_t                stage_version;
     ngx_atomic_t                stage_epoch;
-    ngx_atomic_t                stage_place;     /* behind it nothing is done */
+    ngx_atomic_t                stage_place;  /* behind it nothing is done */
 } ngx_http_llm_keys_seen_t;
 
 

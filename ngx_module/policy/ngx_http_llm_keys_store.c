@@ -8,6 +8,7 @@
 
 #include "policy/ngx_http_llm_keys_store_private.h"
 #include "policy/ngx_http_llm_revoke.h"
+#include "http/ngx_http_llm_quiet.h"
 
 
 #define NGX_HTTP_LLM_KEYS_ARENA    65536
@@ -368,6 +369,7 @@ ngx_http_llm_keys_apply(ngx_http_llm_main_conf_t *mcf, ngx_str_t *field,
     llm_row_e          kind;
     ngx_pool_t        *pool;
     llm_arena_t        arena;
+    const char        *more;
     llm_policy_row_t   row;
 
     if (version == 0
@@ -410,9 +412,14 @@ ngx_http_llm_keys_apply(ngx_http_llm_main_conf_t *mcf, ngx_str_t *field,
     ngx_destroy_pool(pool);
 
     if (rc == LLM_DECLINED) {
-        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
-                      "llm: there is no room for \"%V\": keys= of llm_zone "
-                      "is too small", field);
+        more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_ROOM, "", 0);
+
+        if (more) {
+            ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
+                          "llm: there is no room for \"%V\": keys= of "
+                          "llm_zone is too small%s", field, more);
+        }
+
         return NGX_ERROR;
     }
 

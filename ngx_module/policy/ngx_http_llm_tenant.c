@@ -10,6 +10,7 @@
 
 #define NGX_HTTP_LLM_TENANTS_MAX    (512 * 1024 * 1024)
 #define NGX_HTTP_LLM_TENANTS_HEAP   (1024 * 1024)
+#define NGX_HTTP_LLM_TENANTS_MOST  (64 * 1024 * 1024)
 #define NGX_HTTP_LLM_TENANTS_ROWS   LLM_KEYRING_PAGE
 #define NGX_HTTP_LLM_TENANTS_TEXT   (64 * 1024)
 #define NGX_HTTP_LLM_TENANTS_BLOCKS 8192         /* swept at a time */
@@ -94,6 +95,12 @@ ngx_http_llm_tenants_take(ngx_http_llm_file_t *f, char *text, size_t size,
         ngx_http_llm_tenants_forget(tn);
 
         if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
+
+        if (room > NGX_HTTP_LLM_TENANTS_MOST + 16 * size) {
+            (void) ngx_snprintf((u_char *) err, errlen,
+                                "a key or a team of it is too large%Z");
             return NGX_ERROR;
         }
     }
