@@ -20,7 +20,7 @@ $t->write('admin', $secret);
 
 # the system takes little of an answer before its client reads
 
-my $mock = $t->gateway(http => 'llm_state %%DIR%%/state;',
+my $mock = $t->gateway(redis => 0, http => 'llm_state %%DIR%%/state;',
     server => 'listen 127.0.0.1:%%PORT_SMALL%% sndbuf=8k;',
     admin => 'location /admin/v1/ { llm_admin file:%%DIR%%/admin; }');
 

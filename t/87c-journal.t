@@ -17,7 +17,7 @@ my $t = Test::LLM->new(workers => 2);
 
 $t->key('user');
 $t->write('admin', $secret);
-$t->gateway(http => 'llm_state %%DIR%%/state;',
+$t->gateway(redis => 0, http => 'llm_state %%DIR%%/state;',
     admin => 'location /admin/v1/ { llm_admin file:%%DIR%%/admin; }');
 
 my %key = map { $_ => make($_) } map { "first$_" } 1 .. 5;

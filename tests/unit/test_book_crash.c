@@ -428,7 +428,8 @@ step(void)
 
     /* posted by fewer changes than there were records */
 
-    together += live->posted - before->posted > live->change - before->change;
+    together += live->posted - before->posted
+                > live->change - before->change;
 }
 
 #endif
