@@ -26,7 +26,7 @@ my $line = (split /\n/, $t->read('state/keys'))[0];
 my $file = $t->path('state/keys');
 
 open my $out, '>>', $file or die "$file: $!\n";
-print $out "$line\n" x 5000;
+print $out "$line\n" x 20_000;
 close $out or die "$file: $!\n";
 
 my $inode = (stat $file)[1];
