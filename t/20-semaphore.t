@@ -2,6 +2,8 @@
 
 # Slots and the line for them: how many run at once, who goes next, who is
 # turned away, and that every slot comes back, with two workers.
+#
+# Alone: starts are measured to a tenth of a millisecond.
 
 use warnings;
 use strict;

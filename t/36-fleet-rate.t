@@ -4,6 +4,8 @@
 # allows, in an open loop: what gets through is the limit, in exact mode to
 # the request, in leased mode within the stated bound.  All flows run at the
 # same time.  TEST_LLM_LONG=600 makes it longer.
+#
+# Alone: rates are measured.
 
 use warnings;
 use strict;

@@ -4,6 +4,8 @@
 # through a gateway whose limits are exact, and at the same time as many
 # through one without Redis.  Nothing fails, only the first ones wait, the log
 # is short, and all is as before soon after.
+#
+# Alone: latencies are measured.
 
 use warnings;
 use strict;

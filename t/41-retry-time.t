@@ -2,6 +2,8 @@
 
 # Deadlines, the time to the first byte, and clients that leave: what happens
 # to the attempt, to its connection and to the slot.
+#
+# Alone: pauses are measured.
 
 use warnings;
 use strict;

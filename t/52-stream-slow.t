@@ -1,6 +1,8 @@
 #!/usr/bin/perl
 
 # Streams under pressure: slow clients, many at a time, HTTP/2, gzip.
+#
+# Alone: a slow client is measured.
 
 use warnings;
 use strict;

@@ -4,6 +4,8 @@
 # for a while is not hit harder than before, is soon left alone, and has its
 # full traffic back soon after it is well.  A tenth of the real times;
 # TEST_LLM_LONG=60: these.
+#
+# Alone: rates are measured.
 
 use warnings;
 use strict;

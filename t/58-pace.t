@@ -4,6 +4,8 @@
 # true limit of 600 a minute allow, whose buckets are empty when it begins.
 # Not one 429 is given: the headers were read, and who is too much waits.
 # TEST_LLM_LONG=120 makes it longer.
+#
+# Alone: a provider's limit is held.
 
 use warnings;
 use strict;

@@ -5,6 +5,8 @@
 # has never asked for, a limit that begins anew is seldom hit by both at 150 %
 # of it, and without Redis each gateway goes on by itself.  TEST_LLM_LONG=120
 # makes it longer.
+#
+# Alone: a provider's limit is held.
 
 use warnings;
 use strict;

@@ -3,6 +3,8 @@
 # Heartbeats: comments for a client of a stream that has waited for long, in
 # line, for the provider, between attempts and between events; what becomes of
 # errors and of answers behind them; and the silence that ends a stream.
+#
+# Alone: beats are measured.
 
 use warnings;
 use strict;

@@ -3,6 +3,8 @@
 # One absolute deadline for all of a request: waiting in line, attempts that
 # fail, the pauses between them and the attempt that does not end are taken
 # from it; and when it is reached all is given back at once.
+#
+# Alone: a deadline is measured.
 
 use warnings;
 use strict;

@@ -6,7 +6,8 @@
 #
 # T          a list of files instead of all of a suite
 # V          1: shows all output; else only that of programs that failed
-# TEST_JOBS  programs at a time (unit: number of processors, others 1)
+# TEST_JOBS  programs at a time (unit: number of processors, t: 2, others 1);
+#            those of t that say "# Alone: WHY" run by themselves at the end
 # TEST_TIMEOUT  seconds for one program (unit 120, t 240, others 420)
 
 use warnings;
@@ -36,7 +37,7 @@ my $unit = $ENV{TEST_UNIT_DIR} || "$build/unit";
 my %suites = (
     unit    => { timeout => 120, jobs => processors(), list => sub {
         map { "$unit/" . basename($_, '.c') } glob 'tests/unit/test_*.c' } },
-    t       => { timeout => 240, jobs => 1, list => sub { glob 't/*.t' } },
+    t       => { timeout => 240, jobs => 2, list => sub { glob 't/*.t' } },
     clients => { timeout => 420, jobs => 1,
                  list => sub { 'tests/clients/run' } },
     dashboard => { timeout => 420, jobs => 1,
@@ -80,13 +81,32 @@ sub run_suite {
     make_path("$build/test/$name");
     print "$name:\n";
 
-    while (@files || %running) {
-        while (@files && keys %running < $jobs) {
-            start($name, shift @files, $suite);
-        }
+    my @alone = grep { alone($_) } @files;
+    @files = grep { !alone($_) } @files;
 
-        reap();
+    for my $lane ([$jobs, @files], [1, @alone]) {
+        my ($most, @list) = @$lane;
+
+        while (@list || %running) {
+            while (@list && keys %running < $most) {
+                start($name, shift @list, $suite);
+            }
+
+            reap();
+        }
     }
+}
+
+
+# its times are held against a clock
+
+sub alone {
+    my ($file) = @_;
+
+    return 0 if $file !~ /\.t$/;
+
+    open my $text, '<', $file or return 0;
+    return scalar grep { defined && /^# Alone:/ } map { scalar <$text> } 1 .. 12;
 }
 
 

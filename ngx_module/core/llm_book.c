@@ -364,6 +364,17 @@ llm_book_name(llm_book_t *bk, llm_book_name_e of, const llm_str_t *name)
 }
 
 
+int
+llm_book_names_full(const llm_book_t *bk, llm_book_name_e of)
+{
+    const llm_book_names_t  *nm;
+
+    nm = &bk->names[of];
+
+    return __atomic_load_n(&nm->used, __ATOMIC_ACQUIRE) == nm->room;
+}
+
+
 void
 llm_book_text(const llm_book_t *bk, llm_book_name_e of, uint32_t id,
     llm_str_t *name)

@@ -188,6 +188,12 @@ uint32_t llm_book_name(llm_book_t *bk, llm_book_name_e of,
 uint32_t llm_book_find(const llm_book_t *bk, llm_book_name_e of,
     const llm_str_t *name);
 
+/*
+ * Without the lock, 1: there is no room for another name.  What had none just
+ * before may be one of the last that there was room for.
+ */
+int llm_book_names_full(const llm_book_t *bk, llm_book_name_e of);
+
 /* the name of a number, without the lock; good as long as the memory is */
 void llm_book_text(const llm_book_t *bk, llm_book_name_e of, uint32_t id,
     llm_str_t *name);

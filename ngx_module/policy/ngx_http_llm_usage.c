@@ -11,13 +11,16 @@
 
 #define NGX_HTTP_LLM_USAGE_DRAIN   100          /* ms */
 #define NGX_HTTP_LLM_USAGE_SLICE   128          /* records under one lock */
+#define NGX_HTTP_LLM_USAGE_KNOWN   256          /* a power of two */
 
 
 static void ngx_http_llm_usage_names(ngx_http_llm_ctx_t *ctx,
     llm_str_t *name, ngx_uint_t *loose);
-static void ngx_http_llm_usage_intern(ngx_http_llm_main_conf_t *mcf,
+static void ngx_http_llm_usage_intern(ngx_http_llm_ctx_t *ctx,
     llm_book_t *bk, llm_str_t *name, ngx_uint_t loose,
     llm_book_record_t *rec);
+static uint32_t ngx_http_llm_usage_find(ngx_http_llm_ctx_t *ctx,
+    llm_book_t *bk, llm_book_name_e of, llm_str_t *name);
 static void ngx_http_llm_usage_times(ngx_http_llm_ctx_t *ctx,
     llm_book_record_t *rec);
 static void ngx_http_llm_usage_append(ngx_http_llm_ctx_t *ctx,
@@ -25,11 +28,20 @@ static void ngx_http_llm_usage_append(ngx_http_llm_ctx_t *ctx,
 static void ngx_http_llm_usage_drain(ngx_http_llm_main_conf_t *mcf,
     ngx_uint_t owner);
 static void ngx_http_llm_usage_timer(ngx_event_t *ev);
+static void ngx_http_llm_usage_orphans(ngx_event_t *ev);
 
 
 static ngx_http_llm_main_conf_t  *ngx_http_llm_usage_conf;
 static ngx_event_t                ngx_http_llm_usage_event;
 static ngx_connection_t           ngx_http_llm_usage_dummy;
+
+static ngx_event_t                ngx_http_llm_usage_orphan_event;
+static uint64_t                   ngx_http_llm_usage_orphan;   /* journals */
+
+/* numbers of names as they were found last */
+static uint32_t                   ngx_http_llm_usage_known
+                                      [LLM_BOOK_NAMES]
+                                      [NGX_HTTP_LLM_USAGE_KNOWN];
 
 
 ngx_int_t
@@ -76,12 +88,58 @@ ngx_http_llm_usage_exit_process(ngx_http_llm_main_conf_t *mcf)
 }
 
 
+/*
+ * The caller holds the zone's lock: what a dead worker left is posted later.
+ * It may well be another's journal by then, which goes on behind it.
+ */
+
 void
 ngx_http_llm_usage_reaped(ngx_http_llm_main_conf_t *mcf, ngx_uint_t owner)
 {
-    if (mcf->book && mcf->book->sh) {
-        ngx_http_llm_usage_drain(mcf, owner);
+    ngx_event_t  *ev;
+
+    if (mcf->book == NULL || mcf->book->sh == NULL
+        || !llm_book_waits(ngx_http_llm_book_sh(mcf->book)->book, owner))
+    {
+        return;
     }
+
+    /* this one ends: there is no other turn */
+
+    if (owner == ngx_http_llm_owner()) {
+        ngx_http_llm_usage_drain(mcf, owner);
+        return;
+    }
+
+    ngx_http_llm_usage_orphan |= (uint64_t) 1 << owner;
+
+    ev = &ngx_http_llm_usage_orphan_event;
+
+    ev->handler = ngx_http_llm_usage_orphans;
+    ev->data = mcf;
+    ev->log = ngx_cycle->log;
+
+    ngx_post_event(ev, &ngx_posted_next_events);
+}
+
+
+static void
+ngx_http_llm_usage_orphans(ngx_event_t *ev)
+{
+    ngx_uint_t                 i;
+    ngx_http_llm_main_conf_t  *mcf = ev->data;
+
+    for (i = 0; i < LLM_BOOK_OWNERS; i++) {
+        if (ngx_http_llm_usage_orphan & (uint64_t) 1 << i) {
+            ngx_http_llm_usage_drain(mcf, i);
+
+            ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ev->log, 0,
+                           "llm usage: journal %ui of a worker that is gone "
+                           "is posted", i);
+        }
+    }
+
+    ngx_http_llm_usage_orphan = 0;
 }
 
 
@@ -158,7 +216,7 @@ ngx_http_llm_usage_record(ngx_http_llm_ctx_t *ctx, ngx_uint_t status)
     bk = ngx_http_llm_book_sh(ctx->mcf->book)->book;
 
     ngx_http_llm_usage_names(ctx, name, &loose);
-    ngx_http_llm_usage_intern(ctx->mcf, bk, name, loose, &rec);
+    ngx_http_llm_usage_intern(ctx, bk, name, loose, &rec);
     ngx_http_llm_usage_append(ctx, bk, &rec);
 
     ngx_log_debug5(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
@@ -212,7 +270,7 @@ ngx_http_llm_usage_names(ngx_http_llm_ctx_t *ctx, llm_str_t *name,
 
 
 static void
-ngx_http_llm_usage_intern(ngx_http_llm_main_conf_t *mcf, llm_book_t *bk,
+ngx_http_llm_usage_intern(ngx_http_llm_ctx_t *ctx, llm_book_t *bk,
     llm_str_t *name, ngx_uint_t loose, llm_book_record_t *rec)
 {
     uint32_t         id;
@@ -222,17 +280,21 @@ ngx_http_llm_usage_intern(ngx_http_llm_main_conf_t *mcf, llm_book_t *bk,
     for (i = 0; i < LLM_BOOK_NAMES; i++) {
         of = (llm_book_name_e) i;
 
-        id = llm_book_find(bk, of, &name[i]);
+        id = ngx_http_llm_usage_find(ctx, bk, of, &name[i]);
 
         if (id == UINT32_MAX) {
 
             if (of == LLM_BOOK_MODEL && loose) {
                 id = LLM_BOOK_OTHER;
 
+            } else if (llm_book_names_full(bk, of)) {
+                id = LLM_BOOK_OTHER;
+                rec->flags |= LLM_BOOK_FOLDED;
+
             } else {
-                (void) ngx_http_llm_book_lock(mcf->book);
+                (void) ngx_http_llm_book_lock(ctx->mcf->book);
                 id = llm_book_name(bk, of, &name[i]);
-                ngx_http_llm_book_unlock(mcf->book);
+                ngx_http_llm_book_unlock(ctx->mcf->book);
 
                 if (id == LLM_BOOK_OTHER) {
                     rec->flags |= LLM_BOOK_FOLDED;
@@ -242,6 +304,61 @@ ngx_http_llm_usage_intern(ngx_http_llm_main_conf_t *mcf, llm_book_t *bk,
 
         rec->name[i] = id;
     }
+}
+
+
+/*
+ * A name keeps its number as long as the memory does.  The one that this key
+ * or target had last is tried first: comparing is less than looking for it.
+ */
+
+static uint32_t
+ngx_http_llm_usage_find(ngx_http_llm_ctx_t *ctx, llm_book_t *bk,
+    llm_book_name_e of, llm_str_t *name)
+{
+    uint32_t                id, *known;
+    uintptr_t               i;
+    llm_str_t               text;
+    ngx_http_llm_target_t  *target;
+
+    if (name->len == 0) {
+        return LLM_BOOK_NONE;
+    }
+
+    switch (of) {
+
+    case LLM_BOOK_TEAM:
+        i = ctx->key->team->limit.hash;
+        break;
+
+    case LLM_BOOK_KEY:
+        i = ctx->key->limit.hash;
+        break;
+
+    default:
+        target = (ngx_http_llm_target_t *) ctx->route->targets.elts
+                 + ctx->target;
+        i = (uintptr_t) target / sizeof(ngx_http_llm_target_t);
+        break;
+    }
+
+    known = &ngx_http_llm_usage_known[of][i & (NGX_HTTP_LLM_USAGE_KNOWN - 1)];
+
+    llm_book_text(bk, of, *known, &text);
+
+    if (text.len == name->len
+        && ngx_memcmp(text.data, name->data, text.len) == 0)
+    {
+        return *known;
+    }
+
+    id = llm_book_find(bk, of, name);
+
+    if (id != UINT32_MAX) {
+        *known = id;
+    }
+
+    return id;
 }
 
 

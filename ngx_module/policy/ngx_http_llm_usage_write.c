@@ -15,6 +15,7 @@
 
 #define NGX_HTTP_LLM_USAGE_EVERY   1000        /* ms */
 #define NGX_HTTP_LLM_USAGE_LOOK    2000        /* rows under one lock */
+#define NGX_HTTP_LLM_USAGE_LOOKS   8           /* … in one turn */
 #define NGX_HTTP_LLM_USAGE_BATCH   64          /* … written in one turn */
 #define NGX_HTTP_LLM_USAGE_DAY     86400
 #define NGX_HTTP_LLM_USAGE_CHECK   5           /* s, while nothing changes */
@@ -42,6 +43,7 @@ static void ngx_http_llm_usage_write_checked(void *data,
     ngx_http_llm_redis_reply_t *reply);
 static void ngx_http_llm_usage_write_lost(ngx_http_llm_usage_write_t *w);
 static void ngx_http_llm_usage_write_step(ngx_http_llm_usage_write_t *w);
+static void ngx_http_llm_usage_write_next(ngx_event_t *ev);
 static ngx_uint_t ngx_http_llm_usage_write_rows(
     ngx_http_llm_usage_write_t *w);
 static void ngx_http_llm_usage_write_shard(ngx_http_llm_usage_write_t *w,
@@ -62,6 +64,7 @@ static const ngx_uint_t  ngx_http_llm_usage_days[LLM_BOOK_KINDS] = {
 
 static ngx_http_llm_usage_write_t  ngx_http_llm_usage_writing;
 static ngx_event_t                 ngx_http_llm_usage_write_event;
+static ngx_event_t                 ngx_http_llm_usage_write_more;
 static ngx_connection_t            ngx_http_llm_usage_write_dummy;
 
 
@@ -86,6 +89,12 @@ ngx_http_llm_usage_write_init_process(ngx_http_llm_main_conf_t *mcf,
     ev->cancelable = 1;
 
     ngx_add_timer(ev, NGX_HTTP_LLM_USAGE_EVERY);
+
+    ev = &ngx_http_llm_usage_write_more;
+
+    ev->handler = ngx_http_llm_usage_write_next;
+    ev->data = &ngx_http_llm_usage_write_dummy;
+    ev->log = cycle->log;
 
     return NGX_OK;
 }
@@ -201,9 +210,19 @@ ngx_http_llm_usage_write_lost(ngx_http_llm_usage_write_t *w)
 static void
 ngx_http_llm_usage_write_step(ngx_http_llm_usage_write_t *w)
 {
+    ngx_uint_t               n;
     ngx_http_llm_book_sh_t  *sh;
 
-    while (w->busy == 0 && !w->failed && w->kind < LLM_BOOK_KINDS) {
+    for (n = 0; w->busy == 0 && !w->failed && w->kind < LLM_BOOK_KINDS; n++) {
+
+        /* a large book is looked through in many turns */
+
+        if (n == NGX_HTTP_LLM_USAGE_LOOKS) {
+            ngx_post_event(&ngx_http_llm_usage_write_more,
+                           &ngx_posted_next_events);
+            return;
+        }
+
         (void) ngx_http_llm_usage_write_rows(w);
     }
 
@@ -228,6 +247,13 @@ ngx_http_llm_usage_write_step(ngx_http_llm_usage_write_t *w)
     ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
                    "llm usage written: changes %uL to %uL, failed:%d",
                    w->since, w->target, (int) w->failed);
+}
+
+
+static void
+ngx_http_llm_usage_write_next(ngx_event_t *ev)
+{
+    ngx_http_llm_usage_write_step(&ngx_http_llm_usage_writing);
 }
 
 
@@ -419,6 +445,10 @@ ngx_http_llm_usage_write_exit_process(ngx_http_llm_main_conf_t *mcf)
 
     if (ngx_http_llm_usage_write_event.timer_set) {
         ngx_del_timer(&ngx_http_llm_usage_write_event);
+    }
+
+    if (ngx_http_llm_usage_write_more.posted) {
+        ngx_delete_posted_event(&ngx_http_llm_usage_write_more);
     }
 
     if (!ngx_http_llm_redis_connected(mcf->redis)) {

@@ -13,7 +13,7 @@
 
 #define NGX_HTTP_LLM_BOOK_HEAD   128      /* for what goes with the book */
 #define NGX_HTTP_LLM_BOOK_SLICE  128      /* records under one lock: 50 us */
-#define NGX_HTTP_LLM_BOOK_ALL    512      /* slices, before a reader reads */
+#define NGX_HTTP_LLM_BOOK_ALL    64       /* slices, before a reader reads */
 
 
 _Static_assert(sizeof(ngx_http_llm_book_sh_t) <= NGX_HTTP_LLM_BOOK_HEAD,
@@ -121,7 +121,11 @@ ngx_http_llm_book_read(ngx_http_llm_area_t *area)
 
     bk = ngx_http_llm_book_lock(area);
 
-    /* what comes in meanwhile may wait: what was there before is posted */
+    /*
+     * What comes in meanwhile may wait: what was there before is posted.  The
+     * journals of eight busy workers are not more than this; of what is, each
+     * worker posts its own soon.
+     */
 
     for (i = 0; i < NGX_HTTP_LLM_BOOK_ALL; i++) {
 

@@ -46,7 +46,8 @@ uint64_t ngx_http_llm_book_epoch(ngx_http_llm_area_t *area);
 
 /*
  * The book under its lock; nothing inside takes another one.  read(): all
- * that was recorded before is posted.
+ * that was recorded before is posted; of more than 8192 records, the others
+ * are by their own workers, within 100 ms.
  */
 llm_book_t *ngx_http_llm_book_lock(ngx_http_llm_area_t *area);
 llm_book_t *ngx_http_llm_book_read(ngx_http_llm_area_t *area);

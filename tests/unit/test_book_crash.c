@@ -500,9 +500,9 @@ test_every_instruction(void **state)
     llm_book_stat(live, &st);
 
     print_message("%lu instructions, %lu changes of memory, %lu with a step "
-                  "to be ended, %lu rows evicted, %lu folded, %lu times several "
-                  "records at once\n", instructions, stores, torn, st.evicted,
-                  st.folded, together);
+                  "to be ended, %lu rows evicted, %lu folded, %lu times "
+                  "several records at once\n", instructions, stores, torn,
+                  st.evicted, st.folded, together);
     assert_true(together > 5);
     assert_true(stores > 10 * OPS);
     assert_true(torn > 2 * OPS);
