@@ -387,6 +387,7 @@ ok $mock->wait(in_flight => 3, timeout_ms => 2000),
     'more slots start who waits';
 $t->waiting(2);
 
+my $loaded = $t->said(qr/llm_tenants .* keys/);
 $t->key('grow', concurrency => 2);
 ok $t->until(sub {
     my $r = $t->start_chat('x', key => 'grow', timeout => 0.1);
@@ -395,7 +396,11 @@ ok $t->until(sub {
     return $t->metric('llm_slots_in_use') == 3
         && $t->metric('llm_slots_waiting') == 2;
 }), 'fewer slots take none away';
-Test::LLM::HTTP->idle(0.6);
+ok $t->until(sub { $t->said(qr/llm_tenants .* keys/) > $loaded }),
+    'the file is loaded';
+
+# … and each worker looks four times a second whether it has changed
+Test::LLM::HTTP->idle(0.4);
 $r[0]->abort;
 $t->in_use(2);
 $t->waiting(2, 'who waits now waits for one more');

@@ -183,6 +183,9 @@ sub cut {
             }
         }
 
+        # each worker looks four times a second, so all have by now
+        Test::LLM::HTTP->idle(0.3);
+
         $body->{out} .= '"}';
         $body->wait(undef, 5);
         isnt $body->status // 0, 200, 'nor is one served that was still sent';

@@ -45,11 +45,15 @@ typedef enum {
 } llm_keyring_e;
 
 
-/* a key as a request meets it; key.team points to "team" or is NULL */
+/*
+ * A key as a request meets it; key.team points to "team" or is NULL.  The
+ * same is found again while the version stays and now < good_until.
+ */
 
 typedef struct {
     llm_key_t             key;
     llm_team_t            team;
+    int64_t               good_until;      /* s, or INT64_MAX */
 } llm_keyring_found_t;
 
 

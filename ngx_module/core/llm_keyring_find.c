@@ -10,7 +10,7 @@
 
 
 static uint32_t llm_keyring_by_secret(const llm_keyring_t *kr,
-    const unsigned char *sha256, int64_t now);
+    const unsigned char *sha256, int64_t now, int64_t *good_until);
 static int llm_keyring_is(const llm_keyring_t *kr,
     const llm_keyring_block_t *b, const llm_str_t *name);
 static size_t llm_keyring_name_copy(const llm_keyring_t *kr,
@@ -22,9 +22,9 @@ static int llm_keyring_shadowed(const llm_keyring_t *kr, uint32_t i,
 static int llm_keyring_expand(const llm_keyring_t *kr, uint32_t i,
     int64_t now, llm_keyring_found_t *found, llm_arena_t *arena);
 static int llm_keyring_expand_team(const llm_keyring_t *kr, uint32_t i,
-    int64_t now, llm_team_t *team, llm_arena_t *arena);
+    int64_t now, llm_team_t *team, int64_t *good_until, llm_arena_t *arena);
 static void llm_keyring_raise(llm_terms_t *terms, const llm_raise_t *raise,
-    int64_t now);
+    int64_t now, int64_t *good_until);
 static int llm_keyring_item(const llm_keyring_t *kr, uint32_t i,
     llm_keyring_item_t *item, llm_arena_t *arena);
 
@@ -42,7 +42,9 @@ llm_keyring_find(const llm_keyring_t *kr, const unsigned char sha256[32],
 {
     uint32_t  i;
 
-    i = llm_keyring_by_secret(kr, sha256, now);
+    found->good_until = INT64_MAX;
+
+    i = llm_keyring_by_secret(kr, sha256, now, &found->good_until);
 
     return i != 0 ? llm_keyring_expand(kr, i, now, found, arena)
                   : LLM_DECLINED;
@@ -55,6 +57,8 @@ llm_keyring_find_name(const llm_keyring_t *kr, const llm_str_t *name,
 {
     uint32_t                    i;
     const llm_keyring_block_t  *b;
+
+    found->good_until = INT64_MAX;
 
     i = llm_keyring_lookup(kr, LLM_ROW_KEY, name,
                            llm_keyring_hash(LLM_ROW_KEY, name),
@@ -85,6 +89,7 @@ llm_keyring_find_team(const llm_keyring_t *kr, const llm_str_t *name,
     int64_t now, llm_team_t *team, llm_arena_t *arena)
 {
     int       rc;
+    int64_t   good_until;
     uint32_t  i;
 
     i = llm_keyring_team_of(kr, name, llm_keyring_hash(LLM_ROW_TEAM, name));
@@ -93,7 +98,9 @@ llm_keyring_find_team(const llm_keyring_t *kr, const llm_str_t *name,
         return LLM_DECLINED;
     }
 
-    rc = llm_keyring_expand_team(kr, i, now, team, arena);
+    good_until = INT64_MAX;
+
+    rc = llm_keyring_expand_team(kr, i, now, team, &good_until, arena);
 
     if (rc == LLM_OK) {
         llm_policy_terms_of_team(&team->terms);
@@ -110,7 +117,7 @@ llm_keyring_find_team(const llm_keyring_t *kr, const llm_str_t *name,
 
 static uint32_t
 llm_keyring_by_secret(const llm_keyring_t *kr, const unsigned char *sha256,
-    int64_t now)
+    int64_t now, int64_t *good_until)
 {
     uint32_t                    i, dynamic;
     int64_t                     until;
@@ -140,12 +147,15 @@ llm_keyring_by_secret(const llm_keyring_t *kr, const unsigned char *sha256,
 
             if (until > now && dynamic == 0) {
                 dynamic = b->other;
+                *good_until = until;
             }
 
         } else if (b->flags & LLM_KEYRING_F_DYNAMIC) {
             dynamic = i;
+            *good_until = INT64_MAX;
 
         } else if (b->gens & live) {
+            *good_until = INT64_MAX;
             return i;
         }
     }
@@ -353,7 +363,8 @@ llm_keyring_expand(const llm_keyring_t *kr, uint32_t i, int64_t now,
 
         } else {
 
-            if (llm_keyring_expand_team(kr, t, now, &found->team, arena)
+            if (llm_keyring_expand_team(kr, t, now, &found->team,
+                                        &found->good_until, arena)
                 != LLM_OK)
             {
                 return LLM_ERROR;
@@ -372,7 +383,7 @@ llm_keyring_expand(const llm_keyring_t *kr, uint32_t i, int64_t now,
     }
 
     if (key->dynamic) {
-        llm_keyring_raise(&key->terms, row.raise, now);
+        llm_keyring_raise(&key->terms, row.raise, now, &found->good_until);
     }
 
     key->limit.hash = b->hash;
@@ -384,7 +395,7 @@ llm_keyring_expand(const llm_keyring_t *kr, uint32_t i, int64_t now,
 
 static int
 llm_keyring_expand_team(const llm_keyring_t *kr, uint32_t i, int64_t now,
-    llm_team_t *team, llm_arena_t *arena)
+    llm_team_t *team, int64_t *good_until, llm_arena_t *arena)
 {
     llm_policy_row_t            row;
     const llm_keyring_block_t  *b;
@@ -402,7 +413,7 @@ llm_keyring_expand_team(const llm_keyring_t *kr, uint32_t i, int64_t now,
     team->nmodels = row.nmodels;
 
     if (b->flags & LLM_KEYRING_F_DYNAMIC) {
-        llm_keyring_raise(&team->terms, row.raise, now);
+        llm_keyring_raise(&team->terms, row.raise, now, good_until);
     }
 
     team->limit.hash = b->hash;
@@ -413,7 +424,8 @@ llm_keyring_expand_team(const llm_keyring_t *kr, uint32_t i, int64_t now,
 
 
 static void
-llm_keyring_raise(llm_terms_t *terms, const llm_raise_t *raise, int64_t now)
+llm_keyring_raise(llm_terms_t *terms, const llm_raise_t *raise, int64_t now,
+    int64_t *good_until)
 {
     unsigned                 i;
     static const uint16_t    offset[LLM_RAISES] = {
@@ -433,6 +445,10 @@ llm_keyring_raise(llm_terms_t *terms, const llm_raise_t *raise, int64_t now)
         if (raise[i].until > now) {
             *(int64_t *) (void *) ((char *) terms + offset[i]) =
                 raise[i].value;
+
+            if (raise[i].until < *good_until) {
+                *good_until = raise[i].until;
+            }
         }
     }
 }

@@ -23,7 +23,7 @@
 
 
 static ngx_int_t ngx_http_llm_identify_find(ngx_http_llm_ctx_t *ctx,
-    llm_keyring_found_t **found);
+    const llm_keyring_found_t **found);
 static ngx_int_t ngx_http_llm_identify_secret(ngx_http_request_t *r,
     ngx_str_t *secret);
 static ngx_int_t ngx_http_llm_identify_hash(ngx_str_t *secret, u_char *md);
@@ -80,8 +80,8 @@ ngx_http_llm_identify_init_process(ngx_cycle_t *cycle)
 ngx_int_t
 ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_int_t             rc;
-    llm_keyring_found_t  *found;
+    ngx_int_t                   rc;
+    const llm_keyring_found_t  *found;
 
     rc = ngx_http_llm_identify_find(ctx, &found);
 
@@ -137,17 +137,21 @@ ngx_http_llm_identify(ngx_http_llm_ctx_t *ctx)
 
 static ngx_int_t
 ngx_http_llm_identify_find(ngx_http_llm_ctx_t *ctx,
-    llm_keyring_found_t **found)
+    const llm_keyring_found_t **found)
 {
-    u_char     md[32];
-    ngx_int_t  rc;
-    ngx_str_t  secret;
+    u_char                md[32];
+    ngx_int_t             rc;
+    ngx_str_t             secret;
+    llm_keyring_found_t  *copy;
 
     rc = ngx_http_llm_loopback_key(ctx->request, &secret);
 
     if (rc == NGX_OK) {
-        return ngx_http_llm_keys_find_name(ctx->mcf, &secret,
-                                           ctx->request->pool, found);
+        rc = ngx_http_llm_keys_find_name(ctx->mcf, &secret,
+                                         ctx->request->pool, &copy);
+        *found = copy;
+
+        return rc;
     }
 
     if (rc != NGX_DECLINED) {

@@ -26,14 +26,21 @@ ngx_int_t ngx_http_llm_keys_create(ngx_conf_t *cf,
 
 
 /*
- * A key by its secret's SHA-256, or by its name: as llm_keyring_find(), in
- * memory of the pool.  NGX_OK; NGX_DECLINED: there is none; NGX_AGAIN: no
- * file has been loaded yet, so nobody is known; NGX_ERROR: no memory.
+ * A key by its secret's SHA-256, or by its name: as llm_keyring_find().
+ * NGX_OK; NGX_DECLINED: there is none; NGX_AGAIN: no file has been loaded
+ * yet, so nobody is known; NGX_ERROR: no memory.  What find() gives is shared
+ * by the requests of this worker until their pools are destroyed; what
+ * find_name() gives is a copy in the pool.
  */
 ngx_int_t ngx_http_llm_keys_find(ngx_http_llm_main_conf_t *mcf,
-    const u_char *sha256, ngx_pool_t *pool, llm_keyring_found_t **found);
+    const u_char *sha256, ngx_pool_t *pool,
+    const llm_keyring_found_t **found);
 ngx_int_t ngx_http_llm_keys_find_name(ngx_http_llm_main_conf_t *mcf,
     ngx_str_t *name, ngx_pool_t *pool, llm_keyring_found_t **found);
+
+/* NGX_OK: there is a key of this name, and it is enabled; else as above */
+ngx_int_t ngx_http_llm_keys_enabled(ngx_http_llm_main_conf_t *mcf,
+    ngx_str_t *name);
 
 /* a team by its name, of the file or else dynamic; codes as above */
 ngx_int_t ngx_http_llm_keys_find_team(ngx_http_llm_main_conf_t *mcf,

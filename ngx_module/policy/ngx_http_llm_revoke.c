@@ -170,41 +170,16 @@ ngx_http_llm_revoke_hit(ngx_http_llm_ctx_t *ctx, uint64_t *name,
 static ngx_uint_t
 ngx_http_llm_revoke_invalid(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_str_t             name;
-    ngx_pool_t           *pool;
-    ngx_uint_t            invalid;
-    llm_keyring_found_t  *found;
-
-    pool = ngx_create_pool(4096, ngx_cycle->log);
-    if (pool == NULL) {
-        return 0;
-    }
+    ngx_str_t  name;
 
     if (!ctx->key->dynamic) {
-        ngx_destroy_pool(pool);
         return 0;
     }
 
     name.data = ctx->key->name.data;
     name.len = ctx->key->name.len;
 
-    switch (ngx_http_llm_keys_find_name(ctx->mcf, &name, pool, &found)) {
-
-    case NGX_OK:
-        invalid = !found->key.enabled;
-        break;
-
-    case NGX_DECLINED:
-        invalid = 1;
-        break;
-
-    default:
-        invalid = 0;
-    }
-
-    ngx_destroy_pool(pool);
-
-    return invalid;
+    return ngx_http_llm_keys_enabled(ctx->mcf, &name) == NGX_DECLINED;
 }
 
 

@@ -231,6 +231,8 @@ ngx_http_llm_usage_write_step(ngx_http_llm_usage_write_t *w)
     }
 
     w->running = 0;
+    ngx_http_llm_book_hold(w->mcf->book, NGX_HTTP_LLM_USAGE_EVERY);
+
     sh = ngx_http_llm_book_sh(w->mcf->book);
 
     if (w->lost) {
@@ -382,6 +384,10 @@ ngx_http_llm_usage_write_send(ngx_http_llm_usage_write_t *w, ngx_uint_t argc,
     if (w->leaving) {
         handler = NULL;
     }
+
+    /* another one's newer sums must not be overtaken by these */
+
+    ngx_http_llm_book_hold(w->mcf->book, NGX_HTTP_LLM_BOOK_HELD);
 
     if (ngx_http_llm_redis_command(w->mcf->redis, argc, argv, 0, handler, w)
         == NULL)

@@ -165,10 +165,20 @@ ngx_http_llm_book_turn(ngx_http_llm_area_t *area, ngx_msec_t interval)
 
     if ((ngx_msec_int_t) (ngx_current_msec - next) < 0
         && (ngx_msec_int_t) (next - ngx_current_msec)
-           <= (ngx_msec_int_t) interval)
+           <= (ngx_msec_int_t) ngx_max(interval, NGX_HTTP_LLM_BOOK_HELD))
     {
         return 0;
     }
 
     return ngx_atomic_cmp_set(&sh->turn, next, ngx_current_msec + interval);
+}
+
+
+void
+ngx_http_llm_book_hold(ngx_http_llm_area_t *area, ngx_msec_t time)
+{
+    ngx_http_llm_book_sh_t  *sh;
+
+    sh = area->sh->data;
+    sh->turn = ngx_current_msec + time;
 }

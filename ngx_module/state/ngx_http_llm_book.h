@@ -53,9 +53,15 @@ llm_book_t *ngx_http_llm_book_lock(ngx_http_llm_area_t *area);
 llm_book_t *ngx_http_llm_book_read(ngx_http_llm_area_t *area);
 void ngx_http_llm_book_unlock(ngx_http_llm_area_t *area);
 
-/* 1: for one of the workers that call it within "interval" ms */
+/*
+ * 1: for one of the workers that call it within "interval" ms.  hold(): none
+ * of them gets it for so long, at most NGX_HTTP_LLM_BOOK_HELD.
+ */
+#define NGX_HTTP_LLM_BOOK_HELD  3000              /* ms */
+
 ngx_uint_t ngx_http_llm_book_turn(ngx_http_llm_area_t *area,
     ngx_msec_t interval);
+void ngx_http_llm_book_hold(ngx_http_llm_area_t *area, ngx_msec_t time);
 
 
 #endif /* _NGX_HTTP_LLM_BOOK_H_INCLUDED_ */

@@ -178,6 +178,8 @@ test_names(void **state)
     assert_int_equal(id, LLM_BOOK_OTHER);
     assert_int_equal(bk->names[LLM_BOOK_MODEL].used,
                      bk->names[LLM_BOOK_MODEL].room);
+    assert_int_equal(llm_book_names_full(bk, LLM_BOOK_MODEL), 1);
+    assert_int_equal(llm_book_names_full(bk, LLM_BOOK_TEAM), 0);
     assert_int_equal(name(bk, LLM_BOOK_TEAM, "b"), 3);
     assert_int_equal(name(bk, LLM_BOOK_MODEL, "m7"), 10);
 

@@ -349,7 +349,9 @@ test_rotation(void **state)
     assert_int_equal(put(&row), LLM_OK);
 
     assert_int_equal(find(2, 1000), LLM_OK);
+    assert_true(found.good_until == INT64_MAX);
     assert_int_equal(find(1, 99), LLM_OK);
+    assert_int_equal(found.good_until, 100);
     assert_memory_equal(found.key.sha256, row.sha256, 32);
     assert_int_equal(find(1, 100), LLM_DECLINED);
 
@@ -397,11 +399,28 @@ test_raise(void **state)
     assert_int_equal(found.key.limit.rates.budget, 50);
     assert_int_equal(found.key.limit.rates.month, 1);
     assert_int_equal(found.key.limit.concurrency, 3);
+    assert_int_equal(found.good_until, 50);
 
     assert_int_equal(find(1, 100), LLM_OK);
+    assert_int_equal(found.good_until, 200);
     assert_int_equal(found.key.limit.rates.rpm, 10);
     assert_int_equal(found.key.limit.rates.budget, 50);
     assert_int_equal(found.key.limit.concurrency, LLM_UNLIMITED);
+
+    assert_int_equal(find(1, 200), LLM_OK);
+    assert_true(found.good_until == INT64_MAX);
+
+    /* what is raised for the team ends for its keys, too */
+
+    row = team_row("t", 1);
+    row.raise[LLM_RAISE_CONCURRENCY].value = 3;
+    row.raise[LLM_RAISE_CONCURRENCY].until = 300;
+    assert_int_equal(put(&row), LLM_OK);
+    row = key_row("b", "t", 2, 1);
+    assert_int_equal(put(&row), LLM_OK);
+
+    assert_int_equal(find(2, 299), LLM_OK);
+    assert_int_equal(found.good_until, 300);
 }
 
 
