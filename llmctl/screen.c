@@ -8,7 +8,9 @@
  */
 
 
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 
 #include "llmctl.h"
 
@@ -270,7 +272,7 @@ screen_wait(int64_t ms)
     sigaddset(&mask, SIGWINCH);
     sigprocmask(SIG_BLOCK, &mask, &old);
 
-    for (rc = 0; !screen_quit && !screen_resized; /* void */) {
+    for ( /* void */ ; !screen_quit && !screen_resized; /* void */) {
 
         clock_gettime(CLOCK_MONOTONIC, &ts);
         now = (int64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;

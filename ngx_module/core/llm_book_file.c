@@ -115,7 +115,7 @@ llm_book_file_row(llm_book_file_t *f, const llm_book_row_t *row,
         }
     }
 
-    v = &row->sums.requests;
+    v = (const int64_t *) &row->sums;
 
     for (mask = 0, i = 0; i < LLM_BOOK_SUMS; i++) {
         mask |= v[i] > 0 ? 1u << i : 0;
@@ -340,7 +340,7 @@ llm_book_file_read_sums(llm_book_file_t *f, unsigned char **p,
         return LLM_AGAIN;
     }
 
-    v = &sums->requests;
+    v = (int64_t *) sums;
 
     for (i = 0; i < LLM_BOOK_SUMS; i++) {
         v[i] = 0;

@@ -200,7 +200,7 @@ llm_book_post(llm_book_t *bk, const llm_book_record_t *rec)
 {
     llm_book_rows_t  rows;
 
-    rows.there = 0;
+    memset(&rows, 0, sizeof(llm_book_rows_t));
     llm_book_rows_find(bk, rec, &rows);
     llm_book_apply(bk, &rows, &rec, 1, NULL);
 }
@@ -306,7 +306,7 @@ llm_book_given(const llm_book_sums_t *sums, uint8_t *given)
     const int64_t  *v;
 
     n = 0;
-    v = &sums->requests;
+    v = (const int64_t *) sums;
 
     for (i = 0; i < LLM_BOOK_SUMS; i++) {
         given[n] = (uint8_t) i;
@@ -411,7 +411,7 @@ llm_book_put_cell(llm_book_step_t *st, llm_book_cell_t *c,
     unsigned        i;
     const int64_t  *v;
 
-    v = &sums->requests;
+    v = (const int64_t *) sums;
 
     for (i = 0; i < n; i++) {
         llm_book_put8(st, &c->v[given[i]],
@@ -450,7 +450,7 @@ int
 llm_book_restore(llm_book_t *bk, const llm_book_row_t *row, int64_t wall)
 {
     int                folded;
-    uint8_t            given[LLM_BOOK_SUMS];
+    uint8_t            given[LLM_BOOK_SUMS] = { 0 };
     unsigned           i, n;
     llm_book_key_t     key;
     llm_book_cell_t   *c, *all;

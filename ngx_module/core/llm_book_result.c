@@ -257,7 +257,9 @@ llm_book_result_new(llm_book_result_t *rs, uint32_t *bucket, int64_t start,
     }
 
     for (i = 0; i < LLM_BOOK_NAMES; i++) {
-        if (name[i].len != 0 && (rs->query->group & LLM_BOOK_BY(i))) {
+        if (p != NULL && name[i].len != 0
+            && (rs->query->group & LLM_BOOK_BY(i)))
+        {
             memcpy(p, name[i].data, name[i].len);
             g->name[i].data = p;
             g->name[i].len = name[i].len;

@@ -58,7 +58,7 @@ llm_book_apply(llm_book_t *bk, const llm_book_rows_t *rows,
     const llm_book_record_t *const *rec, unsigned n, uint64_t *head)
 {
     unsigned         i, k;
-    uint8_t          given[LLM_BOOK_SUMS];
+    uint8_t          given[LLM_BOOK_SUMS] = { 0 };
     llm_book_run_t   run;
     llm_book_step_t  st;
 

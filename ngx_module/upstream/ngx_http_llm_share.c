@@ -186,7 +186,6 @@ ngx_http_llm_share_write(ngx_http_llm_main_conf_t *mcf,
 void
 ngx_http_llm_share_post(ngx_http_llm_main_conf_t *mcf)
 {
-    ngx_int_t  rc;
     ngx_str_t  letter;
 
     if (ngx_http_llm_share_len == 0) {
@@ -198,10 +197,12 @@ ngx_http_llm_share_post(ngx_http_llm_main_conf_t *mcf)
 
     ngx_http_llm_share_len = 0;
 
-    rc = ngx_http_llm_inbox_post_all(mcf->inbox, &letter, 1);
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
+                   "llm share \"%V\"", &letter);
 
-    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
-                   "llm share \"%V\": %i", &letter, rc);
+    /* what cannot be sent now is old when it could be */
+
+    (void) ngx_http_llm_inbox_post_all(mcf->inbox, &letter, 1);
 }
 
 
