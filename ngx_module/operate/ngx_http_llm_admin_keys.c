@@ -20,7 +20,7 @@
 
 
 static ngx_int_t ngx_http_llm_admin_key_own(ngx_http_llm_admin_t *ad,
-    ngx_http_llm_admin_row_t *row);
+    ngx_http_llm_admin_row_t **change);
 static ngx_int_t ngx_http_llm_admin_key_parse(ngx_http_llm_admin_t *ad,
     ngx_http_llm_admin_row_t *row, const char *const *others,
     ngx_uint_t patch);
@@ -108,12 +108,7 @@ ngx_http_llm_admin_key_change(ngx_http_llm_admin_t *ad)
     ngx_int_t                  rc;
     ngx_http_llm_admin_row_t  *row;
 
-    row = ngx_http_llm_admin_row(ad, LLM_ROW_KEY);
-    if (row == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    if ((rc = ngx_http_llm_admin_key_own(ad, row)) != NGX_DECLINED
+    if ((rc = ngx_http_llm_admin_key_own(ad, &row)) != NGX_DECLINED
         || (rc = ngx_http_llm_admin_key_streams(ad, &row->cut))
            != NGX_DECLINED
         || (rc = ngx_http_llm_admin_key_parse(ad, row, NULL, 1))
@@ -136,12 +131,7 @@ ngx_http_llm_admin_key_delete(ngx_http_llm_admin_t *ad)
     ngx_int_t                  rc;
     ngx_http_llm_admin_row_t  *row;
 
-    row = ngx_http_llm_admin_row(ad, LLM_ROW_KEY);
-    if (row == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    if ((rc = ngx_http_llm_admin_key_own(ad, row)) != NGX_DECLINED
+    if ((rc = ngx_http_llm_admin_key_own(ad, &row)) != NGX_DECLINED
         || (rc = ngx_http_llm_admin_key_streams(ad, &row->cut))
            != NGX_DECLINED)
     {
@@ -163,12 +153,7 @@ ngx_http_llm_admin_key_rotate(ngx_http_llm_admin_t *ad)
     const char                *member;
     ngx_http_llm_admin_row_t  *row;
 
-    row = ngx_http_llm_admin_row(ad, LLM_ROW_KEY);
-    if (row == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    rc = ngx_http_llm_admin_key_own(ad, row);
+    rc = ngx_http_llm_admin_key_own(ad, &row);
     if (rc != NGX_DECLINED) {
         return rc;
     }
@@ -216,12 +201,7 @@ ngx_http_llm_admin_key_raise(ngx_http_llm_admin_t *ad)
     const char                *member;
     ngx_http_llm_admin_row_t  *row;
 
-    row = ngx_http_llm_admin_row(ad, LLM_ROW_KEY);
-    if (row == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    rc = ngx_http_llm_admin_key_own(ad, row);
+    rc = ngx_http_llm_admin_key_own(ad, &row);
     if (rc != NGX_DECLINED) {
         return rc;
     }
@@ -333,12 +313,7 @@ ngx_http_llm_admin_key_lower(ngx_http_llm_admin_t *ad)
     ngx_int_t                  rc;
     ngx_http_llm_admin_row_t  *row;
 
-    row = ngx_http_llm_admin_row(ad, LLM_ROW_KEY);
-    if (row == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    rc = ngx_http_llm_admin_key_own(ad, row);
+    rc = ngx_http_llm_admin_key_own(ad, &row);
     if (rc != NGX_DECLINED) {
         return rc;
     }
@@ -353,10 +328,18 @@ ngx_http_llm_admin_key_lower(ngx_http_llm_admin_t *ad)
 
 static ngx_int_t
 ngx_http_llm_admin_key_own(ngx_http_llm_admin_t *ad,
-    ngx_http_llm_admin_row_t *row)
+    ngx_http_llm_admin_row_t **change)
 {
-    ngx_int_t           rc;
-    llm_keyring_item_t  item;
+    ngx_int_t                  rc;
+    llm_keyring_item_t         item;
+    ngx_http_llm_admin_row_t  *row;
+
+    row = ngx_http_llm_admin_row(ad, LLM_ROW_KEY);
+    if (row == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    *change = row;
 
     rc = ngx_http_llm_keys_get(ad->mcf, LLM_ROW_KEY, &ad->name, 1,
                                ad->request->pool, &item);

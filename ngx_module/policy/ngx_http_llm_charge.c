@@ -32,7 +32,6 @@ static ngx_uint_t ngx_http_llm_charge_limited(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_charge_used(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_zone_t *zone, uint64_t model, const llm_usage_t *usage,
     size_t text_bytes);
-static void ngx_http_llm_charge_count(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_charge_name(ngx_http_llm_ctx_t *ctx,
     llm_str_t *model);
 static void ngx_http_llm_charge_price(ngx_http_llm_ctx_t *ctx,
@@ -328,39 +327,14 @@ ngx_http_llm_charge_settle(ngx_http_llm_ctx_t *ctx, const llm_usage_t *usage,
 
     ctx->ticket = 0;
 
-    if (asked) {
-        ngx_http_llm_charge_count(ctx);
+    if (asked && ctx->unpriced) {
+        (void) ngx_atomic_fetch_add(&zone->sh->count.unpriced, 1);
     }
 
     ngx_log_debug5(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
                    "llm charged tokens:%L money:%L of %L and %L, asked:%ui",
                    used.tokens, used.money, ctx->need.tokens,
                    ctx->need.money, asked);
-}
-
-
-static void
-ngx_http_llm_charge_count(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_http_llm_count_t  *count;
-
-    count = &ctx->mcf->zone->sh->count;
-
-    (void) ngx_atomic_fetch_add(&count->tokens_prompt,
-                                ctx->usage.prompt_tokens);
-
-    if (ctx->usage.cached_tokens) {
-        (void) ngx_atomic_fetch_add(&count->tokens_cached,
-                                    ctx->usage.cached_tokens);
-    }
-
-    (void) ngx_atomic_fetch_add(&count->tokens_completion,
-                                ctx->usage.completion_tokens);
-    (void) ngx_atomic_fetch_add(&count->money, ctx->cost);
-
-    if (ctx->unpriced) {
-        (void) ngx_atomic_fetch_add(&count->unpriced, 1);
-    }
 }
 
 

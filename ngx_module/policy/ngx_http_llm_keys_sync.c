@@ -29,6 +29,8 @@ static uint64_t ngx_http_llm_keys_meta_number(
     ngx_http_llm_redis_reply_t *reply, ngx_uint_t i);
 static ngx_int_t ngx_http_llm_keys_range(const char *set,
     ngx_http_llm_redis_handler_pt handler);
+static void ngx_http_llm_keys_pair(ngx_http_llm_redis_reply_t *reply,
+    ngx_uint_t i, ngx_str_t *field);
 static void ngx_http_llm_keys_dead(void *data,
     ngx_http_llm_redis_reply_t *reply);
 static void ngx_http_llm_keys_log(void *data,
@@ -264,15 +266,30 @@ ngx_http_llm_keys_range(const char *set,
 }
 
 
+/* the i-th element of such a page, and its version: as far as it goes */
+
+static void
+ngx_http_llm_keys_pair(ngx_http_llm_redis_reply_t *reply, ngx_uint_t i,
+    ngx_str_t *field)
+{
+    ngx_http_llm_redis_reply_t  element;
+
+    (void) ngx_http_llm_redis_element(reply, i, &element);
+    *field = element.str;
+
+    ngx_http_llm_keys_sync.cursor = ngx_http_llm_keys_meta_number(reply,
+                                                                  i + 1);
+}
+
+
 static void
 ngx_http_llm_keys_dead(void *data, ngx_http_llm_redis_reply_t *reply)
 {
     ngx_http_llm_keys_sync_t *ks = data;
 
-    uint64_t                    version;
-    ngx_uint_t                  i;
-    llm_keyring_stat_t          stat;
-    ngx_http_llm_redis_reply_t  field, score;
+    ngx_str_t           field;
+    ngx_uint_t          i;
+    llm_keyring_stat_t  stat;
 
     if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY) {
         ngx_http_llm_keys_stop();
@@ -280,13 +297,8 @@ ngx_http_llm_keys_dead(void *data, ngx_http_llm_redis_reply_t *reply)
     }
 
     for (i = 0; i + 1 < reply->nelts; i += 2) {
-        (void) ngx_http_llm_redis_element(reply, i, &field);
-        (void) ngx_http_llm_redis_element(reply, i + 1, &score);
-
-        version = ngx_http_llm_keys_number(&score.str);
-        ks->cursor = version;
-
-        ngx_http_llm_keys_apply_gone(ks->mcf, &field.str, version);
+        ngx_http_llm_keys_pair(reply, i, &field);
+        ngx_http_llm_keys_apply_gone(ks->mcf, &field, ks->cursor);
     }
 
     if (reply->nelts == 2 * NGX_HTTP_LLM_KEYS_PAGE) {
@@ -317,8 +329,8 @@ ngx_http_llm_keys_log(void *data, ngx_http_llm_redis_reply_t *reply)
 {
     ngx_http_llm_keys_sync_t *ks = data;
 
-    ngx_uint_t                  i;
-    ngx_http_llm_redis_reply_t  field, score;
+    ngx_str_t   field;
+    ngx_uint_t  i;
 
     if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY
         || ngx_http_llm_keys_names(reply->nelts / 2) != NGX_OK)
@@ -328,12 +340,9 @@ ngx_http_llm_keys_log(void *data, ngx_http_llm_redis_reply_t *reply)
     }
 
     for (i = 0; i + 1 < reply->nelts; i += 2) {
-        (void) ngx_http_llm_redis_element(reply, i, &field);
-        (void) ngx_http_llm_redis_element(reply, i + 1, &score);
+        ngx_http_llm_keys_pair(reply, i, &field);
 
-        ks->cursor = ngx_http_llm_keys_number(&score.str);
-
-        if (ngx_http_llm_keys_name(&field.str) != NGX_OK) {
+        if (ngx_http_llm_keys_name(&field) != NGX_OK) {
             ngx_http_llm_keys_stop();
             return;
         }
@@ -439,10 +448,9 @@ ngx_http_llm_keys_cuts(void *data, ngx_http_llm_redis_reply_t *reply)
 {
     ngx_http_llm_keys_sync_t *ks = data;
 
-    ngx_str_t                   name;
-    llm_row_e                   kind;
-    ngx_uint_t                  i;
-    ngx_http_llm_redis_reply_t  field, score;
+    ngx_str_t   field, name;
+    llm_row_e   kind;
+    ngx_uint_t  i;
 
     if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY) {
         ngx_http_llm_keys_stop();
@@ -450,12 +458,9 @@ ngx_http_llm_keys_cuts(void *data, ngx_http_llm_redis_reply_t *reply)
     }
 
     for (i = 0; i + 1 < reply->nelts; i += 2) {
-        (void) ngx_http_llm_redis_element(reply, i, &field);
-        (void) ngx_http_llm_redis_element(reply, i + 1, &score);
+        ngx_http_llm_keys_pair(reply, i, &field);
 
-        ks->cursor = ngx_http_llm_keys_number(&score.str);
-
-        if (ngx_http_llm_keys_field_parse(&field.str, &kind, &name)
+        if (ngx_http_llm_keys_field_parse(&field, &kind, &name)
             == NGX_OK)
         {
             ngx_http_llm_revoke(ks->mcf, &name);

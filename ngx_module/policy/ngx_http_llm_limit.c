@@ -119,24 +119,39 @@ ngx_http_llm_admit(ngx_http_llm_ctx_t *ctx)
 ngx_int_t
 ngx_http_llm_limit_gate(ngx_http_llm_ctx_t *ctx)
 {
-    u_char                   *p;
-    const llm_limit_t        *who;
-    ngx_http_llm_target_t    *target;
-    ngx_http_llm_provider_t  *provider;
+    ngx_int_t  rc;
 
     if (ctx->gate) {
         return ctx->lined ? ngx_http_llm_limit_resume(ctx, &ctx->gate)
                           : NGX_OK;
     }
 
+    rc = ngx_http_llm_limit_flow(ctx);
+
+    if (rc != NGX_OK) {
+        return rc == NGX_DECLINED ? NGX_OK : rc;
+    }
+
+    return ngx_http_llm_limit_enter(ctx, &ctx->gate_limits, NULL, &ctx->gate);
+}
+
+
+/* whoever asks for a team stands in the team's line at this provider */
+
+ngx_int_t
+ngx_http_llm_limit_flow(ngx_http_llm_ctx_t *ctx)
+{
+    u_char                   *p;
+    const llm_limit_t        *who;
+    ngx_http_llm_target_t    *target;
+    ngx_http_llm_provider_t  *provider;
+
     target = (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
     provider = target->provider;
 
     if (provider->limit.name.len == 0) {
-        return NGX_OK;
+        return NGX_DECLINED;
     }
-
-    /* whoever asks for a team stands in the team's line at this provider */
 
     who = ctx->limits.limit[ctx->limits.n - 1];
 
@@ -158,7 +173,7 @@ ngx_http_llm_limit_gate(ngx_http_llm_ctx_t *ctx)
     ctx->gate_limits.limit[1] = &provider->limit;
     ctx->gate_limits.n = 2;
 
-    return ngx_http_llm_limit_enter(ctx, &ctx->gate_limits, NULL, &ctx->gate);
+    return NGX_OK;
 }
 
 

@@ -34,6 +34,10 @@ ngx_int_t ngx_http_llm_admit(ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_limit_gate(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_limit_gate_leave(ngx_http_llm_ctx_t *ctx);
 
+/* … the limits that it is asked of, into ctx->gate_limits: NGX_OK;
+   NGX_DECLINED: the provider has none; NGX_ERROR */
+ngx_int_t ngx_http_llm_limit_flow(ngx_http_llm_ctx_t *ctx);
+
 /* gives all back, slot and reservation: it was refused, or left in line */
 void ngx_http_llm_limit_undo(ngx_http_llm_ctx_t *ctx);
 

@@ -78,8 +78,8 @@ llm_book_t *ngx_http_llm_usage_lock_next(ngx_http_llm_main_conf_t *mcf);
 /*
  * Runs a query in slices and calls the handler once, from the event loop,
  * never from inside.  The query is copied; its names must stay until then.
- * "pool" is for the query's bookkeeping and must live until the handler or
- * cancel(); the result's memory is freed when the handler returns.  "max": of
+ * "pool" is for the query's bookkeeping: if it goes before, the handler is not
+ * called; the result's memory is freed when the handler returns.  "max": of
  * groups, 0: LLM_BOOK_GROUPS.  With Redis hours, days and months are of the
  * fleet, unless "own" is set or Redis does not answer.  NULL: no memory.
  */
@@ -87,9 +87,6 @@ ngx_http_llm_usage_query_t *ngx_http_llm_usage_query(
     ngx_http_llm_main_conf_t *mcf, ngx_pool_t *pool,
     const llm_book_query_t *query, ngx_uint_t max, ngx_uint_t own,
     ngx_http_llm_usage_handler_pt handler, void *data);
-
-/* the handler will not be called any more */
-void ngx_http_llm_usage_cancel(ngx_http_llm_usage_query_t *q);
 
 
 #endif /* _NGX_HTTP_LLM_USAGE_H_INCLUDED_ */

@@ -230,15 +230,6 @@ ngx_http_llm_usage_gone(void *data)
 }
 
 
-void
-ngx_http_llm_usage_cancel(ngx_http_llm_usage_query_t *q)
-{
-    q->cleanup->handler = NULL;
-
-    ngx_http_llm_usage_gone(q);
-}
-
-
 static void
 ngx_http_llm_usage_free(ngx_http_llm_usage_query_t *q)
 {

@@ -81,10 +81,6 @@ typedef struct {
     /* ngx_http_llm_parcel_e - 1 */
     ngx_atomic_t                cache_damaged[NGX_HTTP_LLM_CACHE_DAMAGES];
     ngx_atomic_t                refused[NGX_HTTP_LLM_REFUSALS];
-    ngx_atomic_t                tokens_prompt;
-    ngx_atomic_t                tokens_cached;
-    ngx_atomic_t                tokens_completion;
-    ngx_atomic_t                money;           /* micro-dollars */
     ngx_atomic_t                unpriced;        /* requests */
     ngx_atomic_t                cut;             /* streams */
     ngx_atomic_t                retry_denied;    /* beyond the budget */

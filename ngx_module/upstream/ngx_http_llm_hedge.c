@@ -152,44 +152,20 @@ ngx_http_llm_hedge_launch(ngx_http_llm_ctx_t *ctx)
 static ngx_int_t
 ngx_http_llm_hedge_gate(ngx_http_llm_ctx_t *ctx)
 {
-    u_char                   *p;
-    ngx_int_t                 rc;
-    llm_ask_t                 ask;
-    llm_now_t                 now;
-    llm_owners_t              wake;
-    llm_reading_t             rd;
-    const llm_limit_t        *who;
-    ngx_http_llm_zone_t      *zone;
-    ngx_http_llm_target_t    *target;
-    ngx_http_llm_provider_t  *provider;
+    ngx_int_t             rc;
+    llm_ask_t             ask;
+    llm_now_t             now;
+    llm_owners_t          wake;
+    llm_reading_t         rd;
+    ngx_http_llm_zone_t  *zone;
 
-    target = (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
-    provider = target->provider;
+    rc = ngx_http_llm_limit_flow(ctx);
 
-    if (provider->limit.name.len == 0) {
-        return NGX_OK;
+    if (rc != NGX_OK) {
+        return rc == NGX_DECLINED ? NGX_OK : rc;
     }
 
     zone = ctx->mcf->zone;
-    who = ctx->limits.limit[ctx->limits.n - 1];
-
-    p = ngx_pnalloc(ctx->request->pool, who->name.len + 4 + NGX_INT_T_LEN);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memzero(&ctx->gate_flow, sizeof(llm_limit_t));
-
-    ctx->gate_flow.name.data = p;
-    ctx->gate_flow.name.len = ngx_sprintf(p, "f:%ui:%*s", provider->slot,
-                                          who->name.len, who->name.data)
-                              - p;
-    ctx->gate_flow.hash = llm_policy_hash(&ctx->gate_flow.name);
-    ctx->gate_flow.weight = who->weight;
-
-    ctx->gate_limits.limit[0] = &ctx->gate_flow;
-    ctx->gate_limits.limit[1] = &provider->limit;
-    ctx->gate_limits.n = 2;
 
     ngx_memzero(&ask, sizeof(llm_ask_t));
 

@@ -2,22 +2,13 @@
 // the API's and to the provider's, keys by the keyboard alone, a hidden tab,
 // a gateway that goes away and comes back.
 
-import { BASE, SECRET, VIEWS, accessible, ask, content, done, hangUp, is,
-         launch, ok, open, until, view } from './lib.mjs';
+import { BASE, SECRET, VIEWS, accessible, api, ask, content, day, done, equal,
+         hangUp, is, launch, ok, open, until, view } from './lib.mjs';
 
 const GATEWAY = process.env.GATEWAY_URL;
 const browser = await launch();
 const opened = await open(browser);
 const { page, watch } = opened;
-
-
-async function api(path, method = 'GET', body) {
-    const answer = await fetch(`${BASE}/admin/v1/${path}`, { method,
-        headers: { Authorization: `Bearer ${SECRET}` },
-        body: body && JSON.stringify(body) });
-
-    return { status: answer.status, json: await answer.json() };
-}
 
 
 function chat(key, text) {
@@ -142,19 +133,9 @@ async function numbers() {
     const billed = await (await fetch(
         `${process.env.MOCK_URL}/__mock/stats`)).json();
 
-    await page.evaluate(() =>
-        document.querySelector('[name="range"][value="24h"]').click());
-    await view(page, 'usage');
-
-    const from = (Math.floor(Date.now() / 3600000) + 1) * 3600 - 86400;
-
     for (const by of ['team', 'model']) {
-        const path = `usage?period=hour&from=${from}&group_by=${by}`
-            + '&buckets=false';
+        const path = day(by);
         let wanted;
-
-        await page.evaluate((value) => document.querySelector(
-            `[name="by"][value="${value}"]`).click(), by);
 
         // the books may lag a moment behind the last answer
         await until(`by ${by}: the API has all tokens of the provider`,
@@ -164,26 +145,7 @@ async function numbers() {
                     === billed.completion_tokens;
             });
 
-        // a visit elsewhere, and what is shown is new
-        await view(page, 'teams');
-        await view(page, 'usage');
-        await until(`by ${by}: the page has the API's total`, () =>
-            page.$$eval('#sums tr.total td', (l, n) =>
-                l[0]?.dataset.value === n, String(wanted.total.requests)));
-
-        const shown = await page.$$eval('#sums tbody tr', (rows) =>
-            rows.map((row) => [row.querySelector('bdi').textContent,
-                ...[...row.querySelectorAll('td')].map((td) =>
-                    td.dataset.value)]));
-        const line = (label, s) => [label, s.requests, s.errors, s.cache_hits,
-            s.requests > 0 ? s.cache_hits / s.requests : '', s.prompt_tokens,
-            s.cached_tokens, s.completion_tokens, s.reasoning_tokens, s.usd,
-            s.saved_usd, s.unpriced].map(String);
-        const order = (list) => list.map(String).sort();
-
-        is(order(shown), order([...wanted.data.map((row) =>
-            line(row[by] ?? '(no team)', row)), line('Total', wanted.total)]),
-           `by ${by}: every number is the API's`);
+        await equal(page, by, wanted);
     }
 
     const status = (await api('status')).json;

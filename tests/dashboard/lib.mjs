@@ -195,3 +195,52 @@ export function lightness(page, selector) {
         return (r + g + b) / 765;
     });
 }
+
+
+export async function api(path, method = 'GET', body) {
+    const answer = await fetch(`${BASE}/admin/v1/${path}`, { method,
+        headers: { Authorization: `Bearer ${SECRET}` },
+        body: body && JSON.stringify(body) });
+
+    return { status: answer.status, json: await answer.json() };
+}
+
+
+// the usage of the last 24 hours by team or model, as the page asks for it
+
+export function day(by) {
+    const from = (Math.floor(Date.now() / 3600000) + 1) * 3600 - 86400;
+
+    return `usage?period=hour&from=${from}&group_by=${by}&buckets=false`;
+}
+
+
+// the table of sums of the last 24 hours against an answer of the API
+
+export async function equal(page, by, wanted) {
+    await page.evaluate((value) => {
+        document.querySelector('[name="range"][value="24h"]').click();
+        document.querySelector(`[name="by"][value="${value}"]`).click();
+    }, by);
+
+    // a visit elsewhere, and what is shown is new
+    await view(page, 'teams');
+    await view(page, 'usage');
+    await until(`by ${by}: the page has the API's total`, () =>
+        page.$$eval('#sums tr.total td', (l, n) =>
+            l[0]?.dataset.value === n, String(wanted.total.requests)));
+
+    const shown = await page.$$eval('#sums tbody tr', (rows) =>
+        rows.map((row) => [row.querySelector('bdi').textContent,
+            ...[...row.querySelectorAll('td')].map((td) =>
+                td.dataset.value)]));
+    const line = (label, s) => [label, s.requests, s.errors, s.cache_hits,
+        s.requests > 0 ? s.cache_hits / s.requests : '', s.prompt_tokens,
+        s.cached_tokens, s.completion_tokens, s.reasoning_tokens, s.usd,
+        s.saved_usd, s.unpriced].map(String);
+    const order = (list) => list.map(String).sort();
+
+    is(order(shown), order([...wanted.data.map((row) =>
+        line(row[by] ?? '(no team)', row)), line('Total', wanted.total)]),
+       `by ${by}: every number is the API's`);
+}

@@ -116,7 +116,7 @@ sub gateway {
             llm_route beta mock second; llm_route steady mock;
             llm_route embed mock; llm_route free-* second;',
         admin => 'location /admin/v1/ {
-            llm_admin file:%%DIR%%/admin.secret; }',
+            llm_admin file:%%DIR%%/admin.secret; }' . ($self->{admin} // ''),
         zone => $self->{zone} // '');
 }
 
@@ -163,6 +163,9 @@ sub make {
 
     push @{$self->{ready}}, ($name) x 3;
 }
+
+
+sub admin { $admin }
 
 
 sub api {
