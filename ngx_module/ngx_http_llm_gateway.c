@@ -38,8 +38,7 @@ static ngx_uint_t ngx_http_llm_gateway_match(ngx_http_request_t *r,
     ngx_http_llm_api_t *api);
 static ngx_int_t ngx_http_llm_gateway_refuse(ngx_http_request_t *r,
     ngx_uint_t status);
-static ngx_int_t ngx_http_llm_gateway_allow(ngx_http_request_t *r,
-    ngx_http_llm_api_t *api);
+static ngx_int_t ngx_http_llm_gateway_allow(ngx_http_request_t *r);
 
 
 static ngx_http_llm_api_t  ngx_http_llm_gateway_apis[] = {
@@ -70,6 +69,42 @@ static ngx_http_llm_api_t  ngx_http_llm_gateway_apis[] = {
 
     { ngx_string("/v1/compare"), 0, NGX_HTTP_POST,
       NGX_HTTP_LLM_COMPARE, NULL, ngx_null_string },
+
+    { ngx_string("/api/tasks"), 0, NGX_HTTP_POST|NGX_HTTP_GET,
+      NGX_HTTP_LLM_TASKS, NULL, ngx_null_string },
+
+    { ngx_string("/api/tasks/"), NGX_HTTP_LLM_GATEWAY_SEGMENT,
+      NGX_HTTP_GET|NGX_HTTP_DELETE,
+      NGX_HTTP_LLM_TASKS, NULL, ngx_null_string },
+
+    { ngx_string("/api/tasks/"), NGX_HTTP_LLM_GATEWAY_SEGMENT,
+      NGX_HTTP_GET,
+      NGX_HTTP_LLM_TASKS, NULL, ngx_string("/events") },
+
+    { ngx_string("/v1/files"), 0, NGX_HTTP_POST,
+      NGX_HTTP_LLM_UPLOAD, NULL, ngx_null_string },
+
+    { ngx_string("/v1/files"), 0, NGX_HTTP_GET,
+      NGX_HTTP_LLM_FILES, NULL, ngx_null_string },
+
+    { ngx_string("/v1/files/"), NGX_HTTP_LLM_GATEWAY_SEGMENT,
+      NGX_HTTP_GET|NGX_HTTP_DELETE,
+      NGX_HTTP_LLM_FILES, NULL, ngx_null_string },
+
+    { ngx_string("/v1/files/"), NGX_HTTP_LLM_GATEWAY_SEGMENT,
+      NGX_HTTP_GET,
+      NGX_HTTP_LLM_FILES, NULL, ngx_string("/content") },
+
+    { ngx_string("/v1/batches"), 0, NGX_HTTP_POST|NGX_HTTP_GET,
+      NGX_HTTP_LLM_BATCHES, NULL, ngx_null_string },
+
+    { ngx_string("/v1/batches/"), NGX_HTTP_LLM_GATEWAY_SEGMENT,
+      NGX_HTTP_GET,
+      NGX_HTTP_LLM_BATCHES, NULL, ngx_null_string },
+
+    { ngx_string("/v1/batches/"), NGX_HTTP_LLM_GATEWAY_SEGMENT,
+      NGX_HTTP_POST,
+      NGX_HTTP_LLM_BATCHES, NULL, ngx_string("/cancel") },
 
     { ngx_string("/v1/models"), 0, NGX_HTTP_GET,
       NGX_HTTP_LLM_MODELS, NULL, ngx_null_string },
@@ -115,7 +150,7 @@ ngx_http_llm_gateway_handler(ngx_http_request_t *r)
 
     if (!(r->method & api->method)) {
 
-        if (ngx_http_llm_gateway_allow(r, api) != NGX_OK) {
+        if (ngx_http_llm_gateway_allow(r) != NGX_OK) {
             return NGX_ERROR;
         }
 
@@ -136,15 +171,26 @@ ngx_http_llm_gateway_handler(ngx_http_request_t *r)
 static ngx_http_llm_api_t *
 ngx_http_llm_gateway_api(ngx_http_request_t *r)
 {
-    ngx_http_llm_api_t  *api;
+    ngx_http_llm_api_t  *api, *found;
+
+    found = NULL;
 
     for (api = ngx_http_llm_gateway_apis; api->uri.len; api++) {
-        if (ngx_http_llm_gateway_match(r, api)) {
+
+        if (!ngx_http_llm_gateway_match(r, api)) {
+            continue;
+        }
+
+        if (r->method & api->method) {
             return api;
         }
+
+        /* another row may have the method */
+
+        found = api;
     }
 
-    return NULL;
+    return found;
 }
 
 
@@ -251,13 +297,42 @@ ngx_http_llm_gateway_refuse(ngx_http_request_t *r, ngx_uint_t status)
 }
 
 
+/* of all rows that this URI has */
+
 static ngx_int_t
-ngx_http_llm_gateway_allow(ngx_http_request_t *r, ngx_http_llm_api_t *api)
+ngx_http_llm_gateway_allow(ngx_http_request_t *r)
 {
-    return ngx_http_llm_reply_allow(r,
-                                    api->method & NGX_HTTP_POST ? "POST"
-                                    : api->method & NGX_HTTP_DELETE
-                                      ? "GET, DELETE"
-                                    : api->method & NGX_HTTP_HEAD
-                                      ? "GET, HEAD" : "GET");
+    u_char               text[sizeof(", GET, HEAD, POST, DELETE")], *p;
+    ngx_uint_t           method;
+    ngx_http_llm_api_t  *api;
+
+    method = 0;
+
+    for (api = ngx_http_llm_gateway_apis; api->uri.len; api++) {
+        if (ngx_http_llm_gateway_match(r, api)) {
+            method |= api->method;
+        }
+    }
+
+    p = text;
+
+    if (method & NGX_HTTP_GET) {
+        p = ngx_cpymem(p, ", GET", 5);
+    }
+
+    if (method & NGX_HTTP_HEAD) {
+        p = ngx_cpymem(p, ", HEAD", 6);
+    }
+
+    if (method & NGX_HTTP_POST) {
+        p = ngx_cpymem(p, ", POST", 6);
+    }
+
+    if (method & NGX_HTTP_DELETE) {
+        p = ngx_cpymem(p, ", DELETE", 8);
+    }
+
+    *p = '\0';
+
+    return ngx_http_llm_reply_allow(r, (const char *) text + 2);
 }

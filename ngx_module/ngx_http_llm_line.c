@@ -25,6 +25,7 @@
 #include "policy/ngx_http_llm_revoke.h"
 #include "policy/ngx_http_llm_usage.h"
 #include "state/ngx_http_llm_zone.h"
+#include "tasks/ngx_http_llm_tasks.h"
 #include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_attempt.h"
 #include "upstream/ngx_http_llm_compare.h"
@@ -108,6 +109,53 @@ static ngx_http_llm_stage_t  ngx_http_llm_line_stored[] = {
 };
 
 
+static ngx_http_llm_stage_t  ngx_http_llm_line_tasks[] = {
+    { "identify", ngx_http_llm_line_identify },
+    { "read",     ngx_http_llm_line_read },
+    { "tasks",    ngx_http_llm_tasks_stage },
+    { "reply",    ngx_http_llm_line_reply }
+};
+
+
+static ngx_http_llm_stage_t  ngx_http_llm_line_batches[] = {
+    { "identify", ngx_http_llm_line_identify },
+    { "read",     ngx_http_llm_line_read },
+    { "batches",  ngx_http_llm_batches_stage },
+    { "reply",    ngx_http_llm_line_reply }
+};
+
+
+static ngx_http_llm_stage_t  ngx_http_llm_line_files[] = {
+    { "identify", ngx_http_llm_line_identify },
+    { "read",     ngx_http_llm_line_read },
+    { "files",    ngx_http_llm_files_stage },
+    { "reply",    ngx_http_llm_line_reply }
+};
+
+
+/* what is sent is not kept in memory */
+
+static ngx_http_llm_stage_t  ngx_http_llm_line_upload[] = {
+    { "identify", ngx_http_llm_line_identify },
+    { "files",    ngx_http_llm_files_stage },
+    { "reply",    ngx_http_llm_line_reply }
+};
+
+
+/* by what a request asks for, behind the endpoints of calls */
+
+static ngx_http_llm_stage_t  *ngx_http_llm_line_tables[] = {
+    ngx_http_llm_line_models,
+    ngx_http_llm_line_streams,
+    ngx_http_llm_line_compare,
+    ngx_http_llm_line_stored,
+    ngx_http_llm_line_tasks,
+    ngx_http_llm_line_batches,
+    ngx_http_llm_line_files,
+    ngx_http_llm_line_upload
+};
+
+
 /* an internal redirect forgets the contexts, the cleanup does not */
 
 void
@@ -139,12 +187,9 @@ ngx_http_llm_line_start(ngx_http_request_t *r, ngx_uint_t endpoint)
     ctx->mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
     ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
     ctx->wake = ngx_http_llm_line_wake;
-    ctx->table = endpoint < LLM_ENDPOINTS ? ngx_http_llm_line_call
-                 : endpoint == NGX_HTTP_LLM_MODELS ? ngx_http_llm_line_models
-                 : endpoint == NGX_HTTP_LLM_COMPARE
-                   ? ngx_http_llm_line_compare
-                 : endpoint == NGX_HTTP_LLM_STORED ? ngx_http_llm_line_stored
-                 : ngx_http_llm_line_streams;
+    ctx->table = endpoint < LLM_ENDPOINTS
+                 ? ngx_http_llm_line_call
+                 : ngx_http_llm_line_tables[endpoint - LLM_ENDPOINTS];
     ctx->endpoint = ngx_min(endpoint, LLM_ENDPOINTS);
     ctx->api = endpoint;
     ctx->start = ngx_current_msec;

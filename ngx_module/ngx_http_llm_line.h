@@ -13,13 +13,18 @@
 
 /*
  * Behind the endpoints of calls: models, streams to be taken up again,
- * comparisons of models, and stored responses; ctx->api has these, too.
+ * comparisons of models, stored responses, tasks, batches, files, and one
+ * that is sent; ctx->api has these, too.
  */
 
 #define NGX_HTTP_LLM_MODELS   LLM_ENDPOINTS
 #define NGX_HTTP_LLM_STREAMS  (LLM_ENDPOINTS + 1)
 #define NGX_HTTP_LLM_COMPARE  (LLM_ENDPOINTS + 2)
 #define NGX_HTTP_LLM_STORED   (LLM_ENDPOINTS + 3)
+#define NGX_HTTP_LLM_TASKS    (LLM_ENDPOINTS + 4)
+#define NGX_HTTP_LLM_BATCHES  (LLM_ENDPOINTS + 5)
+#define NGX_HTTP_LLM_FILES    (LLM_ENDPOINTS + 6)
+#define NGX_HTTP_LLM_UPLOAD   (LLM_ENDPOINTS + 7)
 
 
 /*

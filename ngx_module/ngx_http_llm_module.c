@@ -24,6 +24,7 @@
 #include "policy/ngx_http_llm_keys.h"
 #include "policy/ngx_http_llm_tenant.h"
 #include "policy/ngx_http_llm_usage.h"
+#include "tasks/ngx_http_llm_tasks.h"
 #include "state/ngx_http_llm_owner.h"
 #include "state/ngx_http_llm_redis.h"
 #include "state/ngx_http_llm_state.h"
@@ -322,7 +323,8 @@ ngx_http_llm_postconfiguration(ngx_conf_t *cf)
         || ngx_http_llm_choose_create(cf, mcf) != NGX_OK
         || ngx_http_llm_share_create(cf, mcf) != NGX_OK
         || ngx_http_llm_affinity_create(cf, mcf) != NGX_OK
-        || ngx_http_llm_usage_create(cf, mcf) != NGX_OK)
+        || ngx_http_llm_usage_create(cf, mcf) != NGX_OK
+        || ngx_http_llm_tasks_init_conf(cf, mcf) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -486,6 +488,10 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
+    if (ngx_http_llm_tasks_init_process(cycle, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     return ngx_http_llm_quota_init_process(mcf->quota, mcf->zone, cycle);
 }
 
@@ -522,6 +528,8 @@ ngx_http_llm_exit_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_llm_trace_exit_process();
+
+    ngx_http_llm_tasks_exit_process(mcf);
 
     /* what the limits still have to tell goes out before Redis does */
 

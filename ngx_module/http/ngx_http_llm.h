@@ -48,6 +48,7 @@ typedef struct ngx_http_llm_state_s    ngx_http_llm_state_t;
 typedef struct ngx_http_llm_secret_s   ngx_http_llm_secret_t;
 typedef struct ngx_http_llm_quota_conf_s  ngx_http_llm_quota_conf_t;
 typedef struct ngx_http_llm_trace_conf_s  ngx_http_llm_trace_conf_t;
+typedef struct ngx_http_llm_tasks_conf_s  ngx_http_llm_tasks_conf_t;
 typedef struct ngx_http_llm_spans_s       ngx_http_llm_spans_t;
 typedef struct ngx_http_llm_span_call_s   ngx_http_llm_span_call_t;
 
@@ -133,6 +134,7 @@ typedef struct {
     ngx_http_llm_prices_t      *prices;          /* NULL: all is free */
     ngx_http_llm_state_t       *state;           /* NULL: none */
     ngx_http_llm_trace_conf_t  *trace;           /* NULL: off */
+    ngx_http_llm_tasks_conf_t  *tasks;
     ngx_array_t                 providers;  /* of ngx_http_llm_provider_t * */
     ngx_array_t                 routes;     /* of ngx_http_llm_route_t */
     ngx_uint_t                  gateways;        /* locations */

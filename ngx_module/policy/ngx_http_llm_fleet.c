@@ -31,7 +31,8 @@ static void ngx_http_llm_fleet_up(void);
 static void ngx_http_llm_fleet_timer(ngx_event_t *ev);
 
 
-void  (*ngx_http_llm_fleet_board)(ngx_str_t *letter, uint64_t id);
+void       (*ngx_http_llm_fleet_board)(ngx_str_t *letter, uint64_t id);
+ngx_int_t  (*ngx_http_llm_fleet_work)(ngx_str_t *letter);
 
 static ngx_connection_t  ngx_http_llm_fleet_dummy;
 static ngx_event_t       ngx_http_llm_fleet_event;
@@ -93,6 +94,12 @@ static void
 ngx_http_llm_fleet_letter(ngx_str_t *letter, ngx_uint_t board, uint64_t id)
 {
     if (board) {
+
+        if (ngx_http_llm_fleet_work && ngx_http_llm_fleet_work(letter)
+                                       == NGX_OK)
+        {
+            return;
+        }
 
         if (ngx_http_llm_purge_letter(ngx_http_llm_flight_conf, letter)
             == NGX_DECLINED && ngx_http_llm_fleet_board)

@@ -32,7 +32,10 @@ ngx_int_t ngx_http_llm_fleet_init_process(ngx_http_llm_main_conf_t *mcf,
 void ngx_http_llm_fleet_exit_process(void);
 
 /* who hears letters to all that are of no purge; NULL: nobody */
-extern void  (*ngx_http_llm_fleet_board)(ngx_str_t *letter, uint64_t id);
+extern void       (*ngx_http_llm_fleet_board)(ngx_str_t *letter, uint64_t id);
+
+/* … and before: NGX_OK, it was for it */
+extern ngx_int_t  (*ngx_http_llm_fleet_work)(ngx_str_t *letter);
 
 /*
  * The names under which this request may be joined, or may join; to be called

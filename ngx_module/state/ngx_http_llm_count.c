@@ -29,6 +29,29 @@ ngx_http_llm_count_request(ngx_http_llm_count_t *count, ngx_uint_t endpoint,
 }
 
 
+ngx_uint_t  ngx_http_llm_task_buckets[NGX_HTTP_LLM_TASK_BUCKETS - 1] = {
+    100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 900000,
+    3600000, 21600000
+};
+
+
+void
+ngx_http_llm_count_task_time(ngx_http_llm_count_task_times_t *times,
+    uint64_t ms)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_LLM_TASK_BUCKETS - 1; i++) {
+        if (ms <= ngx_http_llm_task_buckets[i]) {
+            break;
+        }
+    }
+
+    (void) ngx_atomic_fetch_add(&times->n[i], 1);
+    (void) ngx_atomic_fetch_add(&times->ms, ms);
+}
+
+
 ngx_uint_t
 ngx_http_llm_count_provider(ngx_http_llm_count_t *count, ngx_str_t *name)
 {

@@ -13,6 +13,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 
+#include "core/llm_ledger.h"
 #include "core/llm_request.h"
 
 
@@ -61,6 +62,19 @@ typedef enum {
 } ngx_http_llm_hedge_e;
 
 
+typedef enum {
+    NGX_HTTP_LLM_TASK_COMPLETED = 0,
+    NGX_HTTP_LLM_TASK_ERROR,
+    NGX_HTTP_LLM_TASK_CANCELLED,
+    NGX_HTTP_LLM_TASK_OUTCOMES
+} ngx_http_llm_task_outcome_e;
+
+
+/* "le" of the histograms of tasks, seconds; the last one is +Inf */
+
+#define NGX_HTTP_LLM_TASK_BUCKETS   14
+
+
 #define NGX_HTTP_LLM_CACHE_RESULTS  7
 #define NGX_HTTP_LLM_CACHE_DAMAGES  4
 
@@ -70,6 +84,34 @@ typedef struct {
     size_t                      len;
     ngx_atomic_t                attempts[NGX_HTTP_LLM_ATTEMPT_RESULTS];
 } ngx_http_llm_count_provider_t;
+
+
+typedef struct {
+    ngx_atomic_t                n[NGX_HTTP_LLM_TASK_BUCKETS];
+    ngx_atomic_t                ms;              /* sum */
+} ngx_http_llm_count_task_times_t;
+
+
+/* the queue: what ended here, and how the fleet's stood when last looked at */
+
+typedef struct {
+    ngx_atomic_t                submitted;       /* accepted here */
+    ngx_atomic_t                finished[NGX_HTTP_LLM_TASK_OUTCOMES];
+    ngx_atomic_t                retried;
+    ngx_atomic_t                held;            /* put back: no room now */
+    ngx_atomic_t                lost;            /* ended by another one */
+    ngx_atomic_t                webhooks[2];     /* delivered, given up */
+    ngx_atomic_t                running[LLM_LEDGER_OWNERS];  /* by owner */
+    ngx_http_llm_count_task_times_t  wait;       /* submitted to started */
+    ngx_http_llm_count_task_times_t  run;        /* started to ended */
+
+    ngx_atomic_t                looked;          /* ms since the epoch, 0: no */
+    ngx_atomic_t                queued;          /* the fleet's, then: */
+    ngx_atomic_t                processing;
+    ngx_atomic_t                delayed;
+    ngx_atomic_t                dead;
+    ngx_atomic_t                oldest;          /* ms */
+} ngx_http_llm_count_tasks_t;
 
 
 typedef struct {
@@ -91,8 +133,16 @@ typedef struct {
     ngx_atomic_t                policy_loaded;   /* s since the epoch */
     ngx_atomic_t                started;         /* the same, of the zone */
     ngx_atomic_t                scrape_us;       /* the last page took */
+    ngx_http_llm_count_tasks_t  tasks;
     ngx_http_llm_count_provider_t  provider[NGX_HTTP_LLM_PROVIDERS];
 } ngx_http_llm_count_t;
+
+
+/* upper bounds in ms, without the last one */
+extern ngx_uint_t  ngx_http_llm_task_buckets[NGX_HTTP_LLM_TASK_BUCKETS - 1];
+
+void ngx_http_llm_count_task_time(ngx_http_llm_count_task_times_t *times,
+    uint64_t ms);
 
 
 /* the statuses that have a counter of their own; 0 is "other" */
