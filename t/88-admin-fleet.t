@@ -207,10 +207,14 @@ sub cut {
         JSON::PP::false });
     api($y, PATCH => '/keys/again', { enabled => JSON::PP::true });
     within($x, sub { with($x, $secret) == 200 }, 'a key is back');
-    my $r = chat($x, $secret, 'again', stream => 1,
-        headers => { 'x-mock-pace-ms' => 100 });
-    $r->wait;
-    is last_of($r), '[DONE]', 'and its streams end by themselves';
+
+    # also on workers that have yet to hear of the cut
+
+    my @r = map { chat($x, $secret, "again $_", stream => 1,
+        headers => { 'x-mock-pace-ms' => 100 }) } 1 .. 8;
+    $_->wait for @r;
+    is join(' ', map { last_of($_) } @r), join(' ', ('[DONE]') x 8),
+        'and its streams end by themselves';
     api($y, PATCH => '/keys/again?streams=cut', { priority => 1 });
     api($y, DELETE => '/keys/again');
 }

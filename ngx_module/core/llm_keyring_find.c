@@ -351,6 +351,7 @@ llm_keyring_expand(const llm_keyring_t *kr, uint32_t i, int64_t now,
     key->expires = row.expires;
     key->enabled = row.enabled;
     key->dynamic = (b->flags & LLM_KEYRING_F_DYNAMIC) != 0;
+    key->version = row.version;
     key->team = NULL;
 
     memcpy(key->sha256, row.sha256, sizeof(key->sha256));

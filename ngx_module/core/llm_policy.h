@@ -69,6 +69,7 @@ typedef struct {
     int64_t               expires;         /* s since the epoch, 0: never */
     int                   enabled;
     int                   dynamic;         /* of the admin API, not the file */
+    uint64_t              version;         /* then: of its row */
 } llm_key_t;
 
 

@@ -154,7 +154,7 @@ ngx_http_llm_keys_store(ngx_http_llm_main_conf_t *mcf,
                                        &sent->record, version);
 
         if (rc == NGX_OK && change->cut) {
-            ngx_http_llm_revoke(mcf, &sent->name);
+            ngx_http_llm_revoke(mcf, &sent->name, *version);
         }
 
         ngx_destroy_pool(pool);
@@ -272,7 +272,7 @@ ngx_http_llm_keys_stored(void *data, ngx_http_llm_redis_reply_t *reply)
         }
 
         if (sent->cut) {
-            ngx_http_llm_revoke(sent->mcf, &sent->name);
+            ngx_http_llm_revoke(sent->mcf, &sent->name, version);
         }
     }
 

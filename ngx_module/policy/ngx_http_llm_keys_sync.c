@@ -463,7 +463,7 @@ ngx_http_llm_keys_cuts(void *data, ngx_http_llm_redis_reply_t *reply)
         if (ngx_http_llm_keys_field_parse(&field, &kind, &name)
             == NGX_OK)
         {
-            ngx_http_llm_revoke(ks->mcf, &name);
+            ngx_http_llm_revoke(ks->mcf, &name, ks->cursor);
         }
     }
 

@@ -14,9 +14,15 @@
 #include "core/llm_siphash.h"
 
 
+typedef struct {
+    uint64_t                    name;
+    uint64_t                    version;
+} ngx_http_llm_revoke_t;
+
+
 static uint64_t ngx_http_llm_revoke_hash(const u_char *p, size_t len);
 static ngx_uint_t ngx_http_llm_revoke_hit(ngx_http_llm_ctx_t *ctx,
-    uint64_t *name, ngx_uint_t n);
+    ngx_http_llm_revoke_t *cut, ngx_uint_t n);
 static ngx_uint_t ngx_http_llm_revoke_invalid(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_revoke_end(ngx_http_llm_ctx_t *ctx);
 
@@ -61,8 +67,10 @@ ngx_http_llm_revoke_hash(const u_char *p, size_t len)
 
 
 void
-ngx_http_llm_revoke(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name)
+ngx_http_llm_revoke(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name,
+    uint64_t version)
 {
+    ngx_uint_t               i;
     llm_owners_t             wake;
     ngx_http_llm_revoked_t  *sh;
 
@@ -70,8 +78,10 @@ ngx_http_llm_revoke(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name)
 
     ngx_http_llm_zone_lock(mcf->zone, &wake);
 
-    sh->name[sh->n % NGX_HTTP_LLM_REVOKED] =
-                               ngx_http_llm_revoke_hash(name->data, name->len);
+    i = sh->n % NGX_HTTP_LLM_REVOKED;
+
+    sh->key[i].name = ngx_http_llm_revoke_hash(name->data, name->len);
+    sh->key[i].version = version;
     ngx_memory_barrier();
     sh->n++;
 
@@ -84,11 +94,11 @@ ngx_http_llm_revoke(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name)
 void
 ngx_http_llm_revoke_check(ngx_http_llm_main_conf_t *mcf)
 {
-    uint64_t                 name[NGX_HTTP_LLM_REVOKED];
-    ngx_uint_t               i, n, ended;
+    ngx_uint_t               i, k, n, ended;
     ngx_queue_t             *q, *next;
     ngx_atomic_uint_t        revoked;
     ngx_http_llm_ctx_t      *ctx;
+    ngx_http_llm_revoke_t    cut[NGX_HTTP_LLM_REVOKED];
     ngx_http_llm_revoked_t  *sh;
 
     sh = &mcf->zone->sh->revoked;
@@ -109,7 +119,10 @@ ngx_http_llm_revoke_check(ngx_http_llm_main_conf_t *mcf)
     /* what is overwritten while it is read is one too many */
 
     for (i = 0; i < n && i < NGX_HTTP_LLM_REVOKED; i++) {
-        name[i] = sh->name[(revoked - 1 - i) % NGX_HTTP_LLM_REVOKED];
+        k = (revoked - 1 - i) % NGX_HTTP_LLM_REVOKED;
+
+        cut[i].name = sh->key[k].name;
+        cut[i].version = sh->key[k].version;
     }
 
     ngx_memory_barrier();
@@ -128,7 +141,7 @@ ngx_http_llm_revoke_check(ngx_http_llm_main_conf_t *mcf)
         next = ngx_queue_next(q);
         ctx = ngx_queue_data(q, ngx_http_llm_ctx_t, running);
 
-        if (n ? ngx_http_llm_revoke_hit(ctx, name, n)
+        if (n ? ngx_http_llm_revoke_hit(ctx, cut, n)
               : ngx_http_llm_revoke_invalid(ctx))
         {
             ngx_http_llm_revoke_end(ctx);
@@ -143,8 +156,13 @@ ngx_http_llm_revoke_check(ngx_http_llm_main_conf_t *mcf)
 }
 
 
+/*
+ * What began with a later row is not meant: the key may be in force again
+ * when a worker, or another gateway, hears of the cut.
+ */
+
 static ngx_uint_t
-ngx_http_llm_revoke_hit(ngx_http_llm_ctx_t *ctx, uint64_t *name,
+ngx_http_llm_revoke_hit(ngx_http_llm_ctx_t *ctx, ngx_http_llm_revoke_t *cut,
     ngx_uint_t n)
 {
     uint64_t    hash;
@@ -158,7 +176,7 @@ ngx_http_llm_revoke_hit(ngx_http_llm_ctx_t *ctx, uint64_t *name,
     hash = ngx_http_llm_revoke_hash(ctx->key->name.data, ctx->key->name.len);
 
     for (i = 0; i < n; i++) {
-        if (name[i] == hash) {
+        if (cut[i].name == hash && ctx->key->version <= cut[i].version) {
             return 1;
         }
     }

@@ -19,8 +19,12 @@
 void ngx_http_llm_revoke_enter(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_revoke_leave(ngx_http_llm_ctx_t *ctx);
 
-/* tells all workers; they hear of it within a quarter of a second */
-void ngx_http_llm_revoke(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name);
+/*
+ * Tells all workers; they hear of it within a quarter of a second, and end
+ * what began with this version of the key's row or an earlier one.
+ */
+void ngx_http_llm_revoke(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name,
+    uint64_t version);
 
 /* from time to time in each worker; the first time says where to begin */
 void ngx_http_llm_revoke_check(ngx_http_llm_main_conf_t *mcf);

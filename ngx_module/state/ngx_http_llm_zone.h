@@ -28,14 +28,20 @@
 typedef struct ngx_http_llm_quota_sh_s  ngx_http_llm_quota_sh_t;
 
 
-/* the keys that were revoked with what runs for them: how many since the
-   start, and the last of their names, hashed */
+/*
+ * The keys that were revoked with what runs for them: how many since the
+ * start, and the last of their names, hashed, with the version of their rows
+ * that did it.
+ */
 
 #define NGX_HTTP_LLM_REVOKED  64
 
 typedef struct {
     ngx_atomic_t                n;
-    volatile uint64_t           name[NGX_HTTP_LLM_REVOKED];
+    struct {
+        volatile uint64_t       name;
+        volatile uint64_t       version;
+    } key[NGX_HTTP_LLM_REVOKED];
 } ngx_http_llm_revoked_t;
 
 
