@@ -2,7 +2,7 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * The life of a request: a table of stages and one step() that walks it.
+ * The life of a request: one step() that walks its table of stages.
  *
  * A stage returns NGX_OK: go on; NGX_AGAIN: it waits and will be woken;
  * NGX_DONE: the client has its answer, finalize with ctx->rc; NGX_ERROR; or
@@ -12,39 +12,26 @@
  */
 
 
-#include "ngx_http_llm_line.h"
-#include "ngx_http_llm_parse.h"
+#include "ngx_http_llm_line_private.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_reply.h"
 #include "operate/ngx_http_llm_trace.h"
 #include "policy/ngx_http_llm_cache.h"
 #include "policy/ngx_http_llm_charge.h"
 #include "policy/ngx_http_llm_flight.h"
-#include "policy/ngx_http_llm_identify.h"
 #include "policy/ngx_http_llm_limit.h"
 #include "policy/ngx_http_llm_revoke.h"
 #include "policy/ngx_http_llm_usage.h"
 #include "state/ngx_http_llm_zone.h"
-#include "tasks/ngx_http_llm_tasks.h"
-#include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_attempt.h"
-#include "upstream/ngx_http_llm_compare.h"
 #include "upstream/ngx_http_llm_choose.h"
 #include "upstream/ngx_http_llm_forward.h"
 #include "upstream/ngx_http_llm_heart.h"
 #include "upstream/ngx_http_llm_hedge.h"
-#include "upstream/ngx_http_llm_models.h"
-
-
-typedef struct {
-    const char                 *name;
-    ngx_int_t                 (*run)(ngx_http_llm_ctx_t *ctx);
-} ngx_http_llm_stage_t;
 
 
 static ngx_msec_t ngx_http_llm_line_total(ngx_http_request_t *r,
     ngx_msec_t total);
-static void ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_over(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_wait(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_wake(ngx_http_llm_ctx_t *ctx);
@@ -53,107 +40,6 @@ static void ngx_http_llm_line_resume(ngx_http_request_t *r);
 static void ngx_http_llm_line_watch(ngx_http_request_t *r);
 static void ngx_http_llm_line_settle(void *data);
 static void ngx_http_llm_line_charge(ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_line_identify(ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx);
-static void ngx_http_llm_line_body(ngx_http_request_t *r);
-static ngx_int_t ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_line_take(ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_line_serve(ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_line_reply(ngx_http_llm_ctx_t *ctx);
-
-
-static ngx_http_llm_stage_t  ngx_http_llm_line_call[] = {
-    { "identify", ngx_http_llm_line_identify },
-    { "read",     ngx_http_llm_line_read },
-    { "parse",    ngx_http_llm_parse },
-    { "recall",   ngx_http_llm_line_recall },
-    { "affinity", ngx_http_llm_affinity },
-    { "join",     ngx_http_llm_join },
-    { "take",     ngx_http_llm_line_take },
-    { "serve",    ngx_http_llm_line_serve },
-    { "admit",    ngx_http_llm_admit },
-    { "forward",  ngx_http_llm_forward },
-    { "reply",    ngx_http_llm_line_reply }
-};
-
-
-static ngx_http_llm_stage_t  ngx_http_llm_line_models[] = {
-    { "identify", ngx_http_llm_line_identify },
-    { "models",   ngx_http_llm_models },
-    { "reply",    ngx_http_llm_line_reply }
-};
-
-
-static ngx_http_llm_stage_t  ngx_http_llm_line_streams[] = {
-    { "identify", ngx_http_llm_line_identify },
-    { "read",     ngx_http_llm_line_read },
-    { "resume",   ngx_http_llm_resume },
-    { "reply",    ngx_http_llm_line_reply }
-};
-
-
-static ngx_http_llm_stage_t  ngx_http_llm_line_compare[] = {
-    { "identify", ngx_http_llm_line_identify },
-    { "read",     ngx_http_llm_line_read },
-    { "compare",  ngx_http_llm_compare },
-    { "reply",    ngx_http_llm_line_reply }
-};
-
-
-static ngx_http_llm_stage_t  ngx_http_llm_line_stored[] = {
-    { "identify", ngx_http_llm_line_identify },
-    { "read",     ngx_http_llm_line_read },
-    { "stored",   ngx_http_llm_affinity_stored },
-    { "forward",  ngx_http_llm_forward },
-    { "reply",    ngx_http_llm_line_reply }
-};
-
-
-static ngx_http_llm_stage_t  ngx_http_llm_line_tasks[] = {
-    { "identify", ngx_http_llm_line_identify },
-    { "read",     ngx_http_llm_line_read },
-    { "tasks",    ngx_http_llm_tasks_stage },
-    { "reply",    ngx_http_llm_line_reply }
-};
-
-
-static ngx_http_llm_stage_t  ngx_http_llm_line_batches[] = {
-    { "identify", ngx_http_llm_line_identify },
-    { "read",     ngx_http_llm_line_read },
-    { "batches",  ngx_http_llm_batches_stage },
-    { "reply",    ngx_http_llm_line_reply }
-};
-
-
-static ngx_http_llm_stage_t  ngx_http_llm_line_files[] = {
-    { "identify", ngx_http_llm_line_identify },
-    { "read",     ngx_http_llm_line_read },
-    { "files",    ngx_http_llm_files_stage },
-    { "reply",    ngx_http_llm_line_reply }
-};
-
-
-/* what is sent is not kept in memory */
-
-static ngx_http_llm_stage_t  ngx_http_llm_line_upload[] = {
-    { "identify", ngx_http_llm_line_identify },
-    { "files",    ngx_http_llm_files_stage },
-    { "reply",    ngx_http_llm_line_reply }
-};
-
-
-/* by what a request asks for, behind the endpoints of calls */
-
-static ngx_http_llm_stage_t  *ngx_http_llm_line_tables[] = {
-    ngx_http_llm_line_models,
-    ngx_http_llm_line_streams,
-    ngx_http_llm_line_compare,
-    ngx_http_llm_line_stored,
-    ngx_http_llm_line_tasks,
-    ngx_http_llm_line_batches,
-    ngx_http_llm_line_files,
-    ngx_http_llm_line_upload
-};
 
 
 /* an internal redirect forgets the contexts, the cleanup does not */
@@ -187,9 +73,7 @@ ngx_http_llm_line_start(ngx_http_request_t *r, ngx_uint_t endpoint)
     ctx->mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
     ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
     ctx->wake = ngx_http_llm_line_wake;
-    ctx->table = endpoint < LLM_ENDPOINTS
-                 ? ngx_http_llm_line_call
-                 : ngx_http_llm_line_tables[endpoint - LLM_ENDPOINTS];
+    ctx->table = ngx_http_llm_line_table(endpoint);
     ctx->endpoint = ngx_min(endpoint, LLM_ENDPOINTS);
     ctx->api = endpoint;
     ctx->start = ngx_current_msec;
@@ -255,7 +139,7 @@ ngx_http_llm_line_total(ngx_http_request_t *r, ngx_msec_t total)
 }
 
 
-static void
+void
 ngx_http_llm_line_step(ngx_http_llm_ctx_t *ctx)
 {
     ngx_int_t              rc;
@@ -554,189 +438,4 @@ ngx_http_llm_line_charge(ngx_http_llm_ctx_t *ctx)
     if (ctx->ticket || ctx->gate) {
         ngx_http_llm_limit_undo(ctx);
     }
-}
-
-
-static ngx_int_t
-ngx_http_llm_line_identify(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_int_t  rc;
-
-    rc = ngx_http_llm_identify(ctx);
-
-    if (rc == NGX_OK) {
-        ngx_http_llm_revoke_enter(ctx);
-    }
-
-    return rc;
-}
-
-
-static ngx_int_t
-ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_int_t            rc;
-    ngx_table_elt_t     *h;
-    ngx_http_request_t  *r;
-
-    if (ctx->body_read) {
-        return NGX_OK;
-    }
-
-    r = ctx->request;
-
-    h = ngx_http_llm_header_in(r, "content-encoding",
-                               sizeof("content-encoding") - 1);
-
-    if (h && !(h->value.len == 8
-               && ngx_strncasecmp(h->value.data, (u_char *) "identity", 8)
-                  == 0))
-    {
-        return ngx_http_llm_error(ctx, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
-                                  "invalid_request_error", NULL,
-                                  "A compressed request body is not "
-                                  "supported.");
-    }
-
-    r->request_body_in_single_buf = 1;
-
-    rc = ngx_http_read_client_request_body(r, ngx_http_llm_line_body);
-
-    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
-        ctx->rc = rc;
-        return NGX_DONE;
-    }
-
-    /* it counted on a handler that returns NGX_DONE; ours did so once */
-
-    r->main->count--;
-
-    if (ctx->body_read) {
-        return NGX_OK;
-    }
-
-    ctx->body_wait = 1;
-
-    return NGX_AGAIN;
-}
-
-
-static void
-ngx_http_llm_line_body(ngx_http_request_t *r)
-{
-    ngx_uint_t           waited;
-    ngx_http_llm_ctx_t  *ctx;
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
-
-    waited = ctx->body_wait;
-    ctx->body_wait = 0;
-    ctx->body_read = 1;
-
-    if (waited) {
-        ngx_http_llm_line_step(ctx);
-    }
-}
-
-
-/*
- * Without a cache there is nothing to be had for a request alone.  With one,
- * the limits may still be asked while the answer is looked for.
- */
-
-static ngx_int_t
-ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_int_t  rc;
-
-    ngx_http_llm_flight_tag(ctx);
-
-    if (!ngx_http_llm_cache_usable(ctx)) {
-        return NGX_OK;
-    }
-
-    if (!ctx->looking) {
-        ctx->looking = 1;
-        ctx->look_since = ngx_current_msec;
-    }
-
-    ngx_http_llm_cache_name(ctx);
-
-    rc = ngx_http_llm_limit_take(ctx);
-
-    if (rc != NGX_OK && rc != NGX_AGAIN) {
-        return rc;
-    }
-
-    return ngx_http_llm_cache_recall(ctx);
-}
-
-
-static ngx_int_t
-ngx_http_llm_line_take(ngx_http_llm_ctx_t *ctx)
-{
-    if (ctx->looking && !ctx->looked) {
-        ctx->looked = 1;
-        ctx->look_ms = ngx_current_msec - ctx->look_since;
-    }
-
-    if (ctx->taken || !ngx_http_llm_cache_usable(ctx)) {
-        return NGX_OK;
-    }
-
-    return ngx_http_llm_limit_take(ctx);
-}
-
-
-/*
- * A stale answer, and then the call for a new one on the same request: its
- * client has all it gets, and does not have to wait.
- */
-
-static ngx_int_t
-ngx_http_llm_line_serve(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_int_t            rc;
-    ngx_http_request_t  *r;
-
-    if (ctx->answered || !ctx->renew
-        || ctx->cache != NGX_HTTP_LLM_CACHE_STALE)
-    {
-        return NGX_OK;
-    }
-
-    r = ctx->request;
-
-    if (!ctx->served) {
-
-        /* not committed: the call's answer is judged as any other */
-
-        ctx->served = 1;
-        ctx->detached = 1;
-
-        /* the next request must not wait for this one's end */
-        r->keepalive = 0;
-
-        rc = ctx->begun ? ngx_http_llm_heart_answer(ctx)
-                        : ngx_http_llm_reply_answer(ctx);
-
-        if (rc == NGX_ERROR || rc > NGX_OK) {
-            return NGX_ERROR;
-        }
-    }
-
-    /* while an attempt runs, nobody sends what is left of this */
-
-    return ctx->gone ? NGX_OK : ngx_http_llm_reply_flush(r);
-}
-
-
-static ngx_int_t
-ngx_http_llm_line_reply(ngx_http_llm_ctx_t *ctx)
-{
-    ctx->committed = 1;
-    ctx->rc = ctx->begun ? ngx_http_llm_heart_answer(ctx)
-                         : ngx_http_llm_reply_answer(ctx);
-
-    return NGX_DONE;
 }
