@@ -85,6 +85,28 @@ int64_t llm_bucket_wait(const llm_bucket_t *b, uint64_t rate,
     uint64_t burst, uint64_t n);
 
 
+/*
+ * Parts that "n" units taken in the background must leave to others: a
+ * quarter of the capacity, or, of more than three quarters, all of the rest:
+ * only a full bucket has that.
+ */
+
+static inline int64_t
+llm_bucket_keep(uint64_t burst, uint64_t n)
+{
+    int64_t  all, rest;
+
+    if (n > burst) {
+        return 0;
+    }
+
+    all = llm_bucket_parts(burst);
+    rest = all - llm_bucket_parts(n);
+
+    return all / 4 < rest ? all / 4 : rest;
+}
+
+
 /* n < 0: gives back */
 
 static inline void

@@ -19,6 +19,9 @@ static uint32_t llm_ledger_elsewhere(llm_ledger_t *lg,
 static int llm_ledger_admit(llm_ledger_t *lg, uint32_t i,
     const llm_ask_t *ask, const uint32_t *node, const llm_now_t *now,
     llm_reading_t *rd);
+static void llm_ledger_write(llm_ledger_ticket_t *t, uint32_t state,
+    const llm_ledger_turn_t *turn, const llm_now_t *now,
+    const llm_reading_t *rd);
 static int llm_ledger_decline(llm_reading_t *rd, llm_why_e why);
 
 
@@ -134,6 +137,11 @@ llm_ledger_enter(llm_ledger_t *lg, const llm_ask_t *ask,
                          : t->state == LLM_TICKET_WAITING
                            && llm_ledger_elsewhere(lg, node) != 0 ? 2 : 0;
             *id = t->id;
+
+            if (ask->background && ask->slot) {
+                llm_ledger_wish(lg, node, 0, now);
+            }
+
             return rc;
         }
 
@@ -284,7 +292,8 @@ llm_ledger_fill(llm_ledger_ticket_t *t, uint32_t i, const llm_ask_t *ask,
     t->node[1] = node[1];
     t->owner = ask->owner;
     t->slot = ask->slot;
-    t->park = ask->park;
+    t->park = ask->park && !ask->background;
+    t->background = ask->background;
     t->notice = 0;
     t->blocked = 0;
 }
@@ -352,17 +361,23 @@ llm_ledger_admit(llm_ledger_t *lg, uint32_t i, const llm_ask_t *ask,
     uint32_t              state;
     llm_amount_t          need;
     llm_ledger_turn_t     turn;
-    llm_ledger_ticket_t  *t;
 
     turn.score = (int64_t) (ask->since ? ask->since : now->ms)
                  + (int64_t) ask->priority * LLM_LEDGER_AGING;
     turn.seq = lg->seq++;
     turn.blocked = 0;
+    turn.background = 0;
+
+    if (ask->background) {
+        turn.score = INT64_MAX;
+        turn.background = 1;
+    }
 
     need = llm_ledger_bounded(&ask->need);
 
     way = !ask->slot
-          || (i != LLM_LEDGER_NONE && llm_ledger_free_way(lg, node));
+          || (i != LLM_LEDGER_NONE && llm_ledger_free_way(lg, node)
+              && (!ask->background || llm_ledger_leaves(lg, node, now)));
 
     llm_ledger_begin(lg, node, i);
 
@@ -372,7 +387,7 @@ llm_ledger_admit(llm_ledger_t *lg, uint32_t i, const llm_ask_t *ask,
 
     if (rc == LLM_DECLINED) {
 
-        if (!ask->park || rd->refusal.wait_ms <= 0) {
+        if (!ask->park || ask->background || rd->refusal.wait_ms <= 0) {
             llm_ledger_commit(lg);
             return LLM_DECLINED;
         }
@@ -393,6 +408,15 @@ llm_ledger_admit(llm_ledger_t *lg, uint32_t i, const llm_ask_t *ask,
         return LLM_OK;
     }
 
+    if (ask->background && state == LLM_TICKET_WAITING
+        && i != LLM_LEDGER_NONE)
+    {
+        llm_ledger_rollback(lg);
+        llm_ledger_busy_by(lg, node, now, rd);
+        llm_ledger_wish(lg, node, 1, now);
+        return LLM_DECLINED;
+    }
+
     if (llm_ledger_waits(state)
         && llm_ledger_node(lg, node[0])->waiting
            >= ask->queue + llm_ledger_elsewhere(lg, node))
@@ -406,23 +430,30 @@ llm_ledger_admit(llm_ledger_t *lg, uint32_t i, const llm_ask_t *ask,
         return llm_ledger_decline(rd, LLM_WHY_MEMORY);
     }
 
-    t = llm_ledger_ticket(lg, i);
+    llm_ledger_write(llm_ledger_ticket(lg, i), state, &turn, now, rd);
+    llm_ledger_commit(lg);
 
-    t->score = turn.score;
-    t->seq = turn.seq;
+    return state == LLM_TICKET_HOLDING ? LLM_OK : LLM_AGAIN;
+}
+
+
+static void
+llm_ledger_write(llm_ledger_ticket_t *t, uint32_t state,
+    const llm_ledger_turn_t *turn, const llm_now_t *now,
+    const llm_reading_t *rd)
+{
+    t->score = turn->score;
+    t->seq = turn->seq;
     t->wall = now->wall;
 
     if (state == LLM_TICKET_PARKED) {
         t->refusal = rd->refusal;
         t->refused_by = rd->index;
-        t->blocked = turn.blocked;
+        t->blocked = turn->blocked;
         t->until = now->ms + (uint64_t) rd->refusal.wait_ms;
     }
 
     llm_ledger_store(&t->state, state);
-    llm_ledger_commit(lg);
-
-    return state == LLM_TICKET_HOLDING ? LLM_OK : LLM_AGAIN;
 }
 
 

@@ -70,6 +70,8 @@ typedef struct {
     uint64_t              since;             /* ms, arrival; 0: now */
     unsigned              slot:1;            /* else rates alone */
     unsigned              park:1;            /* waits for rates too */
+    unsigned              background:1;      /* leaves room to others, and
+                                                stands in no line */
 } llm_ask_t;
 
 
@@ -123,6 +125,12 @@ void llm_ledger_peek(llm_ledger_t *lg, const llm_limits_t *ls,
  * since + priority * 10 s, so that a lower priority ages.  A waiter that its
  * own key blocks does not block others of its team.  A change of the limits
  * is taken over at each call.
+ *
+ * In the background it is taken only if a quarter of each bucket and of each
+ * limit's slots (of a limit of one: none) is left to others, and nobody waits
+ * there; else it is declined: LLM_WHY_BUSY, of limit rd->index, for slots.
+ * LLM_AGAIN is then that the fleet is asked for rates (rd->asking), nothing
+ * else.  Who is told busy may have slots of the fleet's when it comes again.
  */
 int llm_ledger_enter(llm_ledger_t *lg, const llm_ask_t *ask,
     const llm_now_t *now, llm_ticket_t *t, llm_reading_t *rd);

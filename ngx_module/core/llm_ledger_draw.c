@@ -176,8 +176,8 @@ llm_ledger_draw(llm_ledger_t *lg, const uint32_t *node,
 
     if (lg->conf.mode != LLM_QUOTA_LOCAL) {
 
-        rc = llm_ledger_quota_draw(lg, node, need, how == LLM_DRAW_FORCE, now,
-                                   rd);
+        rc = llm_ledger_quota_draw(lg, node, need, how == LLM_DRAW_FORCE,
+                                   turn != NULL && turn->background, now, rd);
         if (rc != LLM_OK) {
 
             if (rc == LLM_DECLINED && turn != NULL) {
@@ -213,6 +213,7 @@ llm_ledger_turn(llm_ledger_t *lg, uint32_t i, llm_ledger_draw_e how,
     turn.score = t->score;
     turn.seq = t->seq;
     turn.blocked = 0;
+    turn.background = 0;
 
     llm_ledger_blank(&rd);
     llm_ledger_begin(lg, t->node, i);
@@ -298,6 +299,11 @@ llm_ledger_weigh(llm_ledger_t *lg, uint32_t node, const llm_amount_t *need,
         }
 
         llm_meter_charge(&copy, &ahead, p);
+    }
+
+    if (turn != NULL && turn->background) {
+        llm_meter_check_background(m, rt, need, now, rf);
+        return rf->why != LLM_WHY_NONE;
     }
 
     if (llm_meter_fits(m, rt, need, p)) {

@@ -246,7 +246,9 @@ llm_ledger_serve(llm_ledger_t *lg, const llm_ledger_ticket_t *t)
     uint64_t            start;
     llm_ledger_node_t  *flow, *gate;
 
-    if (!t->slot || t->node[1] == LLM_LEDGER_NONE) {
+    /* nobody of its flow pays for what runs in the background */
+
+    if (!t->slot || t->node[1] == LLM_LEDGER_NONE || t->background) {
         return;
     }
 

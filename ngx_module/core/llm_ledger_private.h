@@ -109,6 +109,7 @@ typedef struct {
     uint32_t              notice;          /* PARKED: to be fetched, too */
     uint32_t              slot;            /* wants or holds one */
     uint32_t              park;
+    uint32_t              background;      /* leaves room to others */
     uint32_t              node[LLM_LEDGER_LIMITS];
     uint32_t              owner;
     uint32_t              state;
@@ -389,6 +390,7 @@ typedef struct {
     int64_t               score;
     uint64_t              seq;
     uint32_t              blocked;         /* bits: limits that refuse */
+    uint32_t              background;
 } llm_ledger_turn_t;
 
 /* puts a PARKED ticket among the parked of the limits that refuse it */
@@ -400,6 +402,23 @@ int llm_ledger_ahead(llm_ledger_t *lg, uint32_t node,
 /* when a store decides: the parked one that a need must not overtake */
 const llm_ledger_ticket_t *llm_ledger_behind(llm_ledger_t *lg, uint32_t node,
     const llm_amount_t *need, const llm_ledger_turn_t *turn);
+
+
+/*
+ * llm_ledger_background.c: slots for what runs in the background.
+ *
+ * leaves: may one more be taken of all nodes?  Of nodes with room.  wish: the
+ * fleet is to be asked for a share, since one was refused by these nodes or,
+ * if not "refused", since the next one might be.
+ */
+
+int llm_ledger_leaves(llm_ledger_t *lg, const uint32_t *node,
+    const llm_now_t *now);
+void llm_ledger_wish(llm_ledger_t *lg, const uint32_t *node, int refused,
+    const llm_now_t *now);
+/* fills the reading: why there is no slot */
+void llm_ledger_busy_by(llm_ledger_t *lg, const uint32_t *node,
+    const llm_now_t *now, llm_reading_t *rd);
 
 
 /* llm_ledger_ticket.c */
@@ -433,7 +452,8 @@ void llm_ledger_refuse(llm_ledger_ticket_t *t, const llm_refusal_t *refusal,
  * and takes it from all or from none: LLM_OK, LLM_DECLINED (rd->refusal,
  * rd->index), or LLM_AGAIN: the store must be asked.  A check alone is LLM_OK
  * where the store decides.  Force takes it in any case.  "turn" is its place
- * behind the parked, which it must not overtake; NULL: it has started.
+ * behind the parked, which it must not overtake, and whether it leaves a part
+ * to others; NULL: it has started.
  *
  * refund: gives back a part (or takes more, if negative) of what was reserved
  * at "wall".
@@ -488,6 +508,7 @@ void llm_ledger_answer(llm_ledger_t *lg, uint32_t ticket, int verdict,
  *
  * quota_draw() in EXACT and LEASED decides: LLM_OK: the accounts have paid;
  * LLM_AGAIN: the store must be asked; LLM_DECLINED: rd->refusal, rd->index.
+ * In the background it always is: what was fetched ahead is for others.
  * With "force", and in ALONE, where the caller has checked the need by part
  * and view, it is LLM_OK and the accounts have paid or owe.  What an ASKING
  * ticket is allowed has been paid: llm_ledger_answer() adds it to the meters
@@ -495,8 +516,8 @@ void llm_ledger_answer(llm_ledger_t *lg, uint32_t ticket, int verdict,
  */
 
 int llm_ledger_quota_draw(llm_ledger_t *lg, const uint32_t *node,
-    const llm_amount_t *need, int force, const llm_now_t *now,
-    llm_reading_t *rd);
+    const llm_amount_t *need, int force, int background,
+    const llm_now_t *now, llm_reading_t *rd);
 void llm_ledger_quota_refund(llm_ledger_t *lg, uint32_t node,
     const llm_amount_t *back, int64_t wall, const llm_now_t *now);
 /* the rates that count here: in ALONE this gateway's part, else all */

@@ -11,7 +11,7 @@
 
 
 static int llm_quota_denied(const llm_ledger_t *lg,
-    const llm_ledger_node_t *node, const llm_amount_t *need,
+    const llm_ledger_node_t *node, const llm_amount_t *need, int background,
     const llm_now_t *now, llm_refusal_t *rf);
 static int llm_quota_pays(const llm_ledger_t *lg, const llm_ledger_node_t *n,
     const llm_amount_t *need);
@@ -25,8 +25,8 @@ static void llm_quota_view_bucket(llm_bucket_t *b, uint64_t rate,
 
 int
 llm_ledger_quota_draw(llm_ledger_t *lg, const uint32_t *node,
-    const llm_amount_t *need, int force, const llm_now_t *now,
-    llm_reading_t *rd)
+    const llm_amount_t *need, int force, int background,
+    const llm_now_t *now, llm_reading_t *rd)
 {
     int                 again, refused;
     unsigned            k;
@@ -45,7 +45,10 @@ llm_ledger_quota_draw(llm_ledger_t *lg, const uint32_t *node,
         n = llm_ledger_node(lg, node[k]);
 
         llm_quota_roll(&n->quota, now->wall);
-        llm_quota_use(&n->quota, need, now);
+
+        if (!background) {
+            llm_quota_use(&n->quota, need, now);
+        }
 
         if (force || !llm_quota_shared(lg)
             || !llm_quota_limited(&n->rates, need))
@@ -53,12 +56,12 @@ llm_ledger_quota_draw(llm_ledger_t *lg, const uint32_t *node,
             continue;
         }
 
-        if (llm_quota_denied(lg, n, need, now, &rf)) {
+        if (llm_quota_denied(lg, n, need, background, now, &rf)) {
 
             llm_ledger_worse(rd, &rf, k);
             refused = 1;
 
-        } else if (!llm_quota_pays(lg, n, need)) {
+        } else if (background || !llm_quota_pays(lg, n, need)) {
             again = 1;
         }
     }
@@ -251,7 +254,8 @@ llm_ledger_quota_slots(llm_ledger_t *lg, uint32_t node)
 
     /* others wait for what we spare; and what we hold alone is to be told */
 
-    if (((q->share < q->claim || (q->tight && want < q->claim))
+    if (((q->share < q->claim
+          || ((q->tight || q->yield_until != 0) && want < q->claim))
          && n->held < q->held)
         || (lg->conf.mode == LLM_QUOTA_ALONE && n->held != q->held))
     {
@@ -469,10 +473,11 @@ llm_quota_starved(llm_ledger_t *lg, uint32_t node)
 
 static int
 llm_quota_denied(const llm_ledger_t *lg, const llm_ledger_node_t *node,
-    const llm_amount_t *need, const llm_now_t *now, llm_refusal_t *rf)
+    const llm_amount_t *need, int background, const llm_now_t *now,
+    llm_refusal_t *rf)
 {
     int64_t             n;
-    uint64_t            rate;
+    uint64_t            rate, keep;
     llm_meter_t         view;
     const llm_quota_t  *q;
 
@@ -531,6 +536,11 @@ llm_quota_denied(const llm_ledger_t *lg, const llm_ledger_node_t *node,
 
     if (rate != LLM_UNLIMITED && rf->wait_ms >= 0) {
         rf->wait_ms += (int64_t) ((uint64_t) (n - q->denied) * 60000 / rate);
+
+        if (background) {
+            keep = (uint64_t) llm_bucket_keep(rf->limit, (uint64_t) n);
+            rf->wait_ms += (int64_t) ((keep + rate - 1) / rate);
+        }
     }
 
     if (rf->wait_ms > 0 && now->ms > q->denied_at) {

@@ -195,6 +195,35 @@ llm_meter_check(const llm_meter_t *m, const llm_rates_t *rt,
 
 
 void
+llm_meter_check_background(const llm_meter_t *m, const llm_rates_t *rt,
+    const llm_amount_t *need, const llm_now_t *now, llm_refusal_t *rf)
+{
+    llm_meter_t  less;
+
+    less = *m;
+
+    if (rt->rpm != LLM_UNLIMITED && need->requests > 0) {
+        less.requests.level += llm_bucket_keep(rt->burst,
+                                               (uint64_t) need->requests);
+    }
+
+    if (rt->tpm != LLM_UNLIMITED && need->tokens > 0) {
+        less.tokens.level += llm_bucket_keep(rt->burst_tokens,
+                                             (uint64_t) need->tokens);
+    }
+
+    llm_meter_check(&less, rt, need, now, rf);
+
+    if (rf->why == LLM_WHY_REQUESTS) {
+        rf->used = llm_bucket_used(&m->requests);
+
+    } else if (rf->why == LLM_WHY_TOKENS) {
+        rf->used = llm_bucket_used(&m->tokens);
+    }
+}
+
+
+void
 llm_meter_add(llm_meter_t *m, const llm_amount_t *amount, int64_t wall)
 {
     llm_meter_charge(m, amount, llm_meter_period(wall));

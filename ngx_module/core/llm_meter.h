@@ -55,7 +55,8 @@ typedef enum {
     LLM_WHY_TOKENS_DAY,
     LLM_WHY_BUDGET,
     LLM_WHY_QUEUE_FULL,
-    LLM_WHY_MEMORY                     /* the ledger itself is full */
+    LLM_WHY_MEMORY,                    /* the ledger itself is full */
+    LLM_WHY_BUSY                       /* in the background: no slot now */
 } llm_why_e;
 
 
@@ -127,6 +128,14 @@ void llm_meter_roll(llm_meter_t *m, const llm_rates_t *rt,
  * tokens or money are spent.  A bucket in debt refuses any need above 0.
  */
 void llm_meter_check(const llm_meter_t *m, const llm_rates_t *rt,
+    const llm_amount_t *need, const llm_now_t *now, llm_refusal_t *rf);
+
+/*
+ * The same in the background of others, for whom a quarter of each bucket is
+ * kept; a need above three quarters fits into a full bucket alone.  Of days
+ * and money nothing is kept.  "used" is without what is kept.
+ */
+void llm_meter_check_background(const llm_meter_t *m, const llm_rates_t *rt,
     const llm_amount_t *need, const llm_now_t *now, llm_refusal_t *rf);
 
 /*

@@ -77,6 +77,12 @@ typedef struct {
     uint32_t              wanted;      /* as told last */
     uint32_t              held;        /* as told last */
     uint32_t              tight;       /* more is wanted than there is */
+    uint32_t              wish;        /* for the background, to be told */
+    uint32_t              spare;       /* slots that were nobody's … */
+    uint64_t              spare_at;    /* … ms, when; 0: not known */
+    uint64_t              pressed_at;  /* ms, others were asked for theirs */
+    uint64_t              yield_until; /* ms, or 0: the background makes way
+                                          for others of the fleet */
     uint32_t              lives;       /* llm_quota_batch_t.lives then */
 
     uint32_t              dirty;       /* is on the list of what to say */
@@ -101,6 +107,9 @@ typedef struct {
     uint32_t              share;       /* slots wanted: held and waiting */
     uint32_t              held;        /* that it must have, and may use
                                           until the reply is here */
+    uint32_t              wish;        /* in all, if enough is nobody's: for
+                                          the background; 0: none */
+    uint32_t              press;       /* … and others are to hear of it */
     uint32_t              repair;      /* the store may have forgotten */
 } llm_quota_name_t;
 
@@ -109,6 +118,7 @@ typedef struct {
     llm_ticket_t          ticket;
     llm_amount_t          need;
     uint32_t              name[LLM_LEDGER_LIMITS];   /* places, or NONE */
+    uint32_t              background;  /* must leave a part to others */
 } llm_quota_ask_t;
 
 

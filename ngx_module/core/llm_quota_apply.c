@@ -17,10 +17,11 @@ static void llm_quota_apply_ask(llm_ledger_t *lg, uint32_t i,
 static void llm_quota_allowed(llm_ledger_t *lg, uint32_t *node,
     const llm_quota_ask_t *ask, const llm_now_t *now);
 static void llm_quota_deny(llm_ledger_t *lg, uint32_t node,
-    const llm_amount_t *need, llm_refusal_t *rf, const llm_now_t *now);
+    const llm_amount_t *need, const llm_refusal_t *rf, const llm_now_t *now);
 static void llm_quota_close(llm_ledger_t *lg, llm_owners_t *wake,
     const llm_now_t *now);
-static void llm_quota_hint(llm_ledger_t *lg, uint32_t hash);
+static void llm_quota_hint(llm_ledger_t *lg, uint32_t hash,
+    const llm_now_t *now);
 static llm_ledger_ticket_t *llm_quota_asker(llm_ledger_t *lg,
     llm_ticket_t id);
 static void llm_quota_serve_alone(llm_ledger_t *lg, uint32_t i,
@@ -81,7 +82,7 @@ llm_ledger_apply(llm_ledger_t *lg, uint64_t seq, const char *reply,
     }
 
     for (i = 0; i < rp.hints; i++) {
-        llm_quota_hint(lg, rp.hint[i]);
+        llm_quota_hint(lg, rp.hint[i], now);
     }
 
     llm_quota_close(lg, wake, now);
@@ -260,12 +261,26 @@ llm_quota_apply_name(llm_ledger_t *lg, uint32_t i,
     q->epoch = rp->epoch;
     q->lives = lg->batch.lives;
 
+    /* what became ours meanwhile is nobody's no more */
+
+    if (nm->wish != 0) {
+        q->spare = told->spare;
+        q->spare_at = now->ms != 0 ? now->ms : 1;
+
+    } else if (told->claim != q->claim) {
+        q->spare_at = 0;
+    }
+
     q->share = told->share;
     q->claim = told->claim;
     q->tight = told->tight;
     q->wanted = nm->share;
     q->held = nm->held;
     q->hinted = 0;
+
+    if (now->ms >= q->yield_until) {
+        q->yield_until = 0;
+    }
 
     llm_ledger_commit(lg);
 }
@@ -322,7 +337,12 @@ llm_quota_apply_ask(llm_ledger_t *lg, uint32_t i, const llm_quota_answer_t *a,
 
     case LLM_QUOTA_REFUSED:
 
-        if (node[a->index] != LLM_LEDGER_NONE) {
+        rf.need = (uint64_t) llm_quota_max(0, llm_quota_needed(&ask->need,
+                                                               rf.why));
+
+        /* what others may still have is not denied to them */
+
+        if (node[a->index] != LLM_LEDGER_NONE && !ask->background) {
             llm_quota_deny(lg, node[a->index], &ask->need, &rf, now);
         }
 
@@ -365,7 +385,7 @@ llm_quota_allowed(llm_ledger_t *lg, uint32_t *node,
 
 static void
 llm_quota_deny(llm_ledger_t *lg, uint32_t node, const llm_amount_t *need,
-    llm_refusal_t *rf, const llm_now_t *now)
+    const llm_refusal_t *rf, const llm_now_t *now)
 {
     llm_quota_t  *q;
 
@@ -374,8 +394,6 @@ llm_quota_deny(llm_ledger_t *lg, uint32_t node, const llm_amount_t *need,
     q->denied = llm_quota_needed(need, rf->why);
     q->denied_at = now->ms;
     q->denied_until = now->ms + LLM_QUOTA_DENIED;
-
-    rf->need = (uint64_t) llm_quota_max(0, q->denied);
 
     if (rf->wait_ms >= 0 && rf->wait_ms < LLM_QUOTA_DENIED) {
         q->denied_until = now->ms + (uint64_t) rf->wait_ms;
@@ -439,7 +457,7 @@ llm_quota_close(llm_ledger_t *lg, llm_owners_t *wake, const llm_now_t *now)
 
 
 static void
-llm_quota_hint(llm_ledger_t *lg, uint32_t hash)
+llm_quota_hint(llm_ledger_t *lg, uint32_t hash, const llm_now_t *now)
 {
     uint32_t            i;
     llm_ledger_node_t  *n;
@@ -449,6 +467,7 @@ llm_quota_hint(llm_ledger_t *lg, uint32_t hash)
 
         if (n->hash == hash && n->concurrency != LLM_UNLIMITED) {
             n->quota.hinted = 1;
+            n->quota.yield_until = now->ms + LLM_QUOTA_YIELD;
             llm_quota_dirty(lg, i, n->quota.starved);
         }
     }
@@ -519,7 +538,13 @@ llm_quota_answer_alone(llm_ledger_t *lg, uint32_t i, const llm_now_t *now,
         llm_ledger_quota_part(lg, n, &part);
         llm_meter_roll(&n->meter, &part, now);
         llm_ledger_quota_view(lg, n, now, &m);
-        llm_meter_check(&m, &part, &t->need, now, &rf);
+
+        if (t->background) {
+            llm_meter_check_background(&m, &part, &t->need, now, &rf);
+
+        } else {
+            llm_meter_check(&m, &part, &t->need, now, &rf);
+        }
 
         if (rf.why != LLM_WHY_NONE
             && (rd.refusal.why == LLM_WHY_NONE
@@ -538,6 +563,7 @@ llm_quota_answer_alone(llm_ledger_t *lg, uint32_t i, const llm_now_t *now,
         return;
     }
 
-    (void) llm_ledger_quota_draw(lg, t->node, &t->need, 1, now, &rd);
+    (void) llm_ledger_quota_draw(lg, t->node, &t->need, 1,
+                                 (int) t->background, now, &rd);
     llm_ledger_answer(lg, i, LLM_OK, 0, &rd.refusal, now, wake);
 }

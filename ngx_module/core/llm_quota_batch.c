@@ -29,6 +29,8 @@ static void llm_quota_fill(llm_ledger_t *lg, llm_quota_name_t *nm,
 static void llm_quota_fill_side(const llm_amount_t *account,
     const llm_amount_t *chunk, llm_amount_t *told, llm_amount_t *kept);
 static int64_t llm_quota_side(int64_t have, int64_t chunk, int64_t *kept);
+static void llm_quota_fill_wish(llm_ledger_node_t *n, llm_quota_name_t *nm,
+    const llm_now_t *now);
 static void llm_quota_fill_share(const llm_ledger_t *lg,
     llm_ledger_node_t *n, llm_quota_name_t *nm, const llm_now_t *now);
 static int llm_quota_is_idle(const llm_ledger_t *lg, uint64_t since,
@@ -233,6 +235,7 @@ llm_quota_collect_ask(llm_ledger_t *lg, uint32_t i)
 
     ask->ticket = t->id;
     ask->need = t->need;
+    ask->background = t->background;
 
     /* whatever counts a name's use is told of it, limited or not */
 
@@ -328,6 +331,12 @@ llm_quota_fill(llm_ledger_t *lg, llm_quota_name_t *nm, const llm_now_t *now)
 
     nm->held = n->held;
     nm->share = 0;
+    nm->wish = 0;
+    nm->press = 0;
+
+    if (q->wish != 0) {
+        llm_quota_fill_wish(n, nm, now);
+    }
 
     if (n->concurrency != LLM_UNLIMITED) {
         llm_quota_fill_share(lg, n, nm, now);
@@ -360,6 +369,32 @@ llm_quota_side(int64_t have, int64_t chunk, int64_t *kept)
 }
 
 
+/* not said again: who still wants it comes again */
+
+static void
+llm_quota_fill_wish(llm_ledger_node_t *n, llm_quota_name_t *nm,
+    const llm_now_t *now)
+{
+    uint64_t      want;
+    llm_quota_t  *q;
+
+    q = &n->quota;
+    want = (uint64_t) llm_quota_wanted(n) + q->wish;
+
+    nm->wish = want < n->concurrency ? (uint32_t) want : n->concurrency;
+    q->wish = 0;
+
+    /* what is given is kept until who wished for it comes again */
+
+    q->slots_at = now->ms;
+
+    if (q->pressed_at == 0 || now->ms >= q->pressed_at + LLM_QUOTA_PRESS) {
+        q->pressed_at = now->ms != 0 ? now->ms : 1;
+        nm->press = 1;
+    }
+}
+
+
 /*
  * What is in use and waited for; as long as nobody else waits, what was ours
  * is kept, and a little more is asked for, so that not every request asks.
@@ -384,7 +419,8 @@ llm_quota_fill_share(const llm_ledger_t *lg, llm_ledger_node_t *n,
 
     nm->share = want;
 
-    if (q->hinted || q->tight || q->lives != lg->batch.lives
+    if (q->hinted || q->tight || now->ms < q->yield_until
+        || q->lives != lg->batch.lives
         || llm_quota_is_idle(lg, q->slots_at, now))
     {
         return;

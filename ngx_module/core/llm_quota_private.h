@@ -23,6 +23,9 @@
 #define LLM_QUOTA_HINTS    32
 #define LLM_QUOTA_DENIED   100           /* ms, a refusal is remembered */
 #define LLM_QUOTA_RENEW    60000         /* ms, a claim is said again */
+#define LLM_QUOTA_YIELD    500           /* ms, no background after a hint */
+#define LLM_QUOTA_PRESS    3000          /* ms between wishes that others hear
+                                            of: they lose what they spare */
 
 
 typedef enum {
@@ -44,6 +47,7 @@ typedef struct {
     uint32_t              claim;
     uint32_t              tight;
     uint32_t              ahead;         /* the prefetch was allowed */
+    uint32_t              spare;         /* slots that are nobody's */
     int64_t               requests;      /* levels, in parts */
     int64_t               tokens;
     llm_tally_t           day;

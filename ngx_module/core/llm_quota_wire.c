@@ -41,7 +41,8 @@ static size_t llm_quota_key(char *p, const char *kind,
     const llm_ledger_node_t *n);
 static int64_t llm_quota_get(llm_quota_scan_t *s, int64_t low, int64_t high);
 static void llm_quota_get_tally(llm_quota_scan_t *s, llm_tally_t *y);
-static void llm_quota_get_name(llm_quota_scan_t *s, llm_quota_told_t *told);
+static void llm_quota_get_name(llm_quota_scan_t *s, llm_quota_told_t *told,
+    int wish);
 static void llm_quota_get_answer(llm_quota_scan_t *s, llm_quota_answer_t *a);
 
 
@@ -118,6 +119,11 @@ llm_quota_write(llm_ledger_t *lg, const llm_quota_batch_t *b,
         }
 
         llm_quota_put_amount(&t, &ask->need);
+
+        if (ask->background) {
+            llm_quota_put_u(&t, 1);
+        }
+
         sink(data, t.data, t.len);
     }
 
@@ -172,7 +178,7 @@ llm_quota_read(const llm_quota_batch_t *b, const char *p, size_t len,
     }
 
     for (i = 0; i < rp->names; i++) {
-        llm_quota_get_name(&s, &rp->name[i]);
+        llm_quota_get_name(&s, &rp->name[i], b->name[i].wish != 0);
     }
 
     for (i = 0; i < rp->asks; i++) {
@@ -191,6 +197,7 @@ static void
 llm_quota_put_name(llm_quota_text_t *t, const llm_ledger_node_t *n,
     const llm_quota_name_t *nm)
 {
+    llm_tally_t         none;
     const llm_rates_t  *rt;
 
     rt = &n->rates;
@@ -225,6 +232,17 @@ llm_quota_put_name(llm_quota_text_t *t, const llm_ledger_node_t *n,
     if (nm->repair) {
         llm_quota_put_tally(t, &n->quota.fleet_day);
         llm_quota_put_tally(t, &n->quota.fleet_month);
+
+    } else if (nm->wish) {
+        memset(&none, 0, sizeof(llm_tally_t));
+
+        llm_quota_put_tally(t, &none);
+        llm_quota_put_tally(t, &none);
+    }
+
+    if (nm->wish) {
+        llm_quota_put_u(t, nm->wish);
+        llm_quota_put_u(t, nm->press);
     }
 }
 
@@ -363,7 +381,7 @@ failed:
 
 
 static void
-llm_quota_get_name(llm_quota_scan_t *s, llm_quota_told_t *told)
+llm_quota_get_name(llm_quota_scan_t *s, llm_quota_told_t *told, int wish)
 {
     told->share = (uint32_t) llm_quota_get(s, 0, UINT32_MAX);
     told->claim = (uint32_t) llm_quota_get(s, 0, UINT32_MAX);
@@ -375,6 +393,7 @@ llm_quota_get_name(llm_quota_scan_t *s, llm_quota_told_t *told)
     llm_quota_get_tally(s, &told->month);
 
     told->ahead = (uint32_t) llm_quota_get(s, 0, 1);
+    told->spare = wish ? (uint32_t) llm_quota_get(s, 0, UINT32_MAX) : 0;
 }
 
 

@@ -366,6 +366,8 @@ struct ngx_http_llm_ctx_s {
     unsigned                    charged:1;       /* usage and cost are set */
     unsigned                    hurried:1;       /* the client asked for less
                                                     time than is configured */
+    unsigned                    background:1;    /* of a task: leaves room to
+                                                    whom people wait for */
     unsigned                    unpriced:1;      /* no price for its model */
     unsigned                    pausing:1;
     unsigned                    ordered:1;       /* "order" is there */

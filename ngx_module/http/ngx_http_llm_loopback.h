@@ -145,5 +145,8 @@ ngx_str_t *ngx_http_llm_loopback_secret(void);
  */
 ngx_int_t ngx_http_llm_loopback_key(ngx_http_request_t *r, ngx_str_t *name);
 
+/* of such a request (NGX_OK): is it in the background of others? */
+ngx_uint_t ngx_http_llm_loopback_background(ngx_http_request_t *r);
+
 
 #endif /* _NGX_HTTP_LLM_LOOPBACK_H_INCLUDED_ */

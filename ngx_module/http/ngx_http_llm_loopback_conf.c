@@ -369,3 +369,15 @@ ngx_http_llm_loopback_key(ngx_http_request_t *r, ngx_str_t *name)
 
     return NGX_OK;
 }
+
+
+ngx_uint_t
+ngx_http_llm_loopback_background(ngx_http_request_t *r)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_http_llm_header_in(r, "x-llm-background",
+                               sizeof("x-llm-background") - 1);
+
+    return h && h->value.len == 1 && h->value.data[0] == '1';
+}

@@ -147,6 +147,9 @@ ngx_http_llm_identify_find(ngx_http_llm_ctx_t *ctx,
     rc = ngx_http_llm_loopback_key(ctx->request, &secret);
 
     if (rc == NGX_OK) {
+        ctx->background = ngx_http_llm_loopback_background(ctx->request)
+                          ? 1 : 0;
+
         rc = ngx_http_llm_keys_find_name(ctx->mcf, &secret,
                                          ctx->request->pool, &copy);
         *found = copy;

@@ -206,6 +206,7 @@ ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits,
     ask.queue = terms->queue_size;
     ask.slot = need == NULL;
     ask.park = terms->queue_rates;
+    ask.background = ctx->background;
 
     ngx_http_llm_now(&now);
 
@@ -246,7 +247,11 @@ ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits,
         ctx->line_since = ngx_current_msec;
         ctx->patience = (ngx_msec_t) terms->queue_timeout;
 
-        if (rd.asking) {
+        if (ctx->background) {
+            /* it stands in no line */
+            ctx->patience = ctx->mcf->quota->timeout;
+
+        } else if (rd.asking) {
             /* one deadline is the fleet's, however short the patience */
             ctx->patience = ngx_max(ctx->patience, ctx->mcf->quota->timeout);
         }

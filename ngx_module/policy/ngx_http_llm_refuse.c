@@ -11,6 +11,11 @@
 #include "state/ngx_http_llm_zone.h"
 
 
+/* ms: shares of slots come from other gateways meanwhile, if there are any */
+
+#define NGX_HTTP_LLM_REFUSE_BUSY  200
+
+
 /* the order is llm_why_e's */
 
 typedef struct {
@@ -24,6 +29,8 @@ typedef struct {
 
 static void ngx_http_llm_refuse_count(ngx_http_llm_ctx_t *ctx,
     const llm_limit_t *limit, const char *what, ngx_uint_t counter);
+static ngx_int_t ngx_http_llm_refuse_busy(ngx_http_llm_ctx_t *ctx,
+    const llm_limit_t *limit);
 static u_char *ngx_http_llm_refuse_begin(ngx_http_llm_ctx_t *ctx,
     const llm_limit_t *limit, ngx_http_llm_refuse_t *rf);
 static u_char *ngx_http_llm_refuse_rate(ngx_http_llm_ctx_t *ctx, u_char *p,
@@ -60,7 +67,11 @@ static ngx_http_llm_refuse_t  ngx_http_llm_refuse_table[] = {
 
     { NGX_HTTP_LLM_REFUSED_MEMORY, NGX_HTTP_SERVICE_UNAVAILABLE,
       "server_error", "limits_unavailable",
-      "The gateway has no room for more tenants or requests; try again." }
+      "The gateway has no room for more tenants or requests; try again." },
+
+    /* not counted: its task waits, and nobody else */
+
+    { 0, NGX_HTTP_TOO_MANY_REQUESTS, "requests", "background_busy", NULL }
 };
 
 
@@ -86,6 +97,10 @@ ngx_http_llm_refuse(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits)
     limit = limits->limit[ctx->reading.index];
 
     ngx_http_llm_limit_undo(ctx);
+
+    if (why->why == LLM_WHY_BUSY) {
+        return ngx_http_llm_refuse_busy(ctx, limit);
+    }
 
     if (why->why == LLM_WHY_QUEUE_FULL || why->why == LLM_WHY_MEMORY) {
         ngx_http_llm_refuse_count(ctx, limit, rf->code, rf->counter);
@@ -149,6 +164,43 @@ ngx_http_llm_refuse_timeout(ngx_http_llm_ctx_t *ctx, ngx_uint_t gate)
 }
 
 
+/* a task's request: it comes again, so nobody is to hear of it */
+
+static ngx_int_t
+ngx_http_llm_refuse_busy(ngx_http_llm_ctx_t *ctx, const llm_limit_t *limit)
+{
+    u_char                 *p;
+    ngx_http_llm_refuse_t  *rf;
+
+    rf = &ngx_http_llm_refuse_table[LLM_WHY_BUSY];
+
+    p = ngx_pnalloc(ctx->request->pool, 160 + limit->name.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    (void) ngx_http_llm_error(ctx, rf->status, rf->type, rf->code, "");
+
+    ctx->error.message.data = p;
+
+    p = ngx_sprintf(p, "No slot of ");
+    p = ngx_http_llm_refuse_name(p, limit);
+    p = ngx_sprintf(p, " is free for what runs in the background: of %uL "
+                    "some are kept for other requests.",
+                    ctx->reading.refusal.limit);
+
+    ctx->error.message.len = p - ctx->error.message.data;
+    ctx->error.wait = NGX_HTTP_LLM_REFUSE_BUSY;
+
+    ngx_log_debug3(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "llm background busy: \"%*s\" used:%uL",
+                   limit->name.len, limit->name.data,
+                   ctx->reading.refusal.used);
+
+    return ctx->error.status;
+}
+
+
 /* counts it, and gives room for its message */
 
 static u_char *
@@ -163,7 +215,7 @@ ngx_http_llm_refuse_begin(ngx_http_llm_ctx_t *ctx, const llm_limit_t *limit,
     (void) ngx_http_llm_error(ctx, rf->status, rf->type, rf->code, "");
 
     p = ngx_pnalloc(ctx->request->pool,
-                    320 + ctx->model.len + limit->name.len);
+                    384 + ctx->model.len + limit->name.len);
 
     if (p != NULL) {
         ctx->error.message.data = p;
@@ -186,8 +238,11 @@ ngx_http_llm_refuse_rate(ngx_http_llm_ctx_t *ctx, u_char *p,
 
     p = ngx_sprintf(p, "Rate limit reached for %V in ", &ctx->model);
     p = ngx_http_llm_refuse_name(p, limit);
-    p = ngx_sprintf(p, " on %s: Limit %uL, Used %uL, Requested %uL.",
-                    rf->what, why->limit, why->used, why->need);
+    p = ngx_sprintf(p, " on %s: Limit %uL, Used %uL, Requested %uL.%s",
+                    rf->what, why->limit, why->used, why->need,
+                    ctx->background && (why->why == LLM_WHY_REQUESTS
+                                        || why->why == LLM_WHY_TOKENS)
+                    ? " In the background a quarter is kept for others." : "");
 
     wait = (ngx_msec_t) why->wait_ms;
 

@@ -241,12 +241,13 @@ end
 
 -- a: rpm burst tpm burst_tokens rpd tpd budget month | concurrency want held
 -- hash repair | day month, bucket (2), tally (3) | old day, month, tally (3)
--- | prefetch (3) | the tallies known: day (4), month (4)
+-- | prefetch (3) | the tallies known: day (4), month (4) | wish press;
+-- the last two parts only if there is something in them
 
 local RPM, BURST, TPM, BURST_TOKENS, RPD, TPD, BUDGET, MONTH = 1, 2, 3, 4, 5,
                                                                6, 7, 8
 local SLOTS, WANT, HELD, HASH, REPAIR = 9, 10, 11, 12, 13
-local ADJUST, OLD, AHEAD, KNOWN = 14, 21, 26, 29
+local ADJUST, OLD, AHEAD, KNOWN, WISH, PRESS = 14, 21, 26, 29, 37, 38
 
 -- l: time, levels of requests and tokens, their rates, tallies of days and
 -- months
@@ -321,9 +322,11 @@ local function money(a, l)
 end
 
 
--- the worst of a name's limits: why, ms to wait (-1: for ever), limit, used
+-- The worst of a name's limits: why, ms to wait (-1: for ever), limit, used.
+-- In the background a quarter of a bucket is kept, or all that is left of a
+-- full one.
 
-local function judge(a, l, requests, tokens, cost)
+local function judge(a, l, requests, tokens, cost, behind)
     local why, wait, limit, taken = 0, 0, 0, 0
 
     local function worse(w, ms, lim, have)
@@ -334,6 +337,10 @@ local function judge(a, l, requests, tokens, cost)
 
     local function bucket(w, level, rate, burst, n)
         local over = level + (n - burst) * UNIT
+
+        if behind and n <= burst then
+            over = over + min(burst / 4, burst - n) * UNIT
+        end
 
         if rate > 0 and n > 0 and over > 0 then
             worse(w, n > burst and -1 or ceil(over / rate), burst,
@@ -465,6 +472,8 @@ end
 -- A gateway's claim is what is kept for it: the larger of its share and what
 -- it holds, which always wins.  All claims together stay within the limit.
 -- The share is what it may start by: lower than what it holds if others wait.
+-- A wish, for the background, is a share that nobody else wants and that
+-- leaves a part of the slots nobody's.
 
 local function share(a, key, writes)
     local held, want, slots = a[HELD], max(a[WANT], a[HELD]), a[SLOTS]
@@ -500,8 +509,16 @@ local function share(a, key, writes)
         mine = min(mine, floor(slots / max(#gateways, fleet)))
     end
 
-    local claim = max(mine, held)
     local tight = sum > slots and 1 or 0
+    local wish, press = a[WISH] or 0, a[PRESS] == 1
+
+    if wish > mine and tight == 0 and clock >= learn then
+        local kept = slots > 1 and max(floor(slots / 4), 1) or 0
+
+        mine = max(mine, min(wish, slots - others - kept))
+    end
+
+    local claim = max(mine, held)
 
     -- Others are told to come when they have too much, do not know that
     -- somebody waits for what they spare, or can have more.
@@ -511,6 +528,8 @@ local function share(a, key, writes)
 
         if (mine < want and (claims[other] > parts[other]
                              or (claims[other] > 0 and told[other] == 0)))
+           or (press and mine < wish
+               and claims[other] > (mine == 0 and 0 or mine + 1))
            or (claim < claims[me] and claims[other] < wants[other])
         then
             hint(other, a[HASH])
@@ -531,7 +550,7 @@ local function share(a, key, writes)
         writes[#writes + 1] = { 'PEXPIRE', key, 7 * DAY }
     end
 
-    return mine, claim, tight
+    return mine, claim, tight, max(slots - others - claim, 0)
 end
 
 
@@ -592,7 +611,7 @@ for i = 1, nasks do
 
         if n > 0 then
             local w, ms, lim, have = judge(names[n], levels[n], f[3], f[4],
-                                           f[5])
+                                           f[5], f[6] == 1)
 
             if w ~= 0 and (why == 0 or (wait ~= -1
                                         and (ms == -1 or ms > wait)))
@@ -623,11 +642,11 @@ end
 
 for i = 1, nnames do
     local a, l = names[i], levels[i]
-    local mine, claim, tight, ahead = 0, 0, 0, 0
+    local mine, claim, tight, spare, ahead = 0, 0, 0, 0, 0
     local out = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
     if a[SLOTS] > 0 then
-        mine, claim, tight = share(a, KEYS[4 + 2 * i], writes)
+        mine, claim, tight, spare = share(a, KEYS[4 + 2 * i], writes)
     end
 
     if a.counted then
@@ -645,6 +664,11 @@ for i = 1, nnames do
     end
 
     out[1], out[2], out[3], out[14] = mine, claim, tight, ahead
+
+    if (a[WISH] or 0) > 0 then
+        out[15] = spare
+    end
+
     reply[#reply + 1] = text(out)
 end
 

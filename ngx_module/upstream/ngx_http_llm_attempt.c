@@ -97,6 +97,9 @@ ngx_http_llm_attempt_launch(ngx_http_llm_attempt_t *at, ngx_uint_t target)
     sr->headers_in.authorization = NULL;
     sr->headers_in.headers = at->headers;
 
+    /* a provider that answers 101 is no tunnel, and nginx would hang up */
+    sr->headers_in.upgrade = NULL;
+
     if (at->headers.last == &at->headers.part) {
         sr->headers_in.headers.last = &sr->headers_in.headers.part;
     }

@@ -44,6 +44,8 @@ static ngx_str_t  ngx_http_llm_attempt_hide[] = {
     ngx_string("openai-organization"),
     ngx_string("openai-project"),
     ngx_string("proxy-authorization"),
+    ngx_string("x-api-key"),
+    ngx_string("x-goog-api-key"),
     ngx_string("x-request-id"),
     ngx_string("x-request-timeout-ms"),
     ngx_null_string

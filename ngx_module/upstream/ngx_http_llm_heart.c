@@ -55,7 +55,8 @@ ngx_http_llm_heart_start(ngx_http_llm_ctx_t *ctx)
     ngx_http_llm_heart_t  *h;
 
     if (ctx->heart || ctx->conf->heartbeat == 0 || !ctx->rq.stream
-        || ctx->endpoint == LLM_EMBEDDINGS || ctx->served || ctx->detached)
+        || ctx->background || ctx->endpoint == LLM_EMBEDDINGS || ctx->served
+        || ctx->detached)
     {
         return;
     }

@@ -37,7 +37,8 @@ ngx_http_llm_hedge_plan(ngx_http_llm_ctx_t *ctx)
     ctx->hedge_at = 0;
 
     if (ctx->conf->hedge_budget == 0 || ctx->hedge || ctx->stored
-        || ctx->detached || ctx->affinity || ctx->route->targets.nelts == 1
+        || ctx->detached || ctx->background || ctx->affinity
+        || ctx->route->targets.nelts == 1
         || (ctx->rq.bypass & NGX_HTTP_LLM_HEDGE_BYPASS))
     {
         return;

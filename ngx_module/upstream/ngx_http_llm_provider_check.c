@@ -130,6 +130,7 @@ ngx_http_llm_provider_check_location(ngx_conf_t *cf,
     const char                *need;
     ngx_http_upstream_conf_t  *ucf;
 
+    ucf = NULL;
     need = NULL;
 
     if (clcf == NULL || clcf->handler == NULL || !clcf->internal) {
@@ -160,6 +161,15 @@ ngx_http_llm_provider_check_location(ngx_conf_t *cf,
     }
 
     if (need == NULL) {
+
+        /* an answer must not steer this nginx, whatever the location says */
+
+        ucf->ignore_headers |= NGX_HTTP_UPSTREAM_IGN_XA_REDIRECT
+                               |NGX_HTTP_UPSTREAM_IGN_XA_EXPIRES
+                               |NGX_HTTP_UPSTREAM_IGN_XA_LIMIT_RATE
+                               |NGX_HTTP_UPSTREAM_IGN_XA_BUFFERING
+                               |NGX_HTTP_UPSTREAM_IGN_XA_CHARSET;
+
         return NGX_OK;
     }
 

@@ -30,6 +30,7 @@ typedef struct {
     unsigned       owner;
     unsigned       slot;
     unsigned       park;
+    unsigned       background;
     unsigned       notice;
     unsigned       blocked;
     int64_t        score;
@@ -147,6 +148,59 @@ model_nothing(const llm_amount_t *need)
 }
 
 
+/* what is left to others counts as used: a quarter, or the rest of it all */
+
+static void
+model_keep(llm_meter_t *m, const llm_rates_t *rt, const llm_amount_t *need)
+{
+    double  all, n;
+
+    all = (double) rt->burst * LLM_BUCKET_UNIT;
+    n = (double) need->requests * LLM_BUCKET_UNIT;
+
+    if (rt->rpm && n > 0 && n <= all) {
+        m->requests.level += (int64_t) (n > all * 0.75 ? all - n : all * 0.25);
+    }
+
+    all = (double) rt->burst_tokens * LLM_BUCKET_UNIT;
+    n = (double) need->tokens * LLM_BUCKET_UNIT;
+
+    if (rt->tpm && n > 0 && n <= all) {
+        m->tokens.level += (int64_t) (n > all * 0.75 ? all - n : all * 0.25);
+    }
+}
+
+
+/* … but is not told as such; what the parked will take is */
+
+static void
+model_used(const model_ticket_t *w, unsigned k, llm_refusal_t *rf)
+{
+    llm_meter_t      m;
+    model_ticket_t  *t;
+
+    m = meters[w->name[k]];
+
+    for (t = tickets; t < tickets + ROWS; t++) {
+
+        if (t->state == LLM_TICKET_PARKED
+            && (((t->blocked & 1) && t->name[0] == w->name[k])
+                || ((t->blocked & 2) && t->name[1] == w->name[k])))
+        {
+            llm_meter_add(&m, &t->need, now.wall);
+        }
+    }
+
+    if (rf->why == LLM_WHY_REQUESTS) {
+        rf->used = llm_bucket_used(&m.requests);
+    }
+
+    if (rf->why == LLM_WHY_TOKENS) {
+        rf->used = llm_bucket_used(&m.tokens);
+    }
+}
+
+
 /*
  * Does a need fit at this place in the order?  NULL: of one that runs.  Fills
  * the worst refusal and the bits of those who refuse.
@@ -179,9 +233,14 @@ model_check(const model_ticket_t *w, const llm_amount_t *need, int turn,
 
         m = meters[w->name[k]];
 
+        if (w->background && turn) {
+            model_keep(&m, &adopted[w->name[k]].rates, need);
+        }
+
         for (t = tickets; t < tickets + ROWS && turn; t++) {
 
-            if (t->state == LLM_TICKET_PARKED && model_before(t, w)
+            if (t->state == LLM_TICKET_PARKED
+                && (w->background || model_before(t, w))
                 && (((t->blocked & 1) && t->name[0] == w->name[k])
                     || ((t->blocked & 2) && t->name[1] == w->name[k])))
             {
@@ -193,6 +252,10 @@ model_check(const model_ticket_t *w, const llm_amount_t *need, int turn,
 
         if (rf.why == LLM_WHY_NONE) {
             continue;
+        }
+
+        if (w->background && turn) {
+            model_used(w, k, &rf);
         }
 
         if (*blocked == 0 || (worst->wait_ms != -1
@@ -356,6 +419,31 @@ way(const model_ticket_t *w)
 }
 
 
+/* in the background: would enough be left? */
+
+static int
+model_leaves(const model_ticket_t *w)
+{
+    unsigned  k, all, kept;
+
+    for (k = 0; k < 2; k++) {
+
+        if (w->name[k] == NAMES || adopted[w->name[k]].concurrency == 0) {
+            continue;
+        }
+
+        all = adopted[w->name[k]].concurrency;
+        kept = all == 1 ? 0 : all / 4 > 1 ? all / 4 : 1;
+
+        if (model_count(w->name[k], 0) + 1 + kept > all) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
 /* what becomes of it: the state, or FREE and why */
 
 static unsigned
@@ -367,7 +455,8 @@ model_enter(model_ticket_t *w, const llm_ask_t *ask, int room,
 
     memcpy(saved, meters, sizeof(meters));
 
-    go = !w->slot || (room && way(w));
+    go = !w->slot || (room && way(w)
+                      && (!w->background || model_leaves(w)));
 
     if (model_check(w, &w->need, 1, rf, index, &w->blocked)) {
         w->state = go ? LLM_TICKET_HOLDING : LLM_TICKET_WAITING;
@@ -378,6 +467,12 @@ model_enter(model_ticket_t *w, const llm_ask_t *ask, int room,
     } else {
         w->state = LLM_TICKET_FREE;
         return rf->why;
+    }
+
+    if (w->background && w->state == LLM_TICKET_WAITING && room) {
+        w->state = LLM_TICKET_FREE;
+        memcpy(meters, saved, sizeof(meters));
+        return LLM_WHY_BUSY;
     }
 
     if ((w->state == LLM_TICKET_HOLDING && (room || !w->slot))

@@ -94,7 +94,8 @@ choose(model_ticket_t *w, llm_ask_t *ask, llm_limits_t *ls)
     w->name[1] = (mixed ? any(TEAMS + 1) : w->name[0] % (TEAMS + 1)) + KEYS;
     w->owner = any(OWNERS);
     w->slot = any(8) != 0;
-    w->park = any(3) == 0;
+    w->background = any(5) == 0;
+    w->park = !w->background && any(3) == 0;
     w->need = some();
     w->floor = some();
     w->seq = seq++;
@@ -111,7 +112,8 @@ choose(model_ticket_t *w, llm_ask_t *ask, llm_limits_t *ls)
     ask->priority = any(4) == 0 ? (int) any(5) - 2 : 0;
     ask->queue = any(8) == 0 ? any(3) : 12;
     ask->slot = w->slot & 1;
-    ask->park = w->park & 1;
+    ask->park = w->background ? any(2) & 1 : w->park & 1;
+    ask->background = w->background & 1;
     ask->since = any(10) == 0 ? now.ms - any(100) : 0;
 
     w->score = (int64_t) (ask->since ? ask->since : now.ms)
@@ -155,7 +157,9 @@ step_enter(void)
                          : w.state == LLM_TICKET_HOLDING ? LLM_OK
                          : LLM_AGAIN);
 
-    if (why == LLM_WHY_QUEUE_FULL || why == LLM_WHY_MEMORY) {
+    if (why == LLM_WHY_QUEUE_FULL || why == LLM_WHY_MEMORY
+        || why == LLM_WHY_BUSY)
+    {
         assert_int_equal(rd.refusal.why, why);
 
     } else {
@@ -628,7 +632,7 @@ test_model(void **state)
 
     /* everything that can become of an ask did */
 
-    for (i = LLM_WHY_REQUESTS; i <= LLM_WHY_MEMORY; i++) {
+    for (i = LLM_WHY_REQUESTS; i <= LLM_WHY_BUSY; i++) {
         assert_true(outcome[i] > 20);
     }
 
