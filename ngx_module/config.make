@@ -1,14 +1,21 @@
 # Copyright (C) the ngx-llm authors
 #
-# Read by nginx's configure when it writes its Makefile.  The script that runs
-# in Redis becomes a C string; whoever changes it has it compiled anew.
+# Read by nginx's configure when it writes its Makefile.  The scripts that run
+# in Redis become C strings; whoever changes one has it compiled anew.
 
-cat << END                                                    >> $NGX_MAKEFILE
+for ngx_llm_lua in policy/quota tasks/queue tasks/files tasks/batches
+do
+    ngx_llm_name=`basename $ngx_llm_lua`
+    ngx_llm_macro=NGX_HTTP_LLM_`echo $ngx_llm_name | tr a-z A-Z`_LUA
+    ngx_llm_header=$NGX_OBJS/ngx_http_llm_${ngx_llm_name}_lua.h
 
-$NGX_OBJS/ngx_http_llm_quota_lua.h:	$ngx_addon_dir/policy/quota.lua
-	(printf '%s\n' '#define NGX_HTTP_LLM_QUOTA_LUA \\'; \\
+    cat << END                                                >> $NGX_MAKEFILE
+
+$ngx_llm_header:	$ngx_addon_dir/$ngx_llm_lua.lua
+	(printf '%s\n' '#define $ngx_llm_macro \\'; \\
 	 sed -e 's/[\\\\"]/\\\\&/g' -e 's/.*/    "&\\\\n" \\\\/' \\
-	     $ngx_addon_dir/policy/quota.lua; echo) \\
-	    > $NGX_OBJS/ngx_http_llm_quota_lua.h
+	     $ngx_addon_dir/$ngx_llm_lua.lua; echo) \\
+	    > $ngx_llm_header
 
 END
+done

@@ -302,9 +302,14 @@ ngx_http_llm_gateway_refuse(ngx_http_request_t *r, ngx_uint_t status)
 static ngx_int_t
 ngx_http_llm_gateway_allow(ngx_http_request_t *r)
 {
-    u_char               text[sizeof(", GET, HEAD, POST, DELETE")], *p;
+    u_char              *p, *text;
     ngx_uint_t           method;
     ngx_http_llm_api_t  *api;
+
+    text = ngx_pnalloc(r->pool, sizeof(", GET, HEAD, POST, DELETE"));
+    if (text == NULL) {
+        return NGX_ERROR;
+    }
 
     method = 0;
 

@@ -119,6 +119,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_tasks"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_tasks_set,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("llm_trace"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
       ngx_http_llm_trace_slot,
@@ -504,6 +511,8 @@ ngx_http_llm_reaped(ngx_uint_t owner)
     ngx_http_llm_main_conf_t  *mcf;
 
     mcf = ngx_http_cycle_get_module_main_conf(ngx_cycle, ngx_http_llm_module);
+
+    mcf->zone->sh->count.tasks.running[owner] = 0;
 
     ngx_http_llm_flight_reaped(owner);
     ngx_http_llm_choose_reaped(mcf, owner);

@@ -36,10 +36,17 @@ ends();
 comes_back();
 priorities();
 windows();
+holds();
+halves();
+many_held();
 cancels();
 crashes();
 batches();
 reads();
+drops();
+tells();
+todos();
+hooks();
 full_redis();
 
 model(0);
@@ -71,8 +78,8 @@ sub submit_words {
         $o{value} // '', $HOUR, $o{check} // 0, $o{class} // 1,
         $o{team} // 'red', $o{owner} // 'key', $o{flags} // '',
         $o{webhook} // '', $o{batch} // '', $o{deadline} // 0,
-        $o{keep} // $HOUR, map { ($_, $o{line} // 7, $o{body} // "body $_") }
-        @$ids);
+        $o{keep} // $HOUR, $o{metadata} // '', map { ($_, $o{line} // 7,
+        $o{body} // "body $_") } @$ids);
 }
 
 
@@ -121,6 +128,22 @@ sub retry {
     my ($jobs, %o) = @_;
     return join ' ', @{call_raw('retry', $o{window} // 64, $HOUR, map { (@$_,
         $o{delay} // 0, $o{counts} // 1, $o{error} // '') } @$jobs)};
+}
+
+
+sub hold {
+    my ($jobs, %o) = @_;
+    return join ' ', @{call_raw('hold', $o{window} // 64, $HOUR,
+        map { (@$_, $o{delay} // 60000) } @$jobs)};
+}
+
+
+# the time of a held team is over
+
+sub go {
+    my ($ct) = @_;
+    $redis->command(ZADD => "${P}held", 'XX', 1, $ct);
+    $redis->command(HSET => "${P}stat", "h:$ct", 1);
 }
 
 
@@ -206,8 +229,8 @@ sub submits {
     is $redis->command(ZCARD => "${P}team:red"), 6, 'the index of the team';
     cmp_ok $redis->command(PTTL => "${P}team:red"), '>', $HOUR - 60000,
         'is not kept for ever';
-    sleep 0.01;
-    submit([names(1)], keep => 5);
+    sleep 0.25;
+    submit([names(1)], keep => 200);
     is $redis->command(ZCARD => "${P}team:red"), 1, 'and trimmed by age';
 
     finish([got(20)]);
@@ -224,7 +247,8 @@ sub claims {
     is_deeply claim(5), [[], []], 'a claim before there is a stream';
 
     submit([$id[0]], class => 0, batch => 'batch_1', line => 3,
-        webhook => 'https://hook', owner => 'me', deadline => '9000000000000000');
+        webhook => 'https://hook', owner => 'me',
+        deadline => '9000000000000000');
     my $reply = claim(5, token => 'T');
     my ($job) = @{$reply->[0]};
     cmp_ok abs(time - $job->[6] / 1000), '<', 60, 'when it was created';
@@ -403,6 +427,188 @@ sub windows {
 }
 
 
+sub holds {
+    my @id = names(8);
+
+    submit(\@id, window => 4);
+    submit([names(1)], team => 'blue', window => 4);
+    my @got = got(2, window => 4);
+    is hold([@got, ['task-x', 'T']], window => 4), '1 1 -1', 'two are held';
+    is hold([$got[0]], window => 4), '0', 'but once';
+    is finish([$got[1]], window => 4), '0', 'they are not theirs any more';
+    is job($id[0], 's') . job($id[0], 'a') . stat_of('retries'), 'queued00',
+        'as if not tried';
+    is "@{$redis->command(ZRANGE => ${P} . 'b:1:red', 0, -1)}",
+        "@id[0, 1, 4 .. 7]", 'they are the first of the backlog';
+    cmp_ok abs($redis->command(ZSCORE => "${P}held", '1:red') - time * 1000
+        - 60000), '<', 30000, 'for a minute at most';
+
+    my @blue = got(9, window => 4);
+    is ids_of(@blue), "task-$names", 'what others have runs';
+    is "@{$redis->command(ZRANGE => ${P} . 'b:1:red', 0, -1)}", "@id",
+        'what of it was in the stream has gone back, too';
+    is stat_of('w:1:red') . stat_of('b:1:red') . stat_of('queued'), '088',
+        'counters';
+    my @late = names(1);
+    submit(\@late, window => 4);
+    finish(\@blue, window => 4);
+    is ids_of(got(9, window => 4)), '', 'nobody is let in';
+    submit([names(1)], class => 0, window => 4);
+    finish([my @high = got(9, window => 4)], window => 4);
+    is scalar(@high), 1, 'but in another class';
+
+    # what comes back from elsewhere meanwhile waits as well
+
+    is cancel($id[7]), 'cancelled', 'one of a backlog that is held';
+    go('1:red');
+    @got = got(9, window => 4);
+    is ids_of(@got), "@id[0, 1]", 'then half of the window is let in, though '
+        . 'nothing of it ran';
+    is $redis->command(EXISTS => "${P}held") . stat_of('h:1:red'), '00',
+        'nobody is held any more';
+    cancel($id[1]);
+    is hold([@got], window => 4, delay => 1), '1 3', 'one that is to be '
+        . 'cancelled is, instead';
+    is job($id[1], 's'), 'cancelled', 'it is';
+    sleep 0.01;
+    @got = got(9, window => 4);
+    is ids_of(@got), $id[0], 'half of a half';
+    is retry([@got], window => 4, delay => 0), '1', 'a retry';
+    @got = got(1, window => 4);
+    release(@got);
+    submit([my $other = (names(1))[0]], window => 4, team => 'blue');
+    @blue = got(1, window => 4, order => '1', every => $HOUR);
+    is ids_of(@blue), ids_of(@got), 'one that was handed back';
+    hold([@blue], window => 4);
+    is ids_of(@blue = got(9, window => 4)), $other, 'is held as well';
+    finish(\@blue, window => 4);
+
+    go('1:red');
+    my $n = 0;
+
+    while (@got = got(9, window => 4)) {
+        $n += @got;
+        finish([@got], window => 4);
+    }
+
+    is $n, 7, 'all come to an end';
+    clean('hold');
+
+    # one that was handed back while its team is held is not run either
+
+    submit([@id = names(3)], window => 4);
+    @got = got(3, window => 4);
+    release($got[0]);
+    hold([$got[1]], window => 4);
+    is ids_of(got(3, window => 4)), '', 'not what is handed back';
+    is stat_of('b:1:red'), 2, 'but into the backlog';
+    is finish([$got[2]], window => 4), '1', 'what runs ends';
+    is ids_of(got(3, window => 4)), '', 'and lets nobody in';
+    go('1:red');
+    finish([got(3, window => 4)], window => 4);
+    finish([got(3, window => 4)], window => 4);
+    clean('held and handed back');
+}
+
+
+# windows of their own
+
+sub halves {
+    my @id = names(60);
+    my $v = sub { stat_of('v:1:red') };
+
+    submit([@id], window => 16);
+    my @got = got(16, window => 16);
+    hold([@got[0 .. 3]], window => 16);
+    is $v->(), 8, 'the window is half of it';
+    hold([$got[4]], window => 16);
+    is $v->(), 8, 'and no less by those that ran beside them';
+    finish([@got[5 .. 11]], window => 16);
+    is $v->(), 8, 'seven more completed';
+    finish([$got[12]], window => 16, state => 'error');
+    is $v->(), 8, 'what fails does not count';
+    finish([$got[13]], window => 16);
+    is $v->(), 9, 'eight: it grows by one';
+    finish([@got[14, 15]], window => 16);
+    go('1:red');
+    @got = got(50, window => 16);
+    is scalar(@got), 9, 'so many come in';
+    is swept('length1'), 9, 'and no more are in the stream';
+
+    submit([my @new = names(2)], window => 16);
+    is ids_of(got(9, window => 16)), '', 'whoever comes new waits behind';
+
+    my $ended = 0;
+
+    while (@got) {
+        finish([@got], window => 10);
+        last if !$v->();
+        $ended += @got;
+        @got = got(50, window => 10);
+    }
+
+    is $v->() . stat_of('g:1:red'), '00', 'the full window is forgotten';
+    is swept('length1'), 10, 'and is in use';
+
+    hold([got(1, window => 10)], window => 10, delay => 1);
+    is $v->(), 5, 'half of it again';
+    sleep 0.01;
+    finish([@got], window => 10) while @got = got(50, window => 10);
+    is $v->(), 0, 'forgotten when nobody is left';
+    clean('windows of their own');
+
+    submit([$id[0]], window => 1);
+    hold([got(1, window => 1)], window => 1, delay => 1);
+    is $v->(), 0, 'a window of one stays one';
+    sleep 0.01;
+    finish([got(1, window => 1)], window => 1);
+    clean('a window of one');
+}
+
+
+# more teams than one call lets in, and none of them has anything that runs
+
+sub many_held {
+    my @teams = map { "team$_" } 1 .. 12;
+    my (@got, $n);
+
+    submit([names(60)], team => $_, window => 60) for @teams;
+
+    while (my @more = got(200, window => 60, order => '1')) {
+        push @got, @more;
+    }
+
+    is scalar(@got), 720, 'all of many teams run';
+    hold([splice @got, 0, 60], window => 60) while @got;
+    is $redis->command(ZCARD => "${P}held"), 12, 'all teams are held';
+    go("1:$_") for @teams;
+
+    for (1 .. 100) {
+        my @more = got(20, window => 60) or last;
+        $n += @more;
+        finish([@more], window => 60);
+    }
+
+    is $n, 720, 'all teams came in again';
+    clean('many teams held');
+
+    # windows that were small and are large now
+
+    submit([names(100)], team => $_, window => 1) for @teams;
+    @got = got(12, window => 1);
+    is scalar(@got), 12, 'one of each';
+    finish([@got], window => 64);
+    my %in = map { $_ => stat_of("w:1:$_") } @teams;
+    is scalar(grep { $in{$_} } @teams), 12, 'each has let in another';
+
+    while (my @more = got(200, window => 64)) {
+        finish([@more], window => 64);
+    }
+
+    clean('windows that grew');
+}
+
+
 sub cancels {
     my @id = names(8);
 
@@ -552,6 +758,8 @@ sub batches {
         '2 1 1', 'the counts of a batch';
     is "@{$redis->command(ZRANGE => ${P} . 'ended', 0, -1)}", 'batch_1',
         'it has ended';
+    is_deeply [map { $_->[0] } @{call_raw('todo', 9, $HOUR)}], ['b:batch_1'],
+        'which is dealt with at once';
 
     submit([names(1)], batch => 'batch_2');
     finish([got(1)]);
@@ -574,12 +782,172 @@ sub reads {
 }
 
 
+# metadata, and what is removed for good
+
+sub drops {
+    my @id = names(5);
+
+    submit([@id[0 .. 3]], metadata => '{"a":"b"}');
+    submit([$id[4]]);
+    is_deeply call_raw('get', 'red', 2, 'm', 's', @id[0, 4]),
+        [['{"a":"b"}', 'queued'], [undef, 'queued']], 'metadata';
+    my @got = got(2);
+    finish([$got[0]]);
+    cancel($id[2]);
+    is call_raw('drop', @id[0 .. 3], 'task-x'), 2, 'two have ended';
+    is $redis->command(EXISTS => "${P}job:$id[0]"), 0, 'one is gone';
+    is "@{[sort @{$redis->command(ZRANGE => ${P} . 'team:red', 0, -1)}]}",
+        join(' ', sort @id[1, 3, 4]), 'both from the index, too';
+    is job($id[2], 'z'), 1, 'the other one when its entry is';
+    is call_raw('drop', $id[0]), 0, 'once more';
+    finish([$got[1], got(9)]);
+    ok $t->until(sub { !defined job($id[2], 's') }), 'then it is gone';
+    is call_raw('drop', @id), 3, 'the rest';
+    is "@{$redis->command(KEYS => ${P} . 'job:*')}"
+        . $redis->command(EXISTS => "${P}team:red"), 0, 'of all nothing';
+    clean('drop');
+}
+
+
+sub tells {
+    my @id = names(6);
+
+    is_deeply call_raw('dead', 5), [], 'nobody is dead';
+    is_deeply call_raw('teams', 5), [], 'and nobody lives';
+
+    submit([@id[0 .. 2]]);
+    my @got = got(2);
+    finish([$_], state => 'error', reason => 'why') for @got;
+    my @dead = @{call_raw('dead', 5)};
+    cmp_ok abs(time - $dead[0][5] / 1000), '<', 60, 'when it died';
+    is_deeply [map { [@$_[0 .. 4]] } @dead], [map { [$_, 'red', 'why', 1, 0] }
+        @id[1, 0]], 'the dead, the newest first';
+    is scalar(@{call_raw('dead', 1)}), 1, 'as many as one likes';
+
+    submit([$id[3]], team => 'a:b', class => 0);
+    submit([@id[4, 5]], team => 'a:b');
+    is_deeply call_raw('teams', 5), [['a:b', 3], ['red', 1]], 'teams';
+    is_deeply call_raw('teams', 1), [['a:b', 3]], 'the one with most';
+    finish([got(9)]);
+    clean('dead and teams');
+}
+
+
+# things to do
+
+sub todos {
+    my $todo = sub { @{call_raw('todo', @_)} };
+    my $done = sub { join ' ', @{call_raw('todo-done', @_)} };
+    my $keep = sub { join ' ', @{call_raw('todo-keep', @_)} };
+
+    is_deeply [$todo->(9, 1000)], [], 'nothing to do';
+    is call_raw('todo-add', 'b:1', 0), 1, 'one thing';
+    call_raw('todo-add', 'b:2', 0);
+    call_raw('todo-add', 'b:3', $HOUR);
+    my @got = $todo->(1, $HOUR);
+    is $got[0][0], 'b:1', 'the first';
+    is $redis->command(HGET => "${P}doing", 'b:1'), $got[0][1],
+        'everybody can see who does it';
+    push @got, $todo->(9, 20);
+    is "@{[map { $_->[0] } @got]}", 'b:1 b:2', 'two are due';
+    cmp_ok $got[0][1], '<', $got[1][1], 'tokens grow';
+    is scalar($todo->(9, 20)), 0, 'they are being done';
+    is $keep->($HOUR, @{$got[0]}, 'b:2', 'other', 'b:9', ''), '1 0 0',
+        'signs of life';
+
+    sleep 0.03;
+    my @again = $todo->(9, $HOUR);
+    is $again[0][0], 'b:2', 'who did it has been silent for too long';
+    is $keep->($HOUR, @{$got[1]}) . $done->(@{$got[1]}, -1), '00',
+        'it is not theirs any more';
+    is $done->(@{$again[0]}, 0, 'b:9', 'T', 0), '1 0', 'it comes again';
+    is $keep->($HOUR, @{$again[0]}), '0', 'and is nobody\'s';
+    @again = $todo->(9, $HOUR);
+    is $again[0][0], 'b:2', 'at once';
+    is $done->(@{$again[0]}, -1), '1', 'and is over';
+    is $redis->command(HGET => "${P}doing", 'b:2'), undef, 'nobody does it';
+
+    # one more wish while it is being done
+
+    call_raw('todo-add', 'b:1', 0);
+    is scalar($todo->(9, $HOUR)), 0, 'nobody else begins with it';
+    is $done->(@{$got[0]}, $HOUR), '1', 'who does it would come in an hour';
+    @got = $todo->(9, $HOUR);
+    is $got[0][0], 'b:1', 'but it comes at once';
+    call_raw('todo-add', 'b:1', 60);
+    call_raw('todo-add', 'b:1', 40);
+    call_raw('todo-add', 'b:1', $HOUR);
+    is $done->(@{$got[0]}, -1), '1', 'who thinks that it is over';
+    is scalar($todo->(9, $HOUR)), 0, 'not yet';
+    sleep 0.05;
+    @got = $todo->(9, 1);
+    is $got[0][0], 'b:1', 'does it once more';
+    call_raw('todo-add', 'b:1', $HOUR);
+    sleep 0.005;
+    @got = $todo->(9, $HOUR);
+    is $done->(@{$got[0]}, -1), '1', 'a wish that another one has fulfilled';
+    is $redis->command(ZSCORE => "${P}todo", 'b:1'), undef, 'is none';
+
+    call_raw('todo-add', 'b:3', 2 * $HOUR);
+    is scalar($todo->(9, $HOUR)), 0, 'no thing is put off';
+    call_raw('todo-add', 'b:3', 0);
+    my @last = $todo->(9, $HOUR);
+    is $last[0][0], 'b:3', 'but had earlier';
+
+    # all is lost: a token that was given is not given again
+
+    $redis->command('FLUSHALL');
+    call_raw('todo-add', 'b:3', 0);
+    my @new = $todo->(9, $HOUR);
+    cmp_ok $new[0][1], '>', $last[0][1], 'a new token';
+    is $done->(@{$last[0]}, -1) . $done->(@{$new[0]}, -1), '01', 'is the one';
+    is $redis->command(EXISTS => "${P}todo", "${P}doing"), 0, 'all is done';
+
+    call_raw('todo-add', "b:$_", 0) for 1 .. 250;
+    is scalar($todo->(1000, $HOUR)), 200, 'no more than one can take';
+    clean('things to do');
+}
+
+
+# jobs that end have their webhook called
+
+sub hooks {
+    my @id = names(7);
+    my $list = sub { "@{[sort @{$redis->command(ZRANGE => ${P} . 'todo', 0,
+        -1)}]}" };
+
+    submit([@id[0 .. 3]], webhook => 'https://a', window => 3);
+    submit([$id[4]]);
+    my @got = got(3, window => 3, order => '1');
+    is $list->(), '', 'nothing has ended';
+    finish([@got[0, 1]], window => 3);
+    cancel($id[3], $got[2][0]);
+    is retry([$got[2]]), '3', 'a retry that ends';
+    is $list->(), join(' ', sort map { "w:$_" } @id[0 .. 3]),
+        'all that have ended, but not who wants none';
+    is scalar(@{call_raw('todo', 9, $HOUR)}), 4, 'they are due at once';
+    submit([$id[5]], webhook => 'https://a', deadline => 1);
+    finish([got(9)]);
+    is scalar(grep { /$id[5]/ } split ' ', $list->()), 1, 'one that a claim '
+        . 'has ended';
+    submit([$id[6]], webhook => 'https://a');
+    call_raw('purge', 'red', 0, 100);
+    is scalar(grep { /$id[6]/ } split ' ', $list->()), 0, 'a purge tells '
+        . 'nobody';
+    got(9);
+    clean('webhooks');
+}
+
+
 # a full Redis refuses what is new; what is there can end
 
 sub full_redis {
-    my @id = names(8);
+    my @id = names(9);
 
-    submit(\@id, window => 5);
+    submit([$id[8]], team => 'blue', class => 0, webhook => 'https://a');
+    call_raw('todo-add', 'b:1', 0);
+    my ($blue) = got(1);
+    submit([@id[0 .. 7]], window => 5);
     my @got = got(3, window => 5);
     retry([shift @got], delay => 0, window => 5);
     $redis->command(CONFIG => 'SET', 'maxmemory', 1);
@@ -591,16 +959,28 @@ sub full_redis {
     is beat(@got), '1', 'a sign of life';
     is join(' ', @{call_raw('beat', 'g:1', @{$got[0]}, 'some')}), '1',
         'progress';
+    is hold([$blue], delay => 20), '1', 'one that is held';
+    sleep 0.03;
+    ($blue) = got(1, order => '0', every => $HOUR);
+    is $blue->[0], $id[8], 'and comes again';
+    is finish([$blue]), '1', 'and has a webhook';
+    my @todo = @{call_raw('todo', 9, $HOUR)};
+    is "@{[map { $_->[0] } @todo]}", "b:1 w:$id[8]", 'which is called';
+    is "@{call_raw('todo-keep', $HOUR, @{$todo[0]})}"
+        . "@{call_raw('todo-done', @{$todo[0]}, 0)}"
+        . "@{call_raw('todo-done', @{$todo[1]}, -1)}"
+        . call_raw('todo-add', 'b:2', 0), '1111', 'what is to be done';
     is cancel($got[0][0]), 'flagged', 'a wish to cancel';
     is release(@got), '3', 'what is handed back';
     my @more = got(9, window => 5);
-    is scalar(@more), 5, 'a claim';
+    is scalar(@more), 6, 'a claim';
     is retry([$more[0]]), '1', 'a retry';
     is cancel($more[0][0]), 'cancelled', 'it is cancelled';
     shift @more;
     finish([@more]);
     finish([got(9)]);
-    is stat_of('completed') + stat_of('cancelled'), 8, 'all end';
+    is stat_of('completed') + stat_of('cancelled'), 9, 'all end';
+    is call_raw('drop', @id), 9, 'and are dropped';
 
     $redis->command(CONFIG => 'SET', 'maxmemory', 0);
     clean('a full Redis');
@@ -613,6 +993,8 @@ sub dump_script {
     return <<'END';
 local P, out = KEYS[1], {}
 local keys = redis.call('KEYS', P .. '*')
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 for i = 1, #keys do
     local key, name = keys[i], string.sub(keys[i], #P + 1)
@@ -667,16 +1049,29 @@ for i = 1, #keys do
     elseif name == 'stat' or string.sub(name, 1, 6) == 'batch:' then
         local all = redis.call('HGETALL', key)
         for n = 1, #all, 2 do
+            if string.match(all[n], '^h:') then
+                all[n + 1] = tonumber(all[n + 1]) > now and 1 or 2
+            end
             if not string.match(all[n], '^c%d$') and all[n] ~= 'swept'
-               and all[n + 1] ~= '0'
+               and all[n] ~= 'todo' and all[n + 1] ~= '0'
             then
                 out[#out + 1] = name .. ' ' .. all[n] .. ' ' .. all[n + 1]
             end
         end
-    elseif name == 'ended' then
+    elseif name == 'todo' then
+        local l = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+        for n = 1, #l, 2 do
+            out[#out + 1] = 'todo ' .. l[n] .. ' '
+                            .. (tonumber(l[n + 1]) > now and 1 or 0)
+        end
+    elseif name == 'doing' then
+        local l = redis.call('HKEYS', key)
+        table.sort(l)
+        out[#out + 1] = 'doing ' .. table.concat(l, ' ')
+    elseif name == 'ended' or name == 'held' then
         local l = redis.call('ZRANGE', key, 0, -1)
         table.sort(l)
-        out[#out + 1] = 'ended ' .. table.concat(l, ' ')
+        out[#out + 1] = name .. ' ' .. table.concat(l, ' ')
     elseif string.sub(name, 1, 5) == 'team:' then
         local l = redis.call('ZRANGE', key, 0, -1)
         table.sort(l)
@@ -699,6 +1094,13 @@ sub in_redis { $redis->command(EVAL => dump_script(), 1, $P) }
 sub in_model {
     my ($m) = @_;
     my @out;
+
+    # what nobody is in and waits for is forgotten
+
+    for (grep { !inside($m, $_) && !@{$m->{b}{$_} // []} } keys %{$m->{v}}) {
+        delete $m->{v}{$_};
+        delete $m->{g}{$_};
+    }
 
     for my $id (keys %{$m->{job}}) {
         my $j = $m->{job}{$id};
@@ -739,6 +1141,17 @@ sub in_model {
         $stat{"n:$j->{t}"}++;
     }
 
+    push @out, "held @{[sort keys %{$m->{h}}]}" if %{$m->{h}};
+    push @out, map { "todo $_ " . ($m->{todo}{$_} eq 'due' ? 0 : 1) }
+        keys %{$m->{todo}};
+    @l = sort map { $m->{todo}{$_} eq 'once' ? ($_, "+$_")
+        : $m->{todo}{$_} eq 'done' ? $_ : () } keys %{$m->{todo}};
+    push @out, "doing @l" if @l;
+
+    for my $name (qw(h v g)) {
+        $stat{"$name:$_"} = $m->{$name}{$_} for keys %{$m->{$name}};
+    }
+
     $stat{"b:$_"} = @{$m->{b}{$_}} for keys %{$m->{b}};
     $stat{"w:$_"} = inside($m, $_) for map { my $c = $_; map { "$c:$_" }
         qw(red blue a:b) } 0 .. 2;
@@ -764,6 +1177,16 @@ sub inside {
 }
 
 
+# how many may be
+
+sub room_for {
+    my ($m, $ct, $window) = @_;
+
+    return 0 if ($m->{h}{$ct} // 0) == 1;
+    return min($m->{v}{$ct} || $window, $window);
+}
+
+
 sub m_enter {
     my ($m, $class, $team, $id) = @_;
 
@@ -773,14 +1196,31 @@ sub m_enter {
 
 sub m_admit {
     my ($m, $class, $team, $id, $window) = @_;
-    my $list = $m->{b}{"$class:$team"} //= [];
 
-    if (inside($m, "$class:$team") < $window) {
+    if (inside($m, "$class:$team") < room_for($m, "$class:$team", $window)) {
         m_enter($m, $class, $team, $id);
         return;
     }
 
-    @$list = sort { $m->{job}{$a}{y} <=> $m->{job}{$b}{y} } @$list, $id;
+    m_put_back($m, $m->{job}{$id});
+}
+
+
+sub m_put_back {
+    my ($m, $j) = @_;
+    my $list = $m->{b}{"$j->{p}:$j->{t}"} //= [];
+
+    @$list = sort { $m->{job}{$a}{y} <=> $m->{job}{$b}{y} } @$list, $j->{id};
+}
+
+
+sub m_let_in {
+    my ($m, $window, $ct) = @_;
+    my ($class, $team) = split /:/, $ct, 2;
+    my $list = $m->{b}{$ct} // [];
+
+    m_enter($m, $class, $team, shift @$list)
+        while @$list && inside($m, $ct) < room_for($m, $ct, $window);
 }
 
 
@@ -797,13 +1237,7 @@ sub m_leave {
         push @freed, $ct if !grep { $_ eq $ct } @freed;
     }
 
-    for my $ct (@freed) {
-        my ($class, $team) = split /:/, $ct, 2;
-        my $list = $m->{b}{$ct} // [];
-
-        m_enter($m, $class, $team, shift @$list)
-            while @$list && inside($m, $ct) < $window;
-    }
+    m_let_in($m, $window, $_) for @freed;
 }
 
 
@@ -813,12 +1247,18 @@ sub m_end {
     die "a second end of $j->{id}\n" if $j->{ends}++;
     $j->{s} = $state;
     $m->{stat}{$state}++;
+    $m->{todo}{"w:$j->{id}"} = 'due' if $j->{w};
 
     my $batch = $m->{batch}{$j->{n}} or return;
 
     $batch->{$state}++;
-    $m->{ended}{$j->{n}} = 1 if $batch->{lines} == ($batch->{completed} // 0)
-        + ($batch->{error} // 0) + ($batch->{cancelled} // 0);
+
+    if ($batch->{lines} == ($batch->{completed} // 0)
+        + ($batch->{error} // 0) + ($batch->{cancelled} // 0))
+    {
+        $m->{ended}{$j->{n}} = 1;
+        m_todo_add($m, { thing => "b:$j->{n}" });
+    }
 }
 
 
@@ -845,10 +1285,12 @@ sub m_submit {
         $m->{job}{$id} = { id => $id, s => 'queued', a => 0, d => 0, k => '',
             x => $o->{flags}, t => $o->{team}, p => $o->{class},
             y => ++$m->{seq}, n => $o->{batch}, g => '', runs => 0,
-            again => 0, crashes => 0, ends => 0 };
+            again => 0, crashes => 0, ends => 0, w => $o->{webhook} };
         push @{$m->{team}{$o->{team}}}, $id;
-        m_admit($m, $o->{class}, $o->{team}, $id, $o->{window});
+        push @{$m->{b}{"$o->{class}:$o->{team}"}}, $id;
     }
+
+    m_let_in($m, $o->{window}, "$o->{class}:$o->{team}") if $new;
 
     return 'ok ' . $new . ' ' . ($live + $new);
 }
@@ -881,6 +1323,11 @@ sub m_take {
         }
     }
 
+    if ($j->{s} eq 'queued' && ($m->{h}{"$j->{p}:$j->{t}"} // 0) == 1) {
+        m_put_back($m, $j);
+        return $j;
+    }
+
     $j->{a}++;
     $j->{runs}++;
     $j->{s} = 'processing';
@@ -903,6 +1350,11 @@ sub m_claim {
     my ($m, $o, $n) = @_;
 
     my $c = { %$o, n => $n, jobs => [], ended => [] };
+
+    for (sort grep { $m->{h}{$_} == 2 } keys %{$m->{h}}) {
+        delete $m->{h}{$_};
+        m_let_in($m, $o->{window}, $_);
+    }
 
     my @due = grep { $_->[0] == 0 } @{$m->{delayed}};
     @{$m->{delayed}} = grep { $_->[0] } @{$m->{delayed}};
@@ -974,6 +1426,19 @@ sub m_finish {
     for my $j (@mine) {
         m_end($m, $j, $o->{state});
         $m->{dead}++ if $o->{reason};
+
+        my $ct = "$j->{p}:$j->{t}";
+
+        if ($o->{state} eq 'completed' && $m->{v}{$ct}) {
+
+            if (++$m->{g}{$ct} >= $m->{v}{$ct}) {
+                $m->{g}{$ct} = 0;
+                $m->{v}{$ct}++;
+            }
+
+            delete $m->{v}{$ct}, delete $m->{g}{$ct}
+                if $m->{v}{$ct} >= $o->{window};
+        }
     }
 
     m_leave($m, $o->{window}, @mine);
@@ -999,9 +1464,24 @@ sub m_back {
             $j->{s} = 'queued';
             $j->{k} = '';
             $j->{again}++;
-            $j->{a}-- if $how eq 'release' || !$o->{counts};
+            $j->{a}-- if $how ne 'retry' || !$o->{counts};
 
-            if ($how eq 'retry') {
+            if ($how eq 'hold') {
+                my $ct = "$j->{p}:$j->{t}";
+
+                if (($m->{h}{$ct} // 0) != 1) {
+                    my $half = max(1, int(room_for($m, $ct, $o->{window})
+                        / 2));
+                    delete $m->{v}{$ct};
+                    delete $m->{g}{$ct};
+                    $m->{v}{$ct} = $half if $half < $o->{window};
+                }
+
+                $m->{h}{$ct} = 1;
+                push @leave, $j;
+                m_put_back($m, $j);
+
+            } elsif ($how eq 'retry') {
                 $m->{stat}{retries}++;
                 push @leave, $j;
                 push @{$m->{delayed}}, [$o->{delay} ? 1 : 0,
@@ -1023,6 +1503,7 @@ sub m_back {
 
 
 sub m_retry   { my ($m, $o, @h) = @_; m_back($m, $o, 'retry', @h) }
+sub m_hold    { my ($m, $o, @h) = @_; m_back($m, $o, 'hold', @h) }
 sub m_release { my ($m, $o, @h) = @_; m_back($m, $o, 'release', @h) }
 
 
@@ -1123,6 +1604,71 @@ sub m_cancel {
 }
 
 
+sub m_drop {
+    my ($m, $o, @ids) = @_;
+    my @gone = grep { $m->{job}{$_} && $m->{job}{$_}{s} !~
+        /^(?:queued|processing)$/ } @ids;
+
+    m_forget($m, $m->{job}{$_}) for @gone;
+    return scalar @gone;
+}
+
+
+# a job that is no more
+
+sub m_forget {
+    my ($m, $j) = @_;
+
+    $m->{count}++;
+    $m->{runs} += $j->{runs};
+    $m->{crashes} += $j->{crashes};
+    push @{$m->{wrong}}, $j->{id} if $j->{ends} != 1
+        || $j->{runs} > 1 + $j->{crashes} + $j->{again};
+    delete $m->{job}{$j->{id}};
+    @$_ = grep { $_ ne $j->{id} } @$_ for values %{$m->{team}};
+}
+
+
+# due, done (somebody does it), once (… and once more), later
+
+sub m_todo {
+    my ($m) = @_;
+    my @due = sort grep { $m->{todo}{$_} eq 'due' } keys %{$m->{todo}};
+
+    $m->{todo}{$_} = 'done' for @due;
+    return "@due";
+}
+
+
+sub m_todo_add {
+    my ($m, $o) = @_;
+    my $is = $m->{todo}{$o->{thing}} // '';
+
+    $m->{todo}{$o->{thing}} = $is =~ /^(?:done|once)$/ ? 'once' : 'due';
+    return 1;
+}
+
+
+sub m_todo_done {
+    my ($m, $o) = @_;
+    my $is = $m->{todo}{$o->{thing}} // '';
+
+    return 0 if !$o->{token} || $is !~ /^(?:done|once)$/;
+
+    if ($is eq 'once' || $o->{again} == 0) {
+        $m->{todo}{$o->{thing}} = 'due';
+
+    } elsif ($o->{again} > 0) {
+        $m->{todo}{$o->{thing}} = 'later';
+
+    } else {
+        delete $m->{todo}{$o->{thing}};
+    }
+
+    return 1;
+}
+
+
 # steps that are no operations: a runner that is gone for its lease, a delay
 # that is over, a job that expires
 
@@ -1141,6 +1687,11 @@ sub wake {
 
     $_->[0] = 0 for @{$m->{delayed}};
     all_due($m);
+
+    for (keys %{$m->{h}}) {
+        go($_);
+        $m->{h}{$_} = 2;
+    }
 }
 
 
@@ -1162,15 +1713,7 @@ sub expire {
 
     return if @old < 30;
 
-    for my $j (@old) {
-        $m->{count}++;
-        $m->{runs} += $j->{runs};
-        $m->{crashes} += $j->{crashes};
-        push @{$m->{wrong}}, $j->{id} if $j->{ends} != 1
-            || $j->{runs} > 1 + $j->{crashes} + $j->{again};
-        delete $m->{job}{$j->{id}};
-        @$_ = grep { $_ ne $j->{id} } @$_ for values %{$m->{team}};
-    }
+    m_forget($m, $_) for @old;
 
     $redis->command(UNLINK => map { "${P}job:$_->{id}" } @old);
     $redis->command(ZREM => "${P}team:$_", map { $_->{id} } @old)
@@ -1189,14 +1732,15 @@ sub draw {
     @pairs = grep { !$seen{$_->[0]}++ } @pairs;
 
     my $op = $only // (('submit') x 5, ('claim') x 6, ('end') x 6,
-        ('retry') x 2, 'release', ('beat') x 2, ('cancel') x 2, 'recall')
-        [rand 25];
+        ('retry') x 2, 'release', ('beat') x 2, ('cancel') x 2, 'recall',
+        ('hold') x 2, 'drop', ('todo') x 2)[rand 30];
 
     if ($op eq 'submit') {
         my %o = (window => $window, max => 60, team_max => 40,
             class => int rand 3, team => (qw(red blue a:b))[rand 3],
             flags => ('', '', '', 'f')[rand 4], check => rand() < 0.2 ? 1 : 0,
-            batch => ('', '', 'one', 'two')[rand 4]);
+            batch => ('', '', 'one', 'two')[rand 4],
+            webhook => ('', '', '', 'https://a')[rand 4]);
         my @ids = names(1 + rand 8);
 
         push @ids, (sort keys %{$m->{job}})[0] // () if $o{check};
@@ -1234,6 +1778,22 @@ sub draw {
             map { (@$_, $o{delay}, $o{counts}, '') } @pairs], $list;
     }
 
+    if ($op eq 'hold') {
+        my %o = (window => $window);
+
+        return [\&m_hold, \%o, @pairs], ['hold', $window, $HOUR,
+            map { (@$_, 60000) } @pairs], $list;
+    }
+
+    if ($op eq 'drop') {
+        my @ids = grep { !$m->{job}{$_}{z} } shuffle(sort keys %{$m->{job}});
+        @ids = (@ids[0 .. min($#ids, int rand 4)], 'task-unknown');
+
+        return [\&m_drop, {}, @ids], ['drop', @ids], sub { $_[0] };
+    }
+
+    return draw_todo($m) if $op eq 'todo';
+
     if ($op eq 'release') {
         my %o = (window => $window);
 
@@ -1263,6 +1823,28 @@ sub draw {
     my %o = (team => (qw(red blue a:b))[rand 3]);
 
     return [\&m_cancel, \%o, @ids], ['cancel', $o{team}, $HOUR, @ids], $list;
+}
+
+
+sub draw_todo {
+    my ($m) = @_;
+
+    my @things = sort(keys %{$m->{todo}}, 'b:1', 'b:2');
+    my %o = (thing => $things[rand @things], again => (-1, -1, 0, $HOUR)
+        [rand 4]);
+    my $lot = rand;
+
+    return [\&m_todo], ['todo', 200, $HOUR], sub {
+        join ' ', sort map { $_->[0] } @{$_[0]}; } if $lot < 0.4;
+
+    return [\&m_todo_add, \%o], ['todo-add', $o{thing}, 0], sub { $_[0] }
+        if $lot < 0.6;
+
+    $o{token} = rand() < 0.8
+        ? $redis->command(HGET => "${P}doing", $o{thing}) // '' : '';
+
+    return [\&m_todo_done, \%o], ['todo-done', @o{qw(thing token again)}],
+        sub { "@{$_[0]}" };
 }
 
 
@@ -1359,6 +1941,7 @@ sub model {
     my $m = { job => {}, wait => [[], [], []], run => [[], [], []], b => {},
         delayed => [], team => {}, stat => {}, dead => 0, seq => 0, entry => 0,
         cursor => [0, 0, 0], ended => {}, window => 4, wrong => [],
+        h => {}, v => {}, g => {}, todo => {},
         batch => { one => { lines => 50 }, two => { lines => 1000000 } } };
     my @held;
     my $step = 0;
@@ -1432,7 +2015,8 @@ sub model {
     diag 'killed in a command: ' . ($m->{done} // 0) . ' done, '
         . ($m->{undone} // 0) . ' not' if $kills;
 
-    my @keys = grep { !/job:|team:|batch:/ } @{$redis->command(KEYS => '*')};
+    my @keys = grep { !/job:|team:|batch:|:todo$|:doing$/ }
+        @{$redis->command(KEYS => '*')};
     is "@{[sort @keys]}", join(' ', sort map { "$P$_" } qw(dead q:0 q:1 q:2
         stat), %{$m->{ended}} ? 'ended' : ()), "$what: no key is left over";
     clean($what);

@@ -40,6 +40,7 @@ keys_();
 teams();
 usage();
 live();
+tasks();
 lists();
 bad_answers();
 terminal();
@@ -84,6 +85,11 @@ sub arguments {
         [['usage', '--from', '+x'], qr/no date/],
         [['cache', 'purge'], qr/one of --all/],
         [['cache', 'purge', '--all', '--team', 'x'], qr/one of --all/],
+        [['tasks', 'cancel'], qr/TASK is missing/],
+        [['tasks', 'purge'], qr/TEAM is missing/],
+        [['tasks', 'dead', 'x'], qr/too many arguments: x/],
+        [['tasks', 'nonsense'], qr/too many arguments: nonsense/],
+        [['tasks', 'purge', "a\xff"], qr/UTF-8/],
         [['breakers', 'reset'], qr/a TARGET or --all/],
         [['breakers', 'reset', 'x', '--all'], qr/a TARGET or --all/],
         [['completion', 'fish'], qr/bash or zsh/],
@@ -468,7 +474,83 @@ END
         '  its teams';
     ok index($out, "azure") < index($out, 'openai:'), '  what is ill is first';
     unlike $out, qr/\e/, '  no escapes';
+    unlike $out, qr/^Tasks/m, '  no queue, no line of it';
     requests();
+}
+
+
+sub tasks {
+    my %all = (object => 'tasks', queued => 12, processing => 3,
+        delayed => 1, dead => 4, oldest_ms => 125000, submitted => 2100,
+        completed => 2000, error => 40, cancelled => 45, retries => 7,
+        deaths => 1, running_here => 2, max => 100000, team_max => 60000,
+        classes => [], teams => [{ team => "se\narch", live => 11 },
+        { team => '~lone', live => 4 }]);
+
+    status_answers();
+    answer_more('GET /tasks' => [200, \%all]);
+
+    my ($status, $out, $error) = run($checked, 'tasks');
+    is "$status $error", '0 ', 'tasks';
+    is $out, <<'END', '  printed';
+tasks     12 queued, 3 processing, 1 delayed, 4 dead, the next one waits for 2 min
+room      15 of 100 k, a team 60.0 k; here run 2
+ever      2100 submitted, 2000 completed, 40 error, 45 cancelled, 7 retries
+
+TEAM        TASKS
+se\x0aarch     11
+~lone           4
+END
+
+    ($status, $out) = run($checked, 'tasks', '--json');
+    is $out, $json->encode(\%all) . "\n", '  --json';
+
+    ($status, $out) = run($checked, 'top');
+    like $out, qr/^Tasks     12 queued, 3 processing, .* for 2 min$/m,
+        '  top has a line';
+
+    answer_more('GET /tasks' => [200, { %all, teams => [], oldest_ms => 0 }]);
+    ($status, $out) = run($checked, 'tasks');
+    unlike $out, qr/TEAM|waits/, '  nobody has any';
+
+    requests();
+    answer('GET /tasks/dead' => [200, { object => 'list', data => [
+        { object => 'task.dead', id => 'task-1', team => 'search',
+          reason => 'poison', attempts => 3, deaths => 4,
+          time => '2026-11-21T20:00:00Z' }], has_more => JSON::PP::false,
+        next => undef }],
+        'GET /tasks/dead?limit=5' => [200, { data => [] }],
+        'DELETE /tasks/task-1' => [200, { object => 'task.cancelled',
+        id => 'task-1', status => 'cancelled' }],
+        'DELETE /tasks/a%2Fb' => [200, { status => 'cancelling' }],
+        'DELETE /tasks/task-2' => [409, error('task_ended', 'It is over.')],
+        'POST /tasks/purge' => [200, { object => 'tasks.purged',
+        team => 'search', removed => 7, cancelling => 1 }]);
+
+    ($status, $out) = run($checked, qw(tasks dead));
+    is squeezed($out), <<'END', 'dead ones';
+TASK TEAM REASON ATTEMPTS DEATHS WHEN
+task-1 search poison 3 4 2026-11-21 20:00
+END
+    is requests(1)->[0]{target}, '/tasks/dead', '  asked for';
+    is((run($checked, qw(tasks dead --limit 5)))[0], 0, 'some of them');
+    is requests(1)->[0]{target}, '/tasks/dead?limit=5', '  asked for';
+
+    for my $case (
+        [['cancel', 'task-1'], 0, "task task-1 is cancelled\n"],
+        [['cancel', 'a/b'], 0, "task a/b is running, and will be stopped\n"],
+        [['cancel', 'task-2'], 1, "llmctl: It is over. (409 task_ended)\n"],
+        [['purge', 'search'], 0,
+            "removed: 7, running and to be stopped: 1\n"],
+    ) {
+        my ($arguments, $code, $said) = @$case;
+
+        ($status, $out, $error) = run($checked, 'tasks', @$arguments);
+        is "$status $error", "$code $said", "tasks @$arguments";
+        is $out, '', '  nothing on stdout';
+    }
+
+    is_deeply requests(4)->[3]{body}, { team => 'search' }, 'whose';
 }
 
 
@@ -533,7 +615,8 @@ sub bad_answers {
         ['key', 'list'], ['key', 'show', 'x'], ['key', 'create', 'x'],
         ['key', 'rotate', 'x'], ['team', 'list'],
         ['team', 'set', 'x', '--rpm', 1], ['cache', 'purge', '--all'],
-        ['breakers', 'reset', '--all'], ['tasks']);
+        ['breakers', 'reset', '--all'], ['tasks'], ['tasks', 'dead'],
+        ['tasks', 'cancel', 'x'], ['tasks', 'purge', 'x']);
 
     my @shapes = map { $json->allow_nonref->encode($_) } (
         { data => [1, 'x', undef, [], {}], total => 3, group_by => 'x',
@@ -562,7 +645,7 @@ sub bad_answers {
     for my $command (@commands) {
         my %paths = map { $_ => 1 } qw(/status /slots /breakers /usage /keys
             /keys/x /keys/x/rotate /teams /teams/x /cache/purge
-            /breakers/reset /tasks);
+            /breakers/reset /tasks /tasks/dead /tasks/x /tasks/purge);
         my @bad;
 
         for my $case ((map { [200, $_] } @shapes, @none),
@@ -730,7 +813,7 @@ sub gateway {
     like $error, qr/\(400 invalid_value, team\)$/, '  the API says why';
 
     ($status, $out, $error) = run($program, 'tasks');
-    like $error, qr/\(404 unknown_url\)$/, 'no tasks yet';
+    like $error, qr/\(404 no_tasks\)$/, 'no tasks without llm_tasks';
 
     {
         local $ENV{LLMCTL_SECRET} = 'another';

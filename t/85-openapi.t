@@ -27,11 +27,16 @@ $ENV{FILE_TEAM} = 'team';
 
 $t->key('user');
 $t->write('admin-secret', "$ENV{ADMIN_SECRET}\n");
-$t->gateway(redis => 1, location => 'llm_cache on;', admin => '
+my $socket = 'unix:' . $t->path('internal.sock');
+$t->gateway(redis => 1, location => 'llm_cache on;',
+    http => "llm_tasks on run=off; llm_internal $socket;",
+    server => "listen $socket;", admin => '
         location /admin/v1/ { llm_admin file:%%DIR%%/admin-secret; }');
 $ENV{API_URL} = 'http://127.0.0.1:' . $t->port('PORT_ADMIN') . '/admin/v1';
 
 is $t->chat('hello', key => 'user')->status, 200, 'something was used';
+task('task-Kx9fPq2mVb7TzR4nLw8sHd3J', 'lab');
+task('task-000000000000000000000000', 'search');
 
 my ($planned, $ran) = (0, 0);
 
@@ -65,4 +70,22 @@ for my $change (['POST', 'createKey', 'notebooks'],
     like $log, qr/\[notice\].*\b$name\b.*client: /i, "$what: an audit line";
 }
 
+like $log, qr/\[notice\].*cancel task "task-Kx9f\w+" by /,
+    'cancelTask: an audit line';
+
 done_testing;
+
+
+# a task that waits, with the id of the example
+
+sub task {
+    my ($id, $team) = @_;
+
+    open my $in, '<', "$FindBin::Bin/../ngx_module/tasks/queue.lua" or die;
+    my $script = do { local $/; <$in> };
+
+    my $reply = $t->{redis}->command(EVAL => $script, 1, '{llm}:t:', 'submit',
+        1, 0, 0, 64, '', '', 3600000, 0, 1, $team, 'user', '', '', '', 0,
+        3600000, '', $id, 0, 'body');
+    is $reply->[0], 'ok', "a task of $team";
+}

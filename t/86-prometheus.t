@@ -41,10 +41,12 @@ $t->key('narrow', team => 'rich', models => ['gpt-4.1']);
 $t->write('prices.json', { '*' => { input => 0, output => 0 },
     dear => { input => 10_000, output => 10_000 } });
 
+my $socket = 'unix:' . $t->path('internal.sock');
 my $mock = $t->gateway(
-    http => 'llm_prices %%DIR%%/prices.json;',
+    http => "llm_prices %%DIR%%/prices.json; llm_tasks on; llm_internal $socket;",
     provider => 'concurrency=50',
-    server => 'location = /v1/completions { llm_gateway; llm_cache on; }',
+    server => "listen $socket;
+        location = /v1/completions { llm_gateway; llm_cache on; }",
     routes => 'llm_provider dead uri=/llm/mock/ key=file:%%DIR%%/provider.key;
     llm_route both mock:gpt-4o dead;
     llm_route "two\nlines" mock;
@@ -55,6 +57,12 @@ $mock->script(
     { match => { model => 'thinks' }, cached_tokens => 4,
       reasoning_tokens => 5 },
     { match => { model => 'fails' }, status => 400 });
+
+
+# how the queue stands is told by who has looked at it
+
+ok $t->until(sub { $t->metric('llm_tasks{state="queued"}') == 0 }, 10),
+    'a queue';
 
 
 # label values, and sums by them
@@ -246,14 +254,13 @@ sub names { my %n = map { $_ => 1 } @_; return join "\n", sort keys %n }
 my $rules = slurp('config/prometheus/rules.yml');
 my %type = $body =~ /^# TYPE (\w+) (\w+)$/mg;
 my %doc = slurp('docs/metrics.md') =~ /^\| `(llm_\w+)` \| (\w+) \|/mg;
-my %task = map { $_ => delete $doc{$_} } grep { /^llm_tasks/ } keys %doc;
 
 is names(grep { !$doc{$_} } keys %type), '', 'the document tells of all';
 is names(grep { !$type{$_} } keys %doc), '', 'it tells of no others';
 is_deeply { map { $_ => $doc{$_} } grep { $type{$_} } keys %doc },
     { map { $_ => $type{$_} } grep { $doc{$_} } keys %type }, 'by their types';
 
-my %known = (%type, %task, map({ $_ => 1 } $rules =~ /^ +- record: (\S+)$/mg),
+my %known = (%type, map({ $_ => 1 } $rules =~ /^ +- record: (\S+)$/mg),
     map { +"${_}_bucket" => 1, "${_}_sum" => 1, "${_}_count" => 1 }
         grep { $type{$_} eq 'histogram' } keys %type);
 

@@ -48,13 +48,17 @@ typedef struct {
 
 
 static ngx_http_llm_reply_hide_t  ngx_http_llm_reply_hide[] = {
+    { ngx_string("access-control-"), 1 },
     { ngx_string("age"), 0 },
     { ngx_string("alt-svc"), 0 },
     { ngx_string("cache-status"), 0 },
     { ngx_string("cf-"), 1 },
+    { ngx_string("clear-site-data"), 0 },
     { ngx_string("nel"), 0 },
     { ngx_string("openai-organization"), 0 },
     { ngx_string("openai-project"), 0 },
+    { ngx_string("proxy-authenticate"), 0 },
+    { ngx_string("refresh"), 0 },
     { ngx_string("report-to"), 0 },
     { ngx_string("retry-after"), 0 },
     { ngx_string("retry-after-ms"), 0 },

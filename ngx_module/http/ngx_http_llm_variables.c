@@ -155,7 +155,11 @@ static ngx_str_t  ngx_http_llm_variable_endpoint[] = {
     ngx_string("models"),
     ngx_string("streams"),
     ngx_string("compare"),
-    ngx_string("stored_responses")
+    ngx_string("stored_responses"),
+    ngx_string("tasks"),
+    ngx_string("batches"),
+    ngx_string("files"),
+    ngx_string("files")
 };
 
 

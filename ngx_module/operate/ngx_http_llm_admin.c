@@ -96,6 +96,18 @@ static ngx_http_llm_admin_api_t  ngx_http_llm_admin_apis[] = {
     { NGX_HTTP_POST, "/cache/purge", "purge", "", 1,
       ngx_http_llm_admin_purge },
 
+    { NGX_HTTP_GET, "/tasks", NULL, "", 0,
+      ngx_http_llm_admin_tasks },
+
+    { NGX_HTTP_GET, "/tasks/dead", NULL, "limit", 0,
+      ngx_http_llm_admin_tasks_dead },
+
+    { NGX_HTTP_POST, "/tasks/purge", "purge tasks", "", 1,
+      ngx_http_llm_admin_tasks_purge },
+
+    { NGX_HTTP_DELETE, "/tasks/{name}", "cancel task", "", 0,
+      ngx_http_llm_admin_task_cancel },
+
     { 0, NULL, NULL, NULL, 0, NULL }
 };
 
@@ -262,21 +274,30 @@ ngx_http_llm_admin_allowed(ngx_http_request_t *r)
 
 /*
  * The row of path and method: NGX_DECLINED, or answered.  The path is taken
- * as it came, so that a "/" inside a name is no separator.
+ * as it came, so that a "/" inside a name is no separator; what is a path of
+ * its own is no name.
  */
 
 static ngx_int_t
 ngx_http_llm_admin_find(ngx_http_llm_admin_t *ad)
 {
     ngx_int_t                  rc;
-    ngx_uint_t                 methods;
+    ngx_uint_t                 methods, named, own;
     ngx_http_request_t        *r;
     ngx_http_llm_admin_api_t  *api;
 
     r = ad->request;
     methods = 0;
 
+    own = 0;
+
     for (api = ngx_http_llm_admin_apis; api->path; api++) {
+
+        named = ngx_strchr(api->path, '{') != NULL;
+
+        if (own && named) {
+            continue;
+        }
 
         rc = ngx_http_llm_admin_path(ad, api->path);
 
@@ -296,6 +317,7 @@ ngx_http_llm_admin_find(ngx_http_llm_admin_t *ad)
         }
 
         methods |= api->method;
+        own |= !named;
     }
 
     if (methods == 0) {

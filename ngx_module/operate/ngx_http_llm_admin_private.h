@@ -141,5 +141,10 @@ ngx_int_t ngx_http_llm_admin_slots(ngx_http_llm_admin_t *ad);
 ngx_int_t ngx_http_llm_admin_breakers(ngx_http_llm_admin_t *ad);
 ngx_int_t ngx_http_llm_admin_breakers_reset(ngx_http_llm_admin_t *ad);
 
+ngx_int_t ngx_http_llm_admin_tasks(ngx_http_llm_admin_t *ad);
+ngx_int_t ngx_http_llm_admin_tasks_dead(ngx_http_llm_admin_t *ad);
+ngx_int_t ngx_http_llm_admin_tasks_purge(ngx_http_llm_admin_t *ad);
+ngx_int_t ngx_http_llm_admin_task_cancel(ngx_http_llm_admin_t *ad);
+
 
 #endif /* _NGX_HTTP_LLM_ADMIN_PRIVATE_H_INCLUDED_ */

@@ -52,6 +52,7 @@ static ngx_http_llm_metrics_pt  ngx_http_llm_metrics_sections[] = {
     ngx_http_llm_metrics_slots,
     ngx_http_llm_metrics_provider_slots,
     ngx_http_llm_metrics_budgets,
+    ngx_http_llm_metrics_tasks,
     ngx_http_llm_metrics_policy,
     ngx_http_llm_metrics_shared,
     ngx_http_llm_metrics_scrape,

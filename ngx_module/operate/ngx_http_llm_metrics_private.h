@@ -88,6 +88,8 @@ ngx_int_t ngx_http_llm_metrics_provider_slots(ngx_http_llm_metrics_t *m,
     llm_prometheus_t *pm, ngx_http_llm_metrics_at_t *at);
 ngx_int_t ngx_http_llm_metrics_budgets(ngx_http_llm_metrics_t *m,
     llm_prometheus_t *pm, ngx_http_llm_metrics_at_t *at);
+ngx_int_t ngx_http_llm_metrics_tasks(ngx_http_llm_metrics_t *m,
+    llm_prometheus_t *pm, ngx_http_llm_metrics_at_t *at);
 ngx_int_t ngx_http_llm_metrics_policy(ngx_http_llm_metrics_t *m,
     llm_prometheus_t *pm, ngx_http_llm_metrics_at_t *at);
 ngx_int_t ngx_http_llm_metrics_shared(ngx_http_llm_metrics_t *m,

@@ -105,7 +105,7 @@ typedef struct {
     ngx_http_llm_count_task_times_t  wait;       /* submitted to started */
     ngx_http_llm_count_task_times_t  run;        /* started to ended */
 
-    ngx_atomic_t                looked;          /* ms since the epoch, 0: no */
+    ngx_atomic_t                looked;          /* ms of the epoch, 0: no */
     ngx_atomic_t                queued;          /* the fleet's, then: */
     ngx_atomic_t                processing;
     ngx_atomic_t                delayed;

@@ -60,6 +60,7 @@ typedef struct {
     ngx_http_llm_quota_sh_t    *quota;      /* its own, or NULL */
     ngx_http_llm_redis_shared_t redis;      /* its breaker */
     ngx_http_llm_redis_shared_t redis_cache;
+    ngx_http_llm_redis_shared_t redis_tasks;
     ngx_http_llm_revoked_t      revoked;
     ngx_http_llm_count_t        count;
 } ngx_http_llm_zone_sh_t;

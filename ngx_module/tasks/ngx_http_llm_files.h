@@ -26,7 +26,7 @@ typedef struct {
     ngx_uint_t                  chunks;
     time_t                      created;
     time_t                      expires;
-} ngx_http_llm_file_t;
+} ngx_http_llm_blob_t;
 
 
 /*
@@ -36,15 +36,15 @@ typedef struct {
  * anybody and is removed by its time (an hour).
  */
 
-typedef struct ngx_http_llm_file_writer_s  ngx_http_llm_file_writer_t;
+typedef struct ngx_http_llm_blob_writer_s  ngx_http_llm_blob_writer_t;
 
-struct ngx_http_llm_file_writer_s {
+struct ngx_http_llm_blob_writer_s {
     ngx_http_llm_main_conf_t   *mcf;
     ngx_pool_t                 *pool;
-    ngx_http_llm_file_t         file;        /* id: set, or made by open() */
+    ngx_http_llm_blob_t         file;        /* id: set, or made by open() */
     uint64_t                    max;         /* bytes */
 
-    void                      (*ready)(ngx_http_llm_file_writer_t *w);
+    void                      (*ready)(ngx_http_llm_blob_writer_t *w);
     void                       *data;
 
     /*
@@ -63,20 +63,20 @@ struct ngx_http_llm_file_writer_s {
 };
 
 /* w->pool, mcf, file.team, filename, purpose, expires, max, ready, data set */
-ngx_int_t ngx_http_llm_file_open(ngx_http_llm_file_writer_t *w);
+ngx_int_t ngx_http_llm_blob_open(ngx_http_llm_blob_writer_t *w);
 
 /*
  * Takes bytes, copied, as many as fit; moves *p.  NGX_OK: all was taken;
  * NGX_AGAIN: wait for ready() and give the rest; else it has failed (w->rc).
  */
-ngx_int_t ngx_http_llm_file_write(ngx_http_llm_file_writer_t *w, u_char **p,
+ngx_int_t ngx_http_llm_blob_write(ngx_http_llm_blob_writer_t *w, u_char **p,
     u_char *last);
 
 /* no more: the file becomes visible, ready() tells; w->rc says how it went */
-ngx_int_t ngx_http_llm_file_close(ngx_http_llm_file_writer_t *w);
+ngx_int_t ngx_http_llm_blob_close(ngx_http_llm_blob_writer_t *w);
 
 /* the writer's end, at any time; what was not closed is removed */
-void ngx_http_llm_file_abandon(ngx_http_llm_file_writer_t *w);
+void ngx_http_llm_blob_abandon(ngx_http_llm_blob_writer_t *w);
 
 
 /*
@@ -84,9 +84,9 @@ void ngx_http_llm_file_abandon(ngx_http_llm_file_writer_t *w);
  * find() and read(), never from within, unless abandoned.
  */
 
-typedef struct ngx_http_llm_file_reader_s  ngx_http_llm_file_reader_t;
+typedef struct ngx_http_llm_blob_reader_s  ngx_http_llm_blob_reader_t;
 
-struct ngx_http_llm_file_reader_s {
+struct ngx_http_llm_blob_reader_s {
     ngx_http_llm_main_conf_t   *mcf;
     ngx_str_t                   team;        /* whose it must be */
 
@@ -96,10 +96,10 @@ struct ngx_http_llm_file_reader_s {
      * NGX_DECLINED: there is no such file, or no such chunk any more;
      * NGX_ABORT: Redis failed; NGX_ERROR: no memory, or not readable here
      */
-    void                      (*handler)(ngx_http_llm_file_reader_t *rd);
+    void                      (*handler)(ngx_http_llm_blob_reader_t *rd);
     void                       *data;
     ngx_pool_t                 *pool;
-    ngx_http_llm_file_t         file;
+    ngx_http_llm_blob_t         file;
     ngx_str_t                   text;
     ngx_int_t                   rc;
 
@@ -109,11 +109,11 @@ struct ngx_http_llm_file_reader_s {
 };
 
 /* NGX_OK: the handler will be called; else Redis is not usable now */
-ngx_int_t ngx_http_llm_file_find(ngx_http_llm_file_reader_t *rd,
+ngx_int_t ngx_http_llm_blob_find(ngx_http_llm_blob_reader_t *rd,
     ngx_str_t *id);
-ngx_int_t ngx_http_llm_file_read(ngx_http_llm_file_reader_t *rd,
+ngx_int_t ngx_http_llm_blob_read(ngx_http_llm_blob_reader_t *rd,
     ngx_uint_t chunk);
-void ngx_http_llm_file_leave(ngx_http_llm_file_reader_t *rd);
+void ngx_http_llm_blob_leave(ngx_http_llm_blob_reader_t *rd);
 
 
 #endif /* _NGX_HTTP_LLM_FILES_H_INCLUDED_ */

@@ -44,8 +44,8 @@ struct ngx_http_llm_tasks_conf_s {
     ngx_uint_t                    in_flight;  /* of this gateway, 64 */
     ngx_msec_t                    lease;      /* 20000; beats each quarter */
     ngx_uint_t                    deaths;     /* poison above, 3 */
-    ngx_uint_t                    tries;      /* 5 */
-    ngx_msec_t                    backoff;    /* base of the pause, 1000 */
+    ngx_uint_t                    tries;      /* 8 */
+    ngx_msec_t                    backoff;    /* base of the pause, 2000 */
     ngx_msec_t                    backoff_max;     /* 60000 */
     ngx_msec_t                    timeout;    /* of one task's call, 600000 */
     time_t                        deadline;   /* from its submission, 24 h */

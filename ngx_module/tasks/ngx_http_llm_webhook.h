@@ -2,7 +2,10 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * Who is told that a task has ended.
+ * Who is told that a task has ended: a URL of its own, on a host that
+ * llm_tasks webhook= names.  It is told once or more often, in the manner of
+ * the Standard Webhooks: three headers (webhook-id, webhook-timestamp,
+ * webhook-signature) and a small JSON body without the result.
  */
 
 
@@ -12,8 +15,10 @@
 
 #include "tasks/ngx_http_llm_runner.h"
 
+#include "core/llm_url.h"
 
-/* may it be called? NGX_OK or NGX_DECLINED: by llm_tasks webhook= it may not */
+
+/* may it be called? NGX_OK, or NGX_DECLINED: llm_tasks webhook= has it not */
 ngx_int_t ngx_http_llm_webhook_check(ngx_http_llm_tasks_conf_t *tcf,
     ngx_str_t *url);
 

@@ -16,9 +16,9 @@
 --                 a attempts, d deaths, k token, o owner, t team, p class,
 --                 y number in the order of arrival, b body, r result,
 --                 e error, u usage, g progress, c st f created, started and
---                 finished (ms), n batch, i line, w webhook, l deadline (ms,
---                 absent: none), x flags, q its entry while it runs, z ms it
---                 is kept once its entry is gone
+--                 finished (ms), n batch, i line, w webhook, m metadata, l
+--                 deadline (ms, absent: none), x flags, q its entry while it
+--                 runs, z ms it is kept once its entry is gone
 --   q:CLASS       streams 0, 1, 2 (high, normal, low), group "run"; an entry
 --                 has j the id and t the team
 --   b:CLASS:TEAM  sorted set, a team's backlog: ids by y
@@ -29,19 +29,32 @@
 --                 c0 c1 c2 (where the search for lapsed leases stands);
 --                 n:TEAM its jobs that are not terminal, w:CLASS:TEAM those
 --                 in the stream or running, b:CLASS:TEAM those in the
---                 backlog; those of teams are removed when 0
+--                 backlog, h:CLASS:TEAM ms until nobody of it is let in,
+--                 v:CLASS:TEAM its window while that is smaller than the
+--                 full one, g:CLASS:TEAM what completed since v grew, todo
+--                 the last token; those of teams are removed when 0
+--   held          sorted set: CLASS:TEAM by the ms in h
 --   team:TEAM     sorted set: ids by created
 --   batch:ID      hash of the caller; if it has "lines", the fields
 --                 completed, error and cancelled are counted here, and when
 --                 they come to "lines" the id goes into
 --   ended         sorted set: batches by the ms of that end; who has dealt
---                 with one removes it
+--                 with one removes it, and "b:ID" is to be done
 --   idem:NAME     string: what an earlier submit with this name left
+--   todo          sorted set: things to do ("w:ID" the webhook of a job that
+--                 has ended, "b:ID" a batch) by the ms they are due
+--   doing         hash: the token by which a thing is being done; "+THING"
+--                 the ms from which it is to be done once more
 --
 -- A job is queued in its team's backlog, in a stream, in "delayed", or as a
 -- pending entry that was released.  A team has at most "window" jobs of a
 -- class in the stream or running, so whoever comes new never waits behind
 -- more than that of each other team; who leaves lets the next one in.
+-- Whose jobs are not taken at the moment ("hold") is left alone until a time,
+-- and what of it is still in a stream goes back to its backlog.  Its window
+-- halves, once for all that come back meanwhile, and grows by one with each
+-- windowful that completes; with nobody left in it and in the backlog it is
+-- the full one again.  When the time is over, a claim lets the first ones in.
 -- A queued job that is cancelled in a stream leaves its entry there, which
 -- keeps its place in the window until a claim drops it; its hash gets its
 -- time to live only then, so a hash that is missing means a job that is lost.
@@ -53,7 +66,7 @@
 --
 -- submit  need, max, team max (0: any), window, idem name ('': none), idem
 --         value, idem ttl, check, class, team, owner, flags, webhook, batch,
---         deadline (0: none), keep; then per job: id, line, body
+--         deadline (0: none), keep, metadata; then per job: id, line, body
 --      -> ["ok", new, live] | ["again", value] | ["full", "queue" or "team",
 --         limit, live].  "need" jobs must have room (0: no look); a request
 --         in several calls asks for all in its first.  Ids must be new, but
@@ -81,6 +94,9 @@
 -- retry   window, ttl; then per job: id, token, delay, counts (0: as if it
 --         had not been tried), error ('': as it was)
 --      -> per job 1, 3 (cancelled instead), 0, -1
+-- hold    window, ttl; then per job: id, token, delay (ms, at most 60000)
+--      -> as retry.  Back to the backlog, by its number, as if it had not been
+--         tried, and nobody of its team and class is let in before.
 -- release window, ttl; then per job: id, token
 --      -> as retry.  Before all others, and as if it had not been tried.
 -- recall  window, ttl, consumer, token
@@ -97,15 +113,32 @@
 --         since the next job's creation), and per class length0, pending0 ...
 -- purge   team, skip, n: of the team's index from "skip" on
 --      -> [removed, flagged, left]; flagged ones stay in the index
+-- drop    ids
+--      -> how many of them were terminal; these are removed for good
+-- dead    n
+--      -> [[id, team, reason, attempts, deaths, ms] ...], the newest first
+-- teams   n
+--      -> [[team, live] ...], those with most
+-- todo    n, lease
+--      -> [[thing, token] ...]: what is due, and will be again after "lease"
+-- todo-keep  lease; then per thing: thing, token
+--      -> per thing 1, or 0 (another does it, or it is over)
+-- todo-done  per thing: thing, token, again (ms from now, -1: it is over)
+--      -> as todo-keep
+-- todo-add   thing, delay
+--      -> 1.  Enters it, or has it due earlier; while it is being done it
+--         comes once more after that, whatever todo-done says.
 
 local MOST = 200                 -- jobs of a call, or moved by one
 local FAR = 1000000000           -- ms: the lease of what is released lapsed
+local PAUSE = 60000              -- ms that a team is held, at most
 
 local call, match, min, max = redis.call, string.match, math.min, math.max
 local sub, find = string.sub, string.find
 
 local P = KEYS[1]
 local STAT, DELAYED, DEAD = P .. 'stat', P .. 'delayed', P .. 'dead'
+local HELD, TODO, DOING = P .. 'held', P .. 'todo', P .. 'doing'
 local JOB = P .. 'job:'
 
 local TERMINAL = { completed = true, error = true, cancelled = true }
@@ -146,8 +179,38 @@ local function count(field, n)
 end
 
 
+-- a window that nobody is in, nor waits for, is forgotten
+
+local function forget()
+    local all = {}
+
+    for field in pairs(changed) do
+        local kind, ct = sub(field, 1, 2), sub(field, 3)
+
+        if kind == 'w:' or kind == 'b:' then
+            for k, name in ipairs({ 'w:', 'b:', 'v:', 'g:' }) do
+                all[#all + 1] = name .. ct
+            end
+        end
+    end
+
+    know(all)
+
+    for i = 1, #all, 4 do
+        if stat[all[i]] == 0 and stat[all[i + 1]] == 0
+           and stat[all[i + 2]] > 0
+        then
+            stat[all[i + 2]], stat[all[i + 3]] = 0, 0
+            changed[all[i + 2]], changed[all[i + 3]] = true, true
+        end
+    end
+end
+
+
 local function save()
     local set, del = {}, {}
+
+    forget()
 
     for field in pairs(changed) do
         if stat[field] == 0 and find(field, ':', 1, true) then
@@ -181,6 +244,24 @@ local function of_team(class, team)
 end
 
 
+-- how many of a team may be in the stream or running; and what tells it
+
+local WINDOW = { 'w:', 'b:', 'h:', 'v:', 'g:' }
+
+
+local function room_for(ct, window)
+    know({ 'w:' .. ct, 'b:' .. ct, 'h:' .. ct, 'v:' .. ct, 'g:' .. ct })
+
+    local v = stat['v:' .. ct]
+
+    if stat['h:' .. ct] > now then
+        return 0
+    end
+
+    return v > 0 and min(v, window) or window
+end
+
+
 local function enter(class, team, id)
     call('XADD', P .. 'q:' .. class, '*', 'j', id, 't', team)
     count('w:' .. of_team(class, team), 1)
@@ -189,10 +270,9 @@ end
 
 local function admit(class, team, id, y, window)
     local ct = of_team(class, team)
+    local room = room_for(ct, window)
 
-    know({ 'w:' .. ct, 'b:' .. ct })
-
-    if stat['w:' .. ct] < window then
+    if stat['w:' .. ct] < room then
         enter(class, team, id)
 
     else
@@ -215,10 +295,7 @@ local function put(lists, class, entry)
 end
 
 
-local function leave(class, team, entry)
-    put(acks, class, entry)
-    count('w:' .. of_team(class, team), -1)
-
+local function free(class, team)
     for i = 1, #freed do
         if freed[i][1] == class and freed[i][2] == team then
             return
@@ -226,6 +303,13 @@ local function leave(class, team, entry)
     end
 
     freed[#freed + 1] = { class, team }
+end
+
+
+local function leave(class, team, entry)
+    put(acks, class, entry)
+    count('w:' .. of_team(class, team), -1)
+    free(class, team)
 end
 
 
@@ -239,16 +323,43 @@ local function acknowledge()
 end
 
 
+-- back to its team's backlog
+
+local back = {}
+
+
+local function put_back(class, team, y, id)
+    put(back, of_team(class, team), y)
+    put(back, of_team(class, team), id)
+    count('b:' .. of_team(class, team), 1)
+end
+
+
+local function all_back()
+    for ct, list in pairs(back) do
+        call('ZADD', P .. 'b:' .. ct, unpack(list))
+    end
+
+    back = {}
+end
+
+
+-- how many came in
+
 local function let_in(window)
     local left = MOST
+
+    all_back()
 
     for i = 1, #freed do
         local class, team = freed[i][1], freed[i][2]
         local ct = of_team(class, team)
+        local room = room_for(ct, window)
 
-        know({ 'b:' .. ct })
+        -- at least one of each, since nobody else may come to let it in
 
-        local n = min(window - stat['w:' .. ct], stat['b:' .. ct], left)
+        local n = min(room - stat['w:' .. ct], stat['b:' .. ct],
+                      max(left, 1))
 
         if n > 0 then
             local got = call('ZPOPMIN', P .. 'b:' .. ct, n)
@@ -267,7 +378,40 @@ local function let_in(window)
 
     freed = {}
 
-    return left < MOST
+    return MOST - left
+end
+
+
+-- those whose time is over, until enough have come in
+
+local function let_go(window)
+    local list = call('ZRANGEBYSCORE', HELD, '-inf', now, 'LIMIT', 0, MOST)
+    local fields, gone, moved = {}, {}, 0
+
+    for i = 1, #list do
+        for k = 1, #WINDOW do
+            fields[#fields + 1] = WINDOW[k] .. list[i]
+        end
+    end
+
+    know(fields)
+
+    for i = 1, #list do
+        local class, team = match(list[i], '^(%d):(.*)$')
+
+        if moved >= MOST then
+            break
+        end
+
+        gone[i] = list[i]
+        count('h:' .. list[i], -stat['h:' .. list[i]])
+        free(class, team)
+        moved = moved + let_in(window)
+    end
+
+    if #gone > 0 then
+        call('ZREM', HELD, unpack(gone))
+    end
 end
 
 
@@ -281,11 +425,11 @@ local function know_all(jobs)
         local j = jobs[i]
 
         if j.t then
-            local ct = of_team(j.p, j.t)
-
             fields[#fields + 1] = 'n:' .. j.t
-            fields[#fields + 1] = 'w:' .. ct
-            fields[#fields + 1] = 'b:' .. ct
+
+            for k = 1, #WINDOW do
+                fields[#fields + 1] = WINDOW[k] .. of_team(j.p, j.t)
+            end
         end
     end
 
@@ -295,20 +439,43 @@ end
 
 local function read(id)
     local v = call('HMGET', JOB .. id, 's', 'k', 't', 'p', 'q', 'x', 'n', 'a',
-                   'd', 'y', 'z')
+                   'd', 'y', 'z', 'w')
 
     return { id = id, s = v[1], k = v[2], t = v[3], p = v[4], q = v[5],
              x = v[6] or '', n = v[7] or '', a = tonumber(v[8]) or 0,
-             d = tonumber(v[9]) or 0, y = v[10], z = v[11] }
+             d = tonumber(v[9]) or 0, y = v[10], z = v[11], w = v[12] or '' }
 end
 
 
--- batches, counted at the end
+-- a thing that is to be done: now, or later than that; and once more if
+-- somebody is about it
 
-local batches = {}
+local function add_todo(thing, at)
+    local is = tonumber(call('ZSCORE', TODO, thing) or '')
+
+    if is and call('HEXISTS', DOING, thing) == 1 then
+        local once = tonumber(call('HGET', DOING, '+' .. thing) or '')
+
+        if not once or at < once then
+            call('HSET', DOING, '+' .. thing, at)
+        end
+
+    elseif not is or at < is then
+        call('ZADD', TODO, at, thing)
+    end
+end
+
+
+-- batches, counted at the end, and webhooks
+
+local batches, hooks = {}, {}
 
 
 local function tally()
+    if #hooks > 0 then
+        call('ZADD', TODO, unpack(hooks))
+    end
+
     for id, add in pairs(batches) do
         local key = P .. 'batch:' .. id
         local v = call('HMGET', key, 'lines', 'completed', 'error',
@@ -337,6 +504,7 @@ local function tally()
 
             if before < lines and after >= lines then
                 call('ZADD', P .. 'ended', now, id)
+                add_todo('b:' .. id, now)
             end
         end
     end
@@ -373,6 +541,11 @@ local function finish(j, state, ttl, more, later)
 
         batches[j.n] = add
         add[state] = (add[state] or 0) + 1
+    end
+
+    if j.w ~= '' then
+        hooks[#hooks + 1] = now
+        hooks[#hooks + 1] = 'w:' .. j.id
     end
 
     j.s = state
@@ -444,8 +617,8 @@ function ops.submit()
     local class, team, owner, flags = ARGV[10], ARGV[11], ARGV[12], ARGV[13]
     local ct = of_team(class, team)
 
-    if not match(class, '^[012]$') or (#ARGV - 17) % 3 ~= 0
-       or #ARGV > 17 + 3 * MOST
+    if not match(class, '^[012]$') or (#ARGV - 18) % 3 ~= 0
+       or #ARGV > 18 + 3 * MOST
     then
         return redis.error_reply('ERR submit: wrong arguments')
     end
@@ -459,7 +632,7 @@ function ops.submit()
     end
 
     know({ 'queued', 'processing', 'submitted', 'seq', 'n:' .. team,
-           'w:' .. ct, 'b:' .. ct })
+           'w:' .. ct, 'b:' .. ct, 'h:' .. ct, 'v:' .. ct, 'g:' .. ct })
 
     local live, of = stat.queued + stat.processing, stat['n:' .. team]
 
@@ -473,7 +646,7 @@ function ops.submit()
 
     local new = {}
 
-    for i = 18, #ARGV, 3 do
+    for i = 19, #ARGV, 3 do
         if not check or call('EXISTS', JOB .. ARGV[i]) == 0 then
             new[#new + 1] = i
         end
@@ -497,9 +670,10 @@ function ops.submit()
     also('w', ARGV[14], '')
     also('n', ARGV[15], '')
     also('l', ARGV[16], '0')
+    also('m', ARGV[18], '')
 
     local own = #fields
-    local index, back = {}, {}
+    local index, room = {}, room_for(ct, window)
 
     for k = 1, #new do
         local i = new[k]
@@ -512,21 +686,19 @@ function ops.submit()
 
         index[2 * k - 1], index[2 * k] = now, id
 
-        if stat['w:' .. ct] < window then
+        -- not before those who wait already
+
+        if stat['w:' .. ct] < room and stat['b:' .. ct] == 0 then
             enter(class, team, id)
 
         else
-            back[#back + 1] = y
-            back[#back + 1] = id
+            put_back(class, team, y, id)
         end
     end
 
-    if #back > 0 then
-        call('ZADD', P .. 'b:' .. ct, unpack(back))
-        count('b:' .. ct, #back / 2)
-    end
-
     if #new > 0 then
+        free(class, team)
+        let_in(window)
         local key = P .. 'team:' .. team
 
         call('ZADD', key, unpack(index))
@@ -580,15 +752,16 @@ local function due(n, window)
 end
 
 
--- one entry that came to a consumer: run it, end it or drop it
+-- one entry that came to a consumer: run it, end it, drop it, or put it back
+-- if its team is held
 
 local function take(c, class, entry, again)
     local id, team = entry[2][2], entry[2][4]
     local v = call('HMGET', JOB .. id, 's', 'a', 'd', 'o', 'n', 'i', 'x', 'w',
-                   'l', 'c', 'z', 'b')
+                   'l', 'c', 'z', 'b', 'y')
     local j = { id = id, t = team, p = class, s = v[1],
                 a = tonumber(v[2]) or 0, d = tonumber(v[3]) or 0,
-                n = v[5] or '', x = v[7] or '' }
+                n = v[5] or '', x = v[7] or '', w = v[8] or '' }
 
     if not j.s then
         leave(class, team, entry[1])
@@ -642,6 +815,13 @@ local function take(c, class, entry, again)
     end
 
     if j.s == 'queued' then
+
+        if room_for(of_team(class, team), c.window) == 0 then
+            leave(class, team, entry[1])
+            put_back(class, team, v[13], id)
+            return
+        end
+
         count('queued', -1)
         count('processing', 1)
     end
@@ -678,6 +858,24 @@ local function room(c)
 end
 
 
+-- what the teams of entries need of stat, in one command
+
+local function know_entries(class, entries)
+    local fields = {}
+
+    for i = 1, #entries do
+        if entries[i] and entries[i][2] then
+            for k = 1, #WINDOW do
+                fields[#fields + 1] = WINDOW[k]
+                                      .. of_team(class, entries[i][2][4])
+            end
+        end
+    end
+
+    know(fields)
+end
+
+
 local function lapsed(c, class)
     local rounds = 0
 
@@ -689,6 +887,8 @@ local function lapsed(c, class)
                             c.consumer, c.lease, c.cursor[class], 'COUNT', n)
 
         c.cursor[class] = got[1]
+
+        know_entries(class, got[2])
 
         -- older servers give nothing for an entry that was deleted
 
@@ -725,6 +925,8 @@ local function fresh(c, class)
             return
         end
 
+        know_entries(class, got[1][2])
+
         for i = 1, #got[1][2] do
             take(c, class, got[1][2][i], false)
         end
@@ -732,7 +934,7 @@ local function fresh(c, class)
         acknowledge()
         rounds = rounds + 1
 
-        if not let_in(c.window) and #got[1][2] < n then
+        if let_in(c.window) == 0 and #got[1][2] < n then
             return
         end
     end
@@ -753,6 +955,7 @@ function ops.claim()
     end
 
     know({ 'queued', 'processing', 'swept' })
+    let_go(c.window)
     due(MOST, c.window)
 
     local since = now - stat.swept
@@ -832,6 +1035,32 @@ function ops.beat()
 end
 
 
+-- a window that was halved grows with what completes
+
+local function grow(j, window)
+    local v = 'v:' .. of_team(j.p, j.t)
+    local g = 'g:' .. of_team(j.p, j.t)
+
+    know({ v, g })
+
+    if stat[v] == 0 then
+        return
+    end
+
+    count(g, 1)
+
+    if stat[g] >= stat[v] then
+        count(g, -stat[g])
+        count(v, 1)
+    end
+
+    if stat[v] >= window then
+        count(g, -stat[g])
+        count(v, -stat[v])
+    end
+end
+
+
 ops['end'] = function ()
     local window, age = tonumber(ARGV[2]), tonumber(ARGV[3])
     local jobs = held(4, 8)
@@ -869,6 +1098,10 @@ ops['end'] = function ()
         end
 
         finish(j, ARGV[at + 2], ARGV[at + 6], more, false)
+
+        if j.s == 'completed' then
+            grow(j, window)
+        end
 
         if ARGV[at + 7] ~= '' then
             bury(j, ARGV[at + 7], age)
@@ -943,6 +1176,45 @@ function ops.retry()
     end
 
     let_in(tonumber(ARGV[2]))
+    tally()
+    save()
+
+    return codes(jobs)
+end
+
+
+local function hold(j, delay, window)
+    local ct = of_team(j.p, j.t)
+    local h, v = 'h:' .. ct, 'v:' .. ct
+    local till = now + max(min(delay, PAUSE), 1)
+
+    -- those that ran beside the first one say the same
+
+    if stat[h] <= now then
+        local half = max(math.floor(room_for(ct, window) / 2), 1)
+
+        count('g:' .. ct, -stat['g:' .. ct])
+        count(v, (half < window and half or 0) - stat[v])
+    end
+
+    if till > stat[h] then
+        count(h, till - stat[h])
+        call('ZADD', HELD, till, ct)
+    end
+end
+
+
+function ops.hold()
+    local window, jobs = tonumber(ARGV[2]), held(4, 3)
+
+    given_back(jobs, ARGV[3], function (j)
+        call('HSET', JOB .. j.id, 's', 'queued', 'k', '', 'a', j.a - 1)
+        leave(j.p, j.t, j.q)
+        put_back(j.p, j.t, j.y, j.id)
+        hold(j, tonumber(ARGV[j.at + 2]) or 0, window)
+    end)
+
+    let_in(window)
     tally()
     save()
 
@@ -1189,6 +1461,7 @@ function ops.purge()
             gone[#gone + 1] = ids[i]
 
             if j.s == 'queued' then
+                j.w = ''
                 cancel_queued(j, 1)
 
             elseif j.z then
@@ -1211,6 +1484,177 @@ function ops.purge()
     save()
 
     return { #gone, flagged, call('ZCARD', key) }
+end
+
+
+function ops.drop()
+    local gone, indexes = 0, {}
+
+    begin()
+
+    for i = 2, #ARGV do
+        local j = read(ARGV[i])
+
+        if TERMINAL[j.s] then
+            gone = gone + 1
+            put(indexes, j.t, ARGV[i])
+
+            if j.z then
+
+                -- an entry still leads here
+
+                call('HSET', JOB .. ARGV[i], 'z', 1)
+
+            else
+                call('UNLINK', JOB .. ARGV[i])
+            end
+        end
+    end
+
+    for team, ids in pairs(indexes) do
+        call('ZREM', P .. 'team:' .. team, unpack(ids))
+    end
+
+    return gone
+end
+
+
+function ops.dead()
+    local list, out = call('XREVRANGE', DEAD, '+', '-', 'COUNT', ARGV[2]), {}
+
+    for i = 1, #list do
+        local d = named(list[i][2])
+
+        out[i] = { d.id, d.team, d.reason, d.attempts, d.deaths,
+                   match(list[i][1], '^%d+') }
+    end
+
+    return out
+end
+
+
+function ops.teams()
+    local all, list, out = call('HGETALL', STAT), {}, {}
+
+    for i = 1, #all, 2 do
+        if sub(all[i], 1, 2) == 'n:' then
+            list[#list + 1] = { sub(all[i], 3), tonumber(all[i + 1]) }
+        end
+    end
+
+    table.sort(list, function (x, y)
+        return x[2] > y[2] or x[2] == y[2] and x[1] < y[1]
+    end)
+
+    for i = 1, min(#list, tonumber(ARGV[2])) do
+        out[i] = list[i]
+    end
+
+    return out
+end
+
+
+-- things to do: is it this caller that does it?
+
+local function doing(thing, token)
+    return token ~= '' and call('HGET', DOING, thing) == token
+end
+
+
+function ops.todo()
+    local list = call('ZRANGEBYSCORE', TODO, '-inf', now, 'LIMIT', 0,
+                      min(tonumber(ARGV[2]), MOST))
+    local out, due_at, tokens = {}, {}, {}
+
+    if #list == 0 then
+        return out
+    end
+
+    begin()
+    know({ 'todo' })
+
+    for i = 1, #list do
+
+        -- greater than any before, also after Redis has lost all
+
+        stat.todo = max(stat.todo + 1, time[1] * 1000000 + time[2])
+        changed.todo = true
+
+        out[i] = { list[i], string.format('%.0f', stat.todo) }
+        due_at[2 * i - 1], due_at[2 * i] = now + ARGV[3], list[i]
+        tokens[2 * i - 1], tokens[2 * i] = list[i], out[i][2]
+
+        -- what was to come once more comes now
+
+        tokens[2 * #list + i] = '+' .. list[i]
+    end
+
+    call('ZADD', TODO, unpack(due_at))
+    call('HSET', DOING, unpack(tokens, 1, 2 * #list))
+    call('HDEL', DOING, unpack(tokens, 2 * #list + 1))
+    save()
+
+    return out
+end
+
+
+ops['todo-keep'] = function ()
+    local out = {}
+
+    begin()
+
+    for i = 3, #ARGV, 2 do
+        out[#out + 1] = doing(ARGV[i], ARGV[i + 1]) and 1 or 0
+
+        if out[#out] == 1 then
+            call('ZADD', TODO, now + ARGV[2], ARGV[i])
+        end
+    end
+
+    return out
+end
+
+
+ops['todo-done'] = function ()
+    local out = {}
+
+    begin()
+
+    for i = 2, #ARGV, 3 do
+        local thing, again = ARGV[i], tonumber(ARGV[i + 2])
+
+        if doing(thing, ARGV[i + 1]) then
+            local at = again >= 0 and now + again or nil
+            local once = tonumber(call('HGET', DOING, '+' .. thing) or '')
+
+            if once and (not at or once < at) then
+                at = once
+            end
+
+            if at then
+                call('ZADD', TODO, at, thing)
+
+            else
+                call('ZREM', TODO, thing)
+            end
+
+            call('HDEL', DOING, thing, '+' .. thing)
+            out[#out + 1] = 1
+
+        else
+            out[#out + 1] = 0
+        end
+    end
+
+    return out
+end
+
+
+ops['todo-add'] = function ()
+    begin()
+    add_todo(ARGV[2], now + ARGV[3])
+
+    return 1
 end
 
 

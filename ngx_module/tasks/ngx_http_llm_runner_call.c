@@ -1,0 +1,214 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * One task's call: a request of its owner through the gateway's own front
+ * door.
+ */
+
+
+#include "tasks/ngx_http_llm_runner_private.h"
+
+#include "core/llm_answer.h"
+
+
+/* the gateway ends a call by itself, and says so, a little earlier */
+
+#define NGX_HTTP_LLM_RUNNER_MARGIN  5000       /* ms */
+
+
+static ngx_int_t ngx_http_llm_runner_request(
+    ngx_http_llm_runner_task_t *task);
+static ngx_int_t ngx_http_llm_runner_header(ngx_http_llm_loopback_t *lb,
+    const char *name, ngx_str_t *value);
+static void ngx_http_llm_runner_answered(ngx_http_llm_loopback_t *lb);
+
+
+void
+ngx_http_llm_runner_start(ngx_http_llm_runner_task_t *task)
+{
+    if (ngx_http_llm_runner_request(task) != NGX_OK) {
+
+        /* no memory: as if it had not been tried, and not at once again */
+
+        ngx_http_llm_runner_leave(task);
+        ngx_http_llm_runner_uncounted(task);
+        return;
+    }
+
+    task->running = 1;
+    task->began = ngx_current_msec;
+
+    ngx_http_llm_runner_running(1);
+
+#if (NGX_HTTP_LLM_FAULTS)
+
+    /* it has been sent by the next turn */
+
+    ngx_http_llm_runner_soon(NGX_HTTP_LLM_RUNNER_GATHER);
+
+#endif
+}
+
+
+static ngx_int_t
+ngx_http_llm_runner_request(ngx_http_llm_runner_task_t *task)
+{
+    u_char                   *id, *ms;
+    int64_t                   left;
+    ngx_buf_t                *b;
+    ngx_str_t                 value;
+    ngx_http_llm_runner_t    *rn;
+    ngx_http_llm_loopback_t  *lb;
+
+    rn = &ngx_http_llm_runner;
+
+    lb = ngx_http_llm_loopback_create(rn->log);
+    if (lb == NULL) {
+        return NGX_ERROR;
+    }
+
+    task->call = lb;
+
+    left = rn->tcf->timeout;
+
+    if (task->deadline) {
+        left = ngx_min(left, task->deadline - ngx_http_llm_runner_wall());
+        left = ngx_max(left, 1000);
+    }
+
+    ngx_str_set(&lb->method, "POST");
+
+    lb->uri = task->endpoint;
+    lb->key = task->owner;
+    lb->max = rn->tcf->result_max;
+    lb->timeout = (ngx_msec_t) left + NGX_HTTP_LLM_RUNNER_MARGIN;
+    lb->inside = ngx_exiting;
+    lb->handler = ngx_http_llm_runner_answered;
+    lb->data = task;
+
+    id = ngx_pnalloc(lb->pool, task->id.len + 1 + NGX_INT_T_LEN);
+    ms = ngx_pnalloc(lb->pool, NGX_INT64_LEN);
+    lb->body = ngx_alloc_chain_link(lb->pool);
+    b = ngx_calloc_buf(lb->pool);
+
+    if (id == NULL || ms == NULL || lb->body == NULL || b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->pos = task->body.data;
+    b->last = task->body.data + task->body.len;
+    b->memory = 1;
+
+    lb->body->buf = b;
+    lb->body->next = NULL;
+    lb->body_len = task->body.len;
+
+    ngx_str_set(&value, "application/json");
+
+    if (ngx_http_llm_runner_header(lb, "Content-Type", &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_str_set(&value, "1");
+
+    if (ngx_http_llm_runner_header(lb, "X-Llm-Background", &value)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    value.data = id;
+    value.len = ngx_sprintf(id, "%V", &task->id) - id;
+
+    if (task->attempt > 1) {
+        value.len = ngx_sprintf(id + value.len, "-%ui", task->attempt) - id;
+    }
+
+    if (ngx_http_llm_runner_header(lb, "X-Request-Id", &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    value.data = ms;
+    value.len = ngx_sprintf(ms, "%L", left) - ms;
+
+    if (ngx_http_llm_runner_header(lb, "X-Request-Timeout-Ms", &value)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_loopback_start(lb);
+}
+
+
+static ngx_int_t
+ngx_http_llm_runner_header(ngx_http_llm_loopback_t *lb, const char *name,
+    ngx_str_t *value)
+{
+    ngx_str_t  s;
+
+    s.data = (u_char *) name;
+    s.len = ngx_strlen(name);
+
+    return ngx_http_llm_loopback_header(lb, &s, value) == NGX_ERROR
+           ? NGX_ERROR : NGX_OK;
+}
+
+
+/* the call's end, also of one that is under way: the provider's ends, too */
+
+void
+ngx_http_llm_runner_leave(ngx_http_llm_runner_task_t *task)
+{
+    if (task->running) {
+        task->running = 0;
+        ngx_http_llm_runner_running(-1);
+    }
+
+    if (task->call) {
+        ngx_http_llm_loopback_close(task->call);
+        task->call = NULL;
+    }
+}
+
+
+static void
+ngx_http_llm_runner_answered(ngx_http_llm_loopback_t *lb)
+{
+    llm_answer_t                 an;
+    ngx_http_llm_runner_t       *rn;
+    ngx_http_llm_runner_task_t  *task;
+
+    rn = &ngx_http_llm_runner;
+    task = lb->data;
+
+    task->running = 0;
+    ngx_http_llm_runner_running(-1);
+
+    task->status = lb->status;
+
+    NGX_HTTP_LLM_FAULT("after-result");
+
+    ngx_memzero(&an, sizeof(llm_answer_t));
+
+    if (lb->result == NGX_HTTP_LLM_LOOPBACK_OK) {
+        llm_answer_scan(&an, LLM_ENDPOINTS, lb->answer.data, lb->answer.len);
+    }
+
+    ngx_http_llm_runner_judge(task, &an);
+
+    ngx_log_debug5(NGX_LOG_DEBUG_HTTP, rn->log, 0,
+                   "llm task \"%V\" answered: %d, status %ui, op %d, "
+                   "%ui at a time", &task->id, lb->result, lb->status,
+                   task->op, rn->limit);
+
+    /* the archive is written when the end is known */
+
+    if (rn->tcf->archive && task->op == NGX_HTTP_LLM_RUNNER_END) {
+        task->answer = lb->answer;
+        return;
+    }
+
+    ngx_http_llm_runner_leave(task);
+}

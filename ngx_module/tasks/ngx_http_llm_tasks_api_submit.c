@@ -1,0 +1,261 @@
+
+/*
+ * Copyright (C) the ngx-llm authors
+ *
+ * POST /api/tasks: the body is read and looked at in slices; nothing is sent
+ * before all of it is known to be right.
+ */
+
+
+#include "tasks/ngx_http_llm_tasks_submit.h"
+#include "tasks/ngx_http_llm_webhook.h"
+#include "http/ngx_http_llm_body.h"
+#include "http/ngx_http_llm_reply.h"
+
+
+/* of the scan: 8 bytes for each task, and some KB */
+
+#define NGX_HTTP_LLM_TASKS_ARENA     (1024 * 1024)
+
+/* each task has a copy of it */
+
+#define NGX_HTTP_LLM_TASKS_METADATA  (16 * 1024 * 1024)
+
+
+static ngx_int_t ngx_http_llm_tasks_scan(ngx_http_llm_tasks_api_t *api);
+static ngx_int_t ngx_http_llm_tasks_wrong(ngx_http_llm_tasks_api_t *api);
+static ngx_int_t ngx_http_llm_tasks_scanned(ngx_http_llm_tasks_api_t *api);
+static ngx_int_t ngx_http_llm_tasks_webhook(ngx_http_llm_tasks_api_t *api);
+static ngx_int_t ngx_http_llm_tasks_measure(ngx_http_llm_tasks_api_t *api);
+static ngx_int_t ngx_http_llm_tasks_large(ngx_http_llm_tasks_api_t *api,
+    ngx_uint_t i);
+static void *ngx_http_llm_tasks_alloc(void *data, size_t size);
+
+
+ngx_int_t
+ngx_http_llm_tasks_submit(ngx_http_llm_tasks_api_t *api)
+{
+    ngx_int_t                     rc;
+    llm_str_t                     body, model;
+    ngx_http_llm_ctx_t           *ctx;
+    ngx_http_llm_tasks_submit_t  *sb;
+
+    ctx = api->ctx;
+
+    sb = ngx_pcalloc(ctx->request->pool, sizeof(ngx_http_llm_tasks_submit_t));
+    if (sb == NULL) {
+        return NGX_ERROR;
+    }
+
+    api->submit = sb;
+
+    if (ngx_http_llm_body(ctx->request, &ctx->body) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_llm_tasks_idem(api);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    body.data = ctx->body.len ? ctx->body.data : (u_char *) "";
+    body.len = ctx->body.len;
+    model.data = api->tcf->model.data;
+    model.len = api->tcf->model.len;
+
+    sb->arena.left = NGX_HTTP_LLM_TASKS_ARENA;
+    sb->arena.alloc = ngx_http_llm_tasks_alloc;
+    sb->arena.data = ctx->request->pool;
+
+    llm_tasks_init(&sb->ts, &body, &model, LLM_TASKS_MOST, &sb->arena,
+                   &sb->err);
+
+    api->step = ngx_http_llm_tasks_scan;
+
+    return ngx_http_llm_tasks_scan(api);
+}
+
+
+static void *
+ngx_http_llm_tasks_alloc(void *data, size_t size)
+{
+    return ngx_palloc(data, size);
+}
+
+
+static ngx_int_t
+ngx_http_llm_tasks_scan(ngx_http_llm_tasks_api_t *api)
+{
+    int                           rc;
+    ngx_http_llm_tasks_submit_t  *sb;
+
+    sb = api->submit;
+
+    if (ngx_http_llm_tasks_left(api) == 0) {
+        return ngx_http_llm_error(api->ctx, NGX_HTTP_GATEWAY_TIME_OUT,
+                                  "timeout", "upstream_timeout",
+                                  "The request's time was up before its "
+                                  "tasks were read.");
+    }
+
+    rc = llm_tasks_scan(&sb->ts, NGX_HTTP_LLM_TASKS_SLICE);
+
+    if (rc == LLM_ERROR) {
+        return ngx_http_llm_tasks_wrong(api);
+    }
+
+    if (ngx_http_llm_tasks_idem_update(sb, &api->ctx->body) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (rc == LLM_AGAIN
+        || (sb->name.len && sb->hashed < api->ctx->body.len))
+    {
+        return ngx_http_llm_tasks_next_turn(api);
+    }
+
+    return ngx_http_llm_tasks_scanned(api);
+}
+
+
+static ngx_int_t
+ngx_http_llm_tasks_wrong(ngx_http_llm_tasks_api_t *api)
+{
+    llm_tasks_error_t  *err;
+
+    err = &api->submit->err;
+
+    return ngx_http_llm_tasks_refuse(api, NGX_HTTP_BAD_REQUEST, err->code,
+                                     err->param[0] ? err->param : NULL,
+                                     "%s.", err->text);
+}
+
+
+static ngx_int_t
+ngx_http_llm_tasks_scanned(ngx_http_llm_tasks_api_t *api)
+{
+    ngx_int_t                     rc;
+    ngx_str_t                     id;
+    ngx_http_llm_tasks_submit_t  *sb;
+
+    sb = api->submit;
+
+    if (sb->ts.webhook.len) {
+        rc = ngx_http_llm_tasks_webhook(api);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    if (sb->ts.metadata.len * sb->ts.n > NGX_HTTP_LLM_TASKS_METADATA) {
+        return ngx_http_llm_tasks_refuse(api, NGX_HTTP_BAD_REQUEST,
+                                         "invalid_value", "metadata",
+                                         "'metadata' is kept with each task: "
+                                         "it is too large for %ui of them.",
+                                         (ngx_uint_t) sb->ts.n);
+    }
+
+    if (ngx_http_llm_queue_id(api->ctx->request->pool, "task-", &id)
+        != NGX_OK
+        || id.len != NGX_HTTP_LLM_TASKS_ID_LEN)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(sb->base, id.data, id.len);
+
+    if (ngx_http_llm_tasks_idem_value(api) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    sb->begin = sb->ts;
+
+    api->step = ngx_http_llm_tasks_measure;
+
+    return ngx_http_llm_tasks_measure(api);
+}
+
+
+static ngx_int_t
+ngx_http_llm_tasks_webhook(ngx_http_llm_tasks_api_t *api)
+{
+    ngx_str_t  url;
+
+    if (api->tcf->webhooks == NULL) {
+        return ngx_http_llm_tasks_refuse(api, NGX_HTTP_BAD_REQUEST,
+                                         "invalid_value", "webhook",
+                                         "This gateway calls no webhooks: "
+                                         "no host is allowed by its "
+                                         "configuration (llm_tasks "
+                                         "webhook=).");
+    }
+
+    url.data = api->submit->ts.webhook.data;
+    url.len = api->submit->ts.webhook.len;
+
+    if (ngx_http_llm_webhook_check(api->tcf, &url) == NGX_OK) {
+        return NGX_OK;
+    }
+
+    return ngx_http_llm_tasks_refuse(api, NGX_HTTP_BAD_REQUEST,
+                                     "invalid_value", "webhook",
+                                     "'webhook' must be an https URL of a "
+                                     "host that this gateway may call.");
+}
+
+
+/* all or nothing: is there one that is too large? */
+
+static ngx_int_t
+ngx_http_llm_tasks_measure(ngx_http_llm_tasks_api_t *api)
+{
+    size_t                        bytes;
+    ngx_http_llm_tasks_submit_t  *sb;
+
+    sb = api->submit;
+    bytes = 0;
+
+    while (llm_tasks_next(&sb->ts, &sb->item) == LLM_OK) {
+
+        if (sb->item.len > NGX_HTTP_LLM_TASKS_BODY) {
+            return ngx_http_llm_tasks_large(api, sb->item.index);
+        }
+
+        /* a request is read once more, a prompt is not */
+
+        bytes += sb->ts.prompts ? 64
+                                : sb->item.span.end - sb->item.span.start;
+
+        if (bytes > NGX_HTTP_LLM_TASKS_SLICE) {
+            return ngx_http_llm_tasks_next_turn(api);
+        }
+    }
+
+    sb->ts = sb->begin;
+
+    return ngx_http_llm_tasks_fill(api);
+}
+
+
+static ngx_int_t
+ngx_http_llm_tasks_large(ngx_http_llm_tasks_api_t *api, ngx_uint_t i)
+{
+    u_char  *param;
+
+    param = ngx_pnalloc(api->ctx->request->pool, 48);
+    if (param == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_sprintf(param, "%s[%ui]%Z",
+                api->submit->ts.prompts ? "prompts" : "requests", i);
+
+    return ngx_http_llm_tasks_refuse(api, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                     "request_too_large",
+                                     (const char *) param,
+                                     "The request of a task may have %d "
+                                     "bytes at most.",
+                                     NGX_HTTP_LLM_TASKS_BODY);
+}
