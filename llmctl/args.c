@@ -138,8 +138,17 @@ const command_t  ctl_commands[] = {
     { "status", NULL, status_run, NAME_NONE, NULL, 0,
       "the gateway in a few lines" },
 
-    { "tasks", NULL, tasks_run, NAME_NONE, NULL, PAGES,
-      "the task queue" },
+    { "tasks", "dead", tasks_dead, NAME_NONE, NULL, B(LIMIT),
+      "tasks that were given up, the newest first" },
+
+    { "tasks", "cancel", tasks_cancel, NAME_NEEDED, "TASK", 0,
+      "ends a task, whosever it is" },
+
+    { "tasks", "purge", tasks_purge, NAME_NEEDED, "TEAM", 0,
+      "removes all tasks of a team, with their results" },
+
+    { "tasks", NULL, tasks_run, NAME_NONE, NULL, 0,
+      "the task queue: how many, whose" },
 
     { "top", NULL, top_run, NAME_NONE, NULL, B(INTERVAL),
       "a live view; q ends it" },

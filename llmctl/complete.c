@@ -212,7 +212,9 @@ complete_zsh(void)
             complete_words(c->options);
             printf("%s) ;;\n",
                    strcmp(c->group, "completion") == 0 ? " bash zsh"
-                   : strcmp(c->group, "breakers") == 0 ? " reset" : "");
+                   : strcmp(c->group, "breakers") == 0 ? " reset"
+                   : strcmp(c->group, "tasks") == 0 ? " dead cancel purge"
+                   : "");
         }
     }
 

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 #
 # install.sh LLMCTL DESTDIR: puts the program, its manual page and the
-# completion scripts where Debian keeps such.  Used by util/install.sh and
-# util/deb.sh.
+# completion scripts where Debian keeps such.  Used by util/layout.sh.
 
 set -eu
 

@@ -2,7 +2,7 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * What goes on now: status, slots, targets, tasks.
+ * What goes on now: status, slots, targets.
  */
 
 
@@ -26,8 +26,6 @@ static const char *const  slots_titles[] = {
 
 static void breakers_row(void *data, json_t *target);
 static void slots_row(void *data, json_t *slot);
-static void tasks_row(void *data, json_t *task);
-static void status_line(text_t *out, const char *name);
 static void status_text(text_t *out, const char *s);
 static void status_sums(text_t *out, const char *name, json_t *sums);
 
@@ -282,7 +280,7 @@ status_run(args_t *a)
 }
 
 
-static void
+void
 status_line(text_t *out, const char *name)
 {
     text_add(out, "\n");
@@ -312,34 +310,4 @@ status_sums(text_t *out, const char *name, json_t *sums)
     value_count(out, member_num(sums, "completion_tokens"));
     text_add(out, " tokens, ");
     value_usd(out, member_num(sums, "usd"));
-}
-
-
-int
-tasks_run(args_t *a)
-{
-    return http_list(a, "/tasks", tasks_row, NULL);
-}
-
-
-/* one line of JSON for each, until they are there and have columns */
-
-static void
-tasks_row(void *data, json_t *task)
-{
-    char    *s;
-    text_t   out;
-
-    (void) data;
-
-    s = json_dumps(task, 0);
-    memset(&out, 0, sizeof(out));
-
-    if (s != NULL) {
-        text_show(&out, s, 0);
-        printf("%s\n", out.data);
-    }
-
-    text_free(&out);
-    free(s);
 }

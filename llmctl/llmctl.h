@@ -13,7 +13,7 @@
  *     value.c       numbers, money and times, in and out
  *     table.c       aligned columns
  *     members.c     limits and the like: from options to JSON
- *     key.c team.c usage.c live.c cache.c   the commands
+ *     key.c team.c usage.c live.c cache.c tasks.c   the commands
  *     top.c         the live view: its numbers
  *     top_view.c    its picture
  *     screen.c      the terminal of the live view
@@ -328,10 +328,19 @@ int breakers_reset(args_t *a);
 int slots_run(args_t *a);
 int status_run(args_t *a);
 int tasks_run(args_t *a);
+int tasks_dead(args_t *a);
+int tasks_cancel(args_t *a);
+int tasks_purge(args_t *a);
 int top_run(args_t *a);
 
 void breakers_table(table_t *t, json_t *object);
 extern const char *const  breakers_titles[];
+
+/* how many there are, and for how long the next one has waited */
+void tasks_now(text_t *out, json_t *s);
+
+/* the head of a line of status */
+void status_line(text_t *out, const char *name);
 
 
 /* the live view */
@@ -341,6 +350,7 @@ typedef struct {
     answer_t          slots;
     answer_t          breakers;
     answer_t          usage;
+    answer_t          tasks;            /* none without a queue */
     double            at;               /* monotonic, seconds */
     double            requests;         /* of the day, so far */
     double            tokens;

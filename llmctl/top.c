@@ -185,6 +185,14 @@ top_fetch(top_t *t)
         rc = http_try("GET", path, NULL, &t->usage);
     }
 
+    /* where there is no queue, or no Redis, the rest is shown */
+
+    if (rc == CTL_OK
+        && http_try("GET", "/tasks", NULL, &t->tasks) != CTL_OK)
+    {
+        http_free(&t->tasks);
+    }
+
     t->at = top_now();
 
     day = json_object_get(t->status.json, "day");
@@ -224,6 +232,7 @@ top_forget(top_t *t)
     http_free(&t->slots);
     http_free(&t->breakers);
     http_free(&t->usage);
+    http_free(&t->tasks);
 }
 
 

@@ -29,6 +29,7 @@ static const char *const  top_titles[] = {
 static void top_head(const top_t *t, text_t *out, int columns);
 static void top_numbers(const top_t *t, text_t *out, int columns);
 static void top_money(const top_t *t, text_t *out, int columns);
+static void top_tasks(const top_t *t, text_t *out, int columns);
 static void top_line(text_t *out, text_t *line, const char *title,
     int columns);
 static void top_teams(const top_t *t, text_t *out, int columns, size_t max);
@@ -64,11 +65,13 @@ top_draw(const top_t *t, const char *trouble, text_t *out, int columns,
 
     top_numbers(t, out, columns);
     top_money(t, out, columns);
+    top_tasks(t, out, columns);
 
     /* two tables, each with its title and a blank line before it */
 
     left = lines == 0 ? 0 : lines > 12 ? (size_t) lines - 10 : 2;
     left -= left > 2 && trouble != NULL;
+    left -= left > 2 && t->tasks.json != NULL;
     teams = 0;
     targets = 0;
 
@@ -216,6 +219,21 @@ top_money(const top_t *t, text_t *out, int columns)
 
     top_line(out, &line, "Cache", columns);
     text_free(&line);
+}
+
+
+static void
+top_tasks(const top_t *t, text_t *out, int columns)
+{
+    text_t  line;
+
+    if (t->tasks.json == NULL) {
+        return;
+    }
+
+    memset(&line, 0, sizeof(line));
+    tasks_now(&line, t->tasks.json);
+    top_line(out, &line, "Tasks", columns);
 }
 
 

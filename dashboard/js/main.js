@@ -8,10 +8,11 @@ import * as keys from './keys.js';
 import * as live from './live.js';
 import { refresh } from './poll.js';
 import * as status from './status.js';
+import * as tasks from './tasks.js';
 import * as teams from './teams.js';
 import * as usage from './usage.js';
 
-const VIEWS = { usage, live, teams, keys };
+const VIEWS = { usage, live, tasks, teams, keys };
 let shown = null;
 
 

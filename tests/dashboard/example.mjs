@@ -75,6 +75,7 @@ export class Example {
 
         this.hostile = hostile;
         this.open = true;
+        this.queue = true;
     }
 
     // of one team and model in one bucket
@@ -235,6 +236,29 @@ export class Example {
         }));
     }
 
+    tasks() {
+        return { object: 'tasks', queued: 1240, processing: 64, delayed: 12,
+            dead: 3, oldest_ms: 4210, submitted: 182400, completed: 180120,
+            error: 611, cancelled: 365, retries: 2210, deaths: 9,
+            running_here: 32, max: 100000, team_max: 60000,
+            classes: ['high', 'normal', 'low'].map((priority) => ({ priority,
+                length: 90, taken: 21 })),
+            teams: [['research', 1102], ['search', 160], ['~ci', 42],
+                    ...this.hostile ? HOSTILE.map((name) => [name, 1]) : []]
+                .map(([team, live]) => ({ team, live })) };
+    }
+
+    dead() {
+        return list([
+            ['research', 'poison', 4], ['search', 'deadline', 0],
+            ['search', 'HTTP 500', 0],
+            ...this.hostile ? HOSTILE.map((name) => [name, name, 0]) : [],
+        ].map(([team, reason, deaths], i) => ({ object: 'task.dead',
+            id: `task-${String(i).padStart(24, 'Kx9fPq2mVb7TzR4nLw8sHd3J')}`,
+            team, reason, attempts: 5, deaths,
+            time: iso(this.now - 900 * (i + 1)) })));
+    }
+
     keyList() {
         const key = (name, team, more = {}) => ({ object: 'key', name, team,
             enabled: true, expires: null, created: iso(this.now - 4e6),
@@ -270,7 +294,9 @@ export class Example {
                  status: () => this.status(), slots: () => this.slots(),
                  breakers: () => this.breakers(),
                  teams: () => this.teamList(),
-                 keys: () => this.keyList() }[path]?.() ?? null;
+                 keys: () => this.keyList(),
+                 ...this.queue ? { tasks: () => this.tasks(),
+                                   'tasks/dead': () => this.dead() } : {} }[path]?.() ?? null;
     }
 }
 

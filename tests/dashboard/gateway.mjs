@@ -384,6 +384,37 @@ async function purge() {
 }
 
 
+// tasks that wait: one is cancelled by its id, then all of the team go
+
+async function tasks() {
+    await view(page, 'tasks');
+    const tile = (i) => page.$$eval('#task-tiles dd', (l, n) =>
+        l[n].dataset.value, i);
+
+    is(await tile(0), '3', 'three tasks wait');
+    is(await page.$$eval('#task-teams tbody tr', (l) => l.map((e) =>
+        `${e.children[0].textContent} ${e.children[1].textContent}`)),
+       ['support 3'], 'whose they are');
+
+    await page.type('#task-id', process.env.TASK_ID);
+    await page.keyboard.press('Enter');
+    await until('one is cancelled', async () => await tile(0) === '2');
+
+    await page.click('#task-teams button');
+    await page.waitForSelector('dialog [data-action="purge"]');
+
+    const [answer] = await Promise.all([
+        page.waitForResponse((r) => r.url().endsWith('/tasks/purge')),
+        page.click('dialog [data-action="purge"]')]);
+
+    is((await answer.json()).removed, 3, 'all of the team are removed');
+    await closed();
+    await until('none is left', async () => await tile(0) === '0');
+    ok(await page.$('#task-teams-note:not([hidden])') !== null,
+       'and the page says so');
+}
+
+
 // a tab that is not seen asks nothing
 
 async function hidden() {
@@ -454,6 +485,7 @@ await wrongSecret();
 await underLoad();
 await numbers();
 await byKeyboard();
+await tasks();
 await purge();
 await hidden();
 await away();

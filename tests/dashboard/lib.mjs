@@ -142,7 +142,8 @@ export async function signIn(page) {
 
 const FILLED = {
     usage: '#sums tbody tr', live: '#live-tiles div',
-    teams: '#teams tbody tr', keys: '#keys tbody tr',
+    tasks: '#task-tiles div', teams: '#teams tbody tr',
+    keys: '#keys tbody tr',
 };
 
 export async function view(page, name) {

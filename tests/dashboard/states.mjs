@@ -111,6 +111,33 @@ async function levels() {
             e.textContent.includes('closed')));
     example.open = true;
 
+    await view(page, 'tasks');
+    is(await page.$$eval('#task-tiles dd', (l) => l.map((e) =>
+        e.dataset.value)), ['1240', '64', '12', '3', '4210', '180120'],
+       'the queue of tasks in numbers');
+    is(await page.$$eval('#task-teams tbody tr', (l) => l.map((e) =>
+        [e.children[0].textContent, e.children[1].textContent])),
+       [['research', '1,102'], ['search', '160'], ['~ci', '42']],
+       'whose tasks they are');
+    is(await page.$$eval('#task-dead tbody tr', (l) => l.map((e) =>
+        e.children[2].textContent)), ['poison', 'deadline', 'HTTP 500'],
+       'why some were given up');
+
+    // what is being read stays where it is while the numbers change
+    await page.focus('#task-teams tr:nth-child(2) button');
+    await page.waitForResponse((r) => r.url().endsWith('/tasks'));
+    is(await page.evaluate(() => document.activeElement.closest('tr')
+        ?.children[0].textContent), 'search', 'a row keeps its focus');
+
+    opened.watch.expected = /404/;
+    example.queue = false;
+    await page.waitForSelector('#tasks-all[hidden]');
+    ok((await content(page, '#tasks-note')).length > 0,
+       'without a queue the page says so');
+    example.queue = true;
+    await page.waitForSelector('#tasks-all:not([hidden])');
+    opened.watch.expected = null;
+
     await clean(opened, 'example data');
 }
 
@@ -218,6 +245,7 @@ async function pictures(folder) {
         ['live', 'live', 'light', 1440, 930],
         ['teams', 'teams', 'dark', 1440, 560],
         ['keys', 'keys', 'light', 1440, 620],
+        ['tasks', 'tasks', 'light', 1440, 640],
         ['narrow', 'usage', 'light', 400, 900]])
     {
         const { page, context } = await open(browser, width, height);
