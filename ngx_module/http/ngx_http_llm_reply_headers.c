@@ -54,6 +54,7 @@ static ngx_http_llm_reply_hide_t  ngx_http_llm_reply_hide[] = {
     { ngx_string("cache-status"), 0 },
     { ngx_string("cf-"), 1 },
     { ngx_string("clear-site-data"), 0 },
+    { ngx_string("location"), 0 },
     { ngx_string("nel"), 0 },
     { ngx_string("openai-organization"), 0 },
     { ngx_string("openai-project"), 0 },
@@ -65,6 +66,8 @@ static ngx_http_llm_reply_hide_t  ngx_http_llm_reply_hide[] = {
     { ngx_string("server-timing"), 0 },
     { ngx_string("set-cookie"), 0 },
     { ngx_string("strict-transport-security"), 0 },
+    { ngx_string("trailer"), 0 },
+    { ngx_string("upgrade"), 0 },
     { ngx_string("via"), 0 },
     { ngx_string("www-authenticate"), 0 },
     { ngx_string("x-llm-"), 1 },
@@ -106,6 +109,10 @@ ngx_http_llm_reply_hoist(ngx_http_llm_ctx_t *ctx, ngx_http_request_t *sr)
             }
         }
     }
+
+    /* nginx writes a path of its own host there, hidden or not */
+
+    ngx_http_clear_location(r);
 
     /* ranges and conditions were the client's and are not answered here */
 

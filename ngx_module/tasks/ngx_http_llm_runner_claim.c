@@ -171,7 +171,9 @@ ngx_http_llm_runner_claimed(void *data, ngx_http_llm_redis_reply_t *reply)
         return;
     }
 
-    NGX_HTTP_LLM_FAULT("after-claim");
+    if (jobs.nelts) {
+        NGX_HTTP_LLM_FAULT("after-claim");
+    }
 
     n = ngx_http_llm_runner_take(&jobs);
 

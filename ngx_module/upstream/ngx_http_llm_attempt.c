@@ -250,7 +250,13 @@ ngx_http_llm_attempt_done(ngx_http_request_t *sr, void *data, ngx_int_t rc)
                        at->terminal);
     }
 
-    if (rc == NGX_ERROR || rc == NGX_HTTP_CLIENT_CLOSED_REQUEST
+    /*
+     * NGX_ERROR without an error of the client's connection is the provider's
+     * framing: nginx would hang up, main has something to say.
+     */
+
+    if ((rc == NGX_ERROR && (sr->connection->error || sr != at->sr))
+        || rc == NGX_HTTP_CLIENT_CLOSED_REQUEST
         || rc == NGX_HTTP_REQUEST_TIME_OUT)
     {
         return rc;

@@ -84,6 +84,17 @@ ngx_http_llm_relay_header_filter(ngx_http_request_t *r)
                    at->status, type, r->headers_out.content_length_n,
                    at->relay);
 
+    if (!at->stream) {
+
+        /* it is JSON or is none: no browser is to take it for a page */
+
+        ngx_str_set(type, "application/json");
+        ngx_str_null(&r->headers_out.charset);
+
+        r->headers_out.content_type_len = type->len;
+        r->headers_out.content_type_lowcase = NULL;
+    }
+
     return NGX_OK;
 }
 
