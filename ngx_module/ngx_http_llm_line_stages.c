@@ -25,6 +25,7 @@
 
 static ngx_int_t ngx_http_llm_line_identify(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_line_late(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_line_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_line_recall(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_line_take(ngx_http_llm_ctx_t *ctx);
@@ -161,6 +162,10 @@ ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx)
         return NGX_OK;
     }
 
+    if (ctx->body_wait) {
+        return ngx_http_llm_line_late(ctx);
+    }
+
     r = ctx->request;
 
     h = ngx_http_llm_header_in(r, "content-encoding",
@@ -195,7 +200,26 @@ ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx)
 
     ctx->body_wait = 1;
 
+    ngx_add_timer(&ctx->timer,
+                  ngx_max((ngx_msec_int_t) (ctx->deadline - ngx_current_msec),
+                          1));
+
     return NGX_AGAIN;
+}
+
+
+/* nginx bounds the time between two pieces of a body, we that of all */
+
+static ngx_int_t
+ngx_http_llm_line_late(ngx_http_llm_ctx_t *ctx)
+{
+    if ((ngx_msec_int_t) (ctx->deadline - ngx_current_msec) > 0) {
+        return NGX_AGAIN;
+    }
+
+    return ngx_http_llm_error(ctx, NGX_HTTP_REQUEST_TIME_OUT,
+                              "invalid_request_error", "request_timeout",
+                              "The request's body did not come in time.");
 }
 
 
@@ -210,6 +234,10 @@ ngx_http_llm_line_body(ngx_http_request_t *r)
     waited = ctx->body_wait;
     ctx->body_wait = 0;
     ctx->body_read = 1;
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
 
     if (waited) {
         ngx_http_llm_line_step(ctx);

@@ -469,20 +469,29 @@ sub slow {
             . "Transfer-Encoding: chunked\r\n\r\nff\r\n{") ],
     );
 
-    # one byte at a time, quicker than client_body_timeout, holds its
-    # connection; when no more comes that is over, too
+    # one byte at a time, quicker than client_body_timeout: it is waited for,
+    # but not beyond the request's time
 
-    my $drip = $t->start_post($chat, undef, %rest, raw => "$head\r\n");
+    for my $case ([ '', 2 ], [ "x-request-timeout-ms: 1000\r\n", 1 ]) {
+        my ($header, $total) = @$case;
+        my $drip = $t->start_post($chat, undef, %rest,
+            raw => "$head$header\r\n");
 
-    for my $n (0 .. 9) {
-        $drip->{out} .= substr $text, $n, 1;
-        Test::LLM::HTTP->idle(0.3);
+        for my $n (0 .. 11) {
+            last if $drip->end;
+            $drip->{out} .= substr $text, $n, 1;
+            Test::LLM::HTTP->idle(0.25);
+            next if $n != 1;
+
+            is $drip->end, undef, 'a body in drips is waited for';
+            is $t->metric('llm_slots_in_use'), 0, '  without a slot';
+            is $t->metric('llm_ledger_tickets_used'), 0, '  or a ticket';
+        }
+
+        is $drip->status, 408, "  for ${total} s";
+        is $drip->json->{error}{code}, 'request_timeout', '  and told so';
+        cmp_ok abs($drip->headed - $total), '<', 0.6, '  in time';
     }
-
-    is $drip->end, undef, 'a body in drips is waited for';
-    is $t->metric('llm_slots_in_use'), 0, '  without a slot';
-    is $t->metric('llm_ledger_tickets_used'), 0, '  or a ticket';
-    push @waiting, [ 'a body in drips', $drip ];
 
     for my $case (@waiting) {
         my ($name, $r) = @$case;

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 #
 # build-static.sh OUT TREE: a whole nginx from TREE in OUT/nginx with the module
-# linked in, AddressSanitizer and UndefinedBehaviorSanitizer on, and every
-# ngx_palloc() a malloc() of its own, so that an overflow inside a pool shows.
-# TREE is not written to.
+# linked in, AddressSanitizer and UndefinedBehaviorSanitizer on, every
+# ngx_palloc() a malloc() of its own, so that an overflow inside a pool shows,
+# and the points at which a test can have a worker die.  TREE is not written to.
 
 set -eu
 
@@ -44,7 +44,8 @@ if [ "$state" != "$(cat "$out/state" 2>/dev/null)" ]; then
           --with-http_v2_module --with-http_realip_module \
           --with-http_stub_status_module --with-http_auth_request_module \
           --with-cc-opt="-O1 -g $sanitize \
-              -DNGX_DEBUG_PALLOC=1 -DNGX_DEBUG_MALLOC=1" \
+              -DNGX_DEBUG_PALLOC=1 -DNGX_DEBUG_MALLOC=1 \
+              -DNGX_HTTP_LLM_FAULTS" \
           --with-ld-opt="$sanitize" \
           --add-module="$here/ngx_module") >"$out/configure.log" 2>&1
     then
