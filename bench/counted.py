@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 
+import tasks
 from rig import Failure, PATH, SECRET, Skipped
 from timed import CHUNK
 
@@ -28,12 +29,16 @@ def need(tool):
 # instructions
 
 def callgrind(rig, kind, args):
-    """The file in which callgrind counted a whole life of nginx."""
+    """The file in which callgrind counted a whole life of nginx.  args: of
+    load, or a function that asks the gateway instead."""
     tool = [need('valgrind'), '--tool=callgrind', '-q',
             '--callgrind-out-file=callgrind.out']
     gateway = rig.start(kind, 'callgrind-' + kind, tool, seconds=60)
     try:
-        rig.load(gateway, args + ['--timeout', 60000], seconds=120)
+        if callable(args):
+            args(gateway)
+        else:
+            rig.load(gateway, args + ['--timeout', 60000], seconds=120)
     finally:
         ended = rig.stop(gateway.process, signal.SIGQUIT, 3, 10)
 
@@ -87,9 +92,23 @@ def instructions(rig, rnd, say, o):
         row['ratio'] = row['ours'] / row['plain']
         table[key] = row
 
+    if shutil.which('redis-server'):
+        table['task'] = task(rig, table['json']['plain'])
+        notes.append('a task is beside a request of 1 KB')
+
     return {'title': 'User-space instructions (callgrind)',
             'unit': 'instructions per request or event', 'counts': table,
             'notes': notes}
+
+
+def task(rig, plain):
+    """Submitted, run and fetched, in calls of many."""
+    spent = [total(callgrind(rig, 'counted', lambda gateway, n=n:
+                             tasks.all_of(rig, gateway, 'counted', n)))
+             for n in (FEW, MANY)]
+    ours = (spent[1] - spent[0]) / (MANY - FEW)
+    return {'title': 'task, submitted, run and fetched', 'plain': plain,
+            'ours': ours, 'ratio': ours / plain}
 
 
 def cache_cases(rig):

@@ -8,7 +8,9 @@ import picture
 
 TITLES = {
     'cpu_us': 'CPU µs', 'rps': 'requests/s', 'p50': 'p50 µs',
-    'ttft': 'first event µs', 'commands': 'Redis commands', 'gbs': 'GB/s',
+    'p90': 'p90 µs', 'p99': 'p99 µs', 'ttft': 'first event µs',
+    'commands': 'Redis commands', 'gbs': 'GB/s', 'redis_us': 'Redis CPU µs',
+    'tasks': 'tasks/s',
 }
 WHAT = {
     'plain': 'plain nginx', 'twin': 'plain nginx, twin (A/A)',
@@ -24,6 +26,8 @@ WHAT = {
     'sha256': 'SHA-256 of the body', 'scan': 'the scan',
     'noted': 'the scan with notes for a digest',
     'digest': 'scan and digest',
+    'submit': 'a task submitted', 'run': 'a task run',
+    'fetch': 'a task fetched',
 }
 
 
@@ -35,6 +39,10 @@ def number(x):
     if abs(x) < 1:
         return '%.3f' % x
     return '%.1f' % x
+
+
+def what(s, name):
+    return s.get('what', {}).get(name) or WHAT[name]
 
 
 def span(pair, form='%.3f'):
@@ -50,7 +58,7 @@ def timed_table(s):
         metrics += [m for m in row if m not in metrics]
 
     # absolute differences say more about a latency than a ratio
-    late = gate in ('p50', 'ttft')
+    late = gate in ('p50', 'ttft') and not s.get('as_ratio')
     head = ['target'] + [TITLES[m] for m in metrics]
     head += ['added µs' if late else 'ratio', '95 %']
 
@@ -62,7 +70,7 @@ def timed_table(s):
     rows = []
 
     for name, row in s['summary'].items():
-        cells = [WHAT[name]]
+        cells = [what(s, name)]
         cells += [number(row[m]['median']) if m in row else ''
                   for m in metrics]
         g = row.get(gate, {})
@@ -74,7 +82,7 @@ def timed_table(s):
                          else '1' if name in bases.values() else '')
             cells.append(span(g.get('interval')))
         if several:
-            cells.append(WHAT[bases[name]] if bases[name] else '')
+            cells.append(what(s, bases[name]) if bases[name] else '')
         rows.append(cells)
     return head, rows
 
@@ -169,7 +177,7 @@ def draw(name, s, stem):
 
     if 'summary' in s:
         gate = s['gate']
-        bars = [(WHAT[t], row[gate]['median'])
+        bars = [(what(s, t), row[gate]['median'])
                 for t, row in s['summary'].items() if gate in row]
         made[name] = picture.bars(s['title'], s['unit'], bars)
 
@@ -178,8 +186,8 @@ def draw(name, s, stem):
             for t in s['summary']:
                 base = s['summary'][t][gate].get('base')
                 if base and t != 'direct':
-                    dots.append((WHAT[t] + ('' if base == 'plain' else
-                                            ' ÷ ' + WHAT[base]),
+                    dots.append((what(s, t) + ('' if base == 'plain' else
+                                               ' ÷ ' + what(s, base)),
                                  [r[t][gate] / r[base][gate]
                                   for r in s['rounds']],
                                  s['summary'][t][gate].get('interval')))
@@ -199,8 +207,8 @@ def draw(name, s, stem):
                                    for t, row in s['syscalls'].items()])
 
     paths = []
-    for what, text in made.items():
-        path = '%s-%s.svg' % (stem, what)
+    for kind, text in made.items():
+        path = '%s-%s.svg' % (stem, kind)
         with open(path, 'w') as f:
             f.write(text)
         paths.append(path)

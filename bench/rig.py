@@ -26,6 +26,13 @@ PR_SET_PDEATHSIG = 1
 FULL = ('limits', 'exact', 'leased')
 CACHE = ('cache', 'redis')
 
+# who takes tasks and runs none, who runs them, who does both for the counters,
+# and two workers that do both for a key of few slots; and whose queue is in
+# the same Redis
+QUEUES = {'submit': 'tasks', 'run': 'tasks', 'counted': 'counted',
+          'beside': 'beside'}
+SLOTS = 32
+
 # nginx alone: as a proxy, and with an answer that is in its configuration
 PLAIN = ('plain', 'return')
 
@@ -79,14 +86,14 @@ class Gateway:
         self.url = 'http://127.0.0.1:%d%s' % (port, PATH)
         self.worker = process.pid
 
-    def find_worker(self):
+    def find_workers(self, n):
         path = '/proc/%d/task/%d/children' % (self.process.pid,
                                               self.process.pid)
         with open(path) as f:
-            children = f.read().split()
-        if len(children) != 1:
-            raise Failure('%s: %d workers' % (self.name, len(children)))
-        self.worker = int(children[0])
+            self.workers = [int(pid) for pid in f.read().split()]
+        if len(self.workers) != n:
+            raise Failure('%s: %d workers' % (self.name, len(self.workers)))
+        self.worker = self.workers[0]
 
 
 class Rig:
@@ -99,6 +106,7 @@ class Rig:
         self.upstream = None
         self.mock = None
         self.redis = None
+        self.queues = {}
         self.dir = tempfile.mkdtemp(prefix='ngx-llm-bench-')
 
     # processes
@@ -164,22 +172,31 @@ class Rig:
         raise Failure('the mock does not start: see %s' % log)
 
     def start_redis(self):
-        if self.redis:
-            return self.redis
+        if not self.redis:
+            self.redis = 'unix:' + self.redis_server(
+                'redis', '--maxmemory', '256mb',
+                '--maxmemory-policy', 'allkeys-lru')[1]
+        return self.redis
 
+    def start_queue(self, name):
+        """A Redis for tasks: its process and its socket."""
+        if name not in self.queues:
+            self.queues[name] = self.redis_server(name)
+        return self.queues[name]
+
+    def redis_server(self, name, *options):
         if not shutil.which('redis-server'):
             raise Skipped('no redis-server')
 
-        path = os.path.join(self.dir, 'redis.sock')
+        path = os.path.join(self.dir, name + '.sock')
         process = self.spawn(
             ['redis-server', '--port', '0', '--unixsocket', path,
-             '--save', '', '--appendonly', 'no', '--dir', self.dir,
-             '--maxmemory', '256mb', '--maxmemory-policy', 'allkeys-lru'],
-            self.mock_core, os.path.join(self.dir, 'redis.log'))
+             '--save', '', '--appendonly', 'no', '--dir', self.dir]
+            + list(options),
+            self.mock_core, os.path.join(self.dir, name + '.log'))
         for _ in range(100):
             if os.path.exists(path):
-                self.redis = 'unix:' + path
-                return self.redis
+                return process, path
             if process.poll() is not None:
                 break
             time.sleep(0.05)
@@ -187,13 +204,15 @@ class Rig:
 
     # nginx
 
-    def tenants(self, full):
+    def tenants(self, kind):
         """As shipped, or every limit there is, on key and team alike."""
-        path = os.path.join(self.dir, 'full.json' if full else 'tenants.json')
+        what = 'full' if kind in FULL else \
+            'slots' if kind == 'beside' else 'tenants'
+        path = os.path.join(self.dir, what + '.json')
         if not os.path.exists(path):
             limits = {'requests_per_minute': 1000000000,
-                      'concurrency': 5000}
-            if full:
+                      'concurrency': SLOTS if what == 'slots' else 5000}
+            if what == 'full':
                 limits.update({
                     'tokens_per_minute': 1000000000000,
                     'requests_per_day': 1000000000000,
@@ -208,6 +227,10 @@ class Rig:
         return path
 
     def redis_for(self, kind):
+        if kind in QUEUES:
+            return '"unix:%s" limits=%s' % (
+                self.start_queue(QUEUES[kind])[1],
+                'exact' if kind == 'beside' else 'off')
         if kind not in CACHE + ('exact', 'leased'):
             return 'off'
         return '"%s" limits=%s' % (self.start_redis(),
@@ -230,11 +253,22 @@ class Rig:
         finally:
             c.close()
 
+    def script_mock(self, script):
+        c = http.client.HTTPConnection(self.upstream, timeout=10)
+        try:
+            c.request('POST', '/__mock/script', json.dumps(script))
+            answer = c.getresponse()
+            if answer.status != 200:
+                raise Failure('the mock: %s' % answer.read()[:200])
+        finally:
+            c.close()
+
     def config(self, kind, port, folder):
         """plain, return (what a hit answers, from the configuration), ours
         (no cache), shipped (the same with its access log), cache (ours with
         a cache in memory and Redis), redis (in Redis alone), limits, exact,
-        leased (no cache, every limit: alone, or kept by Redis)."""
+        leased (no cache, every limit: alone, or kept by Redis), and those
+        with a queue of tasks (no cache)."""
 
         user = 'user root;' if os.getuid() == 0 else ''
         name = 'bench/plain.conf' if kind in PLAIN else 'config/nginx.conf'
@@ -243,10 +277,11 @@ class Rig:
             text = f.read()
 
         values = {
-            'USER': user, 'WORKERS': '1', 'CONNECTIONS': str(CONNECTIONS),
+            'USER': user, 'WORKERS': '2' if kind == 'beside' else '1',
+            'CONNECTIONS': str(CONNECTIONS),
             'MODULE': os.path.join(self.build, 'ngx_http_llm_module.so'),
             'REDIS': self.redis_for(kind),
-            'TENANTS': '"%s"' % self.tenants(kind in FULL), 'KEY': '',
+            'TENANTS': '"%s"' % self.tenants(kind), 'KEY': '',
             'PRICES': '"%s"' % os.path.join(TOP, 'config/prices.json'),
             'UPSTREAM': self.upstream, 'PORT': str(port), 'SCHEME': 'http',
             'BASE': '/v1', 'HOST': self.upstream, 'NAME': 'localhost',
@@ -266,6 +301,12 @@ class Rig:
                           "\n    %sreturn 200 '%s';\n%s}\n"
                           % (m[1], m[2], m[2], self.answer(), m[2]),
                           text, 1, re.S)
+
+        if kind == 'submit':
+            text, n = re.subn(r'llm_tasks on;', 'llm_tasks on run=off;',
+                              text)
+            if n != 1:
+                raise Failure('config/nginx.conf: no tasks')
 
         if kind == 'redis':
             text, n = re.subn(r'(llm_zone [^;]*);', r'\1 cache=0;', text)
@@ -330,7 +371,7 @@ class Rig:
             time.sleep(0.05)
 
         if not tool:
-            gateway.find_worker()
+            gateway.find_workers(2 if kind == 'beside' else 1)
         return gateway
 
     def answers(self, gateway):
