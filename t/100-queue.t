@@ -467,10 +467,10 @@ sub holds {
     is $redis->command(EXISTS => "${P}held") . stat_of('h:1:red'), '00',
         'nobody is held any more';
     cancel($id[1]);
-    is hold([@got], window => 4, delay => 1), '1 3', 'one that is to be '
+    is hold([@got], window => 4, delay => 60), '1 3', 'one that is to be '
         . 'cancelled is, instead';
     is job($id[1], 's'), 'cancelled', 'it is';
-    sleep 0.01;
+    sleep 0.08;
     @got = got(9, window => 4);
     is ids_of(@got), $id[0], 'half of a half';
     is retry([@got], window => 4, delay => 0), '1', 'a retry';
@@ -550,9 +550,9 @@ sub halves {
     is $v->() . stat_of('g:1:red'), '00', 'the full window is forgotten';
     is swept('length1'), 10, 'and is in use';
 
-    hold([got(1, window => 10)], window => 10, delay => 1);
+    hold([got(1, window => 10)], window => 10, delay => 51);
     is $v->(), 5, 'half of it again';
-    sleep 0.01;
+    sleep 0.07;
     finish([@got], window => 10) while @got = got(50, window => 10);
     is $v->(), 0, 'forgotten when nobody is left';
     clean('windows of their own');
@@ -563,6 +563,15 @@ sub halves {
     sleep 0.01;
     finish([got(1, window => 1)], window => 1);
     clean('a window of one');
+
+    submit([my @few = names(17)], window => 16);
+    @got = got(17, window => 16);
+    hold([$got[0]], window => 16, delay => 50);
+    is $v->(), 14, 'one too many takes an eighth';
+    sleep 0.07;
+    finish([@got[1 .. 15]], window => 16);
+    finish([@got], window => 16) while @got = got(50, window => 16);
+    clean('an eighth');
 }
 
 
@@ -1470,11 +1479,11 @@ sub m_back {
                 my $ct = "$j->{p}:$j->{t}";
 
                 if (($m->{h}{$ct} // 0) != 1) {
-                    my $half = max(1, int(room_for($m, $ct, $o->{window})
-                        / 2));
+                    my $less = max(1, int(room_for($m, $ct, $o->{window})
+                        * ($o->{delay} <= 50 ? 7 / 8 : 1 / 2)));
                     delete $m->{v}{$ct};
                     delete $m->{g}{$ct};
-                    $m->{v}{$ct} = $half if $half < $o->{window};
+                    $m->{v}{$ct} = $less if $less < $o->{window};
                 }
 
                 $m->{h}{$ct} = 1;
@@ -1779,7 +1788,7 @@ sub draw {
     }
 
     if ($op eq 'hold') {
-        my %o = (window => $window);
+        my %o = (window => $window, delay => 60000);
 
         return [\&m_hold, \%o, @pairs], ['hold', $window, $HOUR,
             map { (@$_, 60000) } @pairs], $list;

@@ -54,7 +54,7 @@ is $r->status, 429, 'a 429';
 is $r->json->{error}{type}, 'requests', 'of requests';
 is $r->json->{error}{message}, 'No slot of key four is free for what runs in '
     . 'the background: of 4 some are kept for other requests.', 'that says so';
-is $r->header('retry-after-ms'), 200, 'and when to come again';
+is $r->header('retry-after-ms'), 40, 'and when to come again';
 is $t->chat('people', key => 'four')->status, 200, 'others have it, at once';
 is $t->chat('x', key => 'four', headers => { 'x-llm-background' => 1 })->status,
     200, "a client's header of that name is nobody's";

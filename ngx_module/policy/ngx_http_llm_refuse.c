@@ -13,7 +13,7 @@
 
 /* ms: shares of slots come from other gateways meanwhile, if there are any */
 
-#define NGX_HTTP_LLM_REFUSE_BUSY  200
+#define NGX_HTTP_LLM_REFUSE_BUSY  40
 
 
 /* the order is llm_why_e's */

@@ -156,9 +156,14 @@ ngx_http_llm_runner_limited(ngx_http_llm_runner_task_t *task,
         return;
     }
 
-    /* once per round trip: those that were sent before tell nothing new */
+    /*
+     * Once per round trip: those that were sent before tell nothing new.  Of
+     * slots that are all in use only the team hears, by its window.
+     */
 
-    if ((ngx_msec_int_t) (task->began - rn->shrunk) >= 0) {
+    if ((ngx_msec_int_t) (task->began - rn->shrunk) >= 0
+        && !ngx_http_llm_runner_code(an, "background_busy"))
+    {
         rn->limit = ngx_max(rn->limit * 7 / 10, 1);
         rn->shrunk = ngx_current_msec;
     }

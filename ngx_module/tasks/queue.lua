@@ -52,9 +52,10 @@
 -- more than that of each other team; who leaves lets the next one in.
 -- Whose jobs are not taken at the moment ("hold") is left alone until a time,
 -- and what of it is still in a stream goes back to its backlog.  Its window
--- halves, once for all that come back meanwhile, and grows by one with each
--- windowful that completes; with nobody left in it and in the backlog it is
--- the full one again.  When the time is over, a claim lets the first ones in.
+-- halves, or loses an eighth if the time is so short that all it says is that
+-- there is one too many; once for all that come back meanwhile.  It grows by
+-- one with each windowful that completes; with nobody left in it and in the
+-- backlog it is the full one again.  When the time is over, a claim lets the first ones in.
 -- A queued job that is cancelled in a stream leaves its entry there, which
 -- keeps its place in the window until a claim drops it; its hash gets its
 -- time to live only then, so a hash that is missing means a job that is lost.
@@ -131,6 +132,7 @@
 
 local MOST = 200                 -- jobs of a call, or moved by one
 local FAR = 1000000000           -- ms: the lease of what is released lapsed
+local SHORT = 50                 -- ms: held for no longer, a window loses little
 local PAUSE = 60000              -- ms that a team is held, at most
 
 local call, match, min, max = redis.call, string.match, math.min, math.max
@@ -1191,10 +1193,11 @@ local function hold(j, delay, window)
     -- those that ran beside the first one say the same
 
     if stat[h] <= now then
-        local half = max(math.floor(room_for(ct, window) / 2), 1)
+        local part = delay <= SHORT and 7 / 8 or 1 / 2
+        local less = max(math.floor(room_for(ct, window) * part), 1)
 
         count('g:' .. ct, -stat['g:' .. ct])
-        count(v, (half < window and half or 0) - stat[v])
+        count(v, (less < window and less or 0) - stat[v])
     end
 
     if till > stat[h] then
