@@ -7,6 +7,7 @@
 #include "ngx_http_llm_gateway.h"
 #include "ngx_http_llm_line.h"
 #include "http/ngx_http_llm_id.h"
+#include "http/ngx_http_llm_loopback.h"
 #include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
 #include "operate/ngx_http_llm_health.h"
@@ -33,6 +34,7 @@ typedef struct {
 } ngx_http_llm_api_t;
 
 
+static ngx_int_t ngx_http_llm_gateway_native(ngx_http_request_t *r);
 static ngx_http_llm_api_t *ngx_http_llm_gateway_api(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_llm_gateway_match(ngx_http_request_t *r,
     ngx_http_llm_api_t *api);
@@ -126,6 +128,10 @@ static ngx_http_llm_api_t  ngx_http_llm_gateway_apis[] = {
     { ngx_string("/v1/traces"), 0, NGX_HTTP_LLM_GATEWAY_ANY,
       LLM_ENDPOINTS, ngx_http_llm_trace_handler, ngx_null_string },
 
+    { ngx_string("/v1/native/"), NGX_HTTP_LLM_GATEWAY_PREFIX,
+      NGX_HTTP_LLM_GATEWAY_ANY,
+      NGX_HTTP_LLM_NATIVE, ngx_http_llm_gateway_native, ngx_null_string },
+
     { ngx_null_string, 0, 0, 0, NULL, ngx_null_string }
 };
 
@@ -165,6 +171,18 @@ ngx_http_llm_gateway_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_llm_line_start(r, api->endpoint);
+}
+
+
+/* who does not come by the internal listener is not told that it is there */
+
+static ngx_int_t
+ngx_http_llm_gateway_native(ngx_http_request_t *r)
+{
+    ngx_str_t  key;
+
+    return ngx_http_llm_loopback_key(r, &key) == NGX_OK
+           ? ngx_http_llm_line_start(r, NGX_HTTP_LLM_NATIVE) : NGX_DECLINED;
 }
 
 

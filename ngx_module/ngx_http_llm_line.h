@@ -14,7 +14,8 @@
 /*
  * Behind the endpoints of calls: models, streams to be taken up again,
  * comparisons of models, stored responses, tasks, batches, files, and one
- * that is sent; ctx->api has these, too.
+ * that is sent, and a provider's own files and batches; ctx->api has these,
+ * too.
  */
 
 #define NGX_HTTP_LLM_MODELS   LLM_ENDPOINTS
@@ -25,6 +26,7 @@
 #define NGX_HTTP_LLM_BATCHES  (LLM_ENDPOINTS + 5)
 #define NGX_HTTP_LLM_FILES    (LLM_ENDPOINTS + 6)
 #define NGX_HTTP_LLM_UPLOAD   (LLM_ENDPOINTS + 7)
+#define NGX_HTTP_LLM_NATIVE   (LLM_ENDPOINTS + 8)
 
 
 /*

@@ -21,6 +21,7 @@
 #include "upstream/ngx_http_llm_forward.h"
 #include "upstream/ngx_http_llm_heart.h"
 #include "upstream/ngx_http_llm_models.h"
+#include "upstream/ngx_http_llm_native.h"
 
 
 static ngx_int_t ngx_http_llm_line_identify(ngx_http_llm_ctx_t *ctx);
@@ -113,6 +114,15 @@ static ngx_http_llm_stage_t  ngx_http_llm_line_upload[] = {
 };
 
 
+static ngx_http_llm_stage_t  ngx_http_llm_line_native[] = {
+    { "identify", ngx_http_llm_line_identify },
+    { "read",     ngx_http_llm_line_read },
+    { "native",   ngx_http_llm_native },
+    { "forward",  ngx_http_llm_forward },
+    { "reply",    ngx_http_llm_line_reply }
+};
+
+
 /* by what a request asks for, behind the endpoints of calls */
 
 static ngx_http_llm_stage_t  *ngx_http_llm_line_tables[] = {
@@ -123,7 +133,8 @@ static ngx_http_llm_stage_t  *ngx_http_llm_line_tables[] = {
     ngx_http_llm_line_tasks,
     ngx_http_llm_line_batches,
     ngx_http_llm_line_files,
-    ngx_http_llm_line_upload
+    ngx_http_llm_line_upload,
+    ngx_http_llm_line_native
 };
 
 

@@ -286,9 +286,9 @@ for my $bad (
 
     [ { route => 'llm_route * ttl=1m;' }, qr/has no target/ ],
     [ { route => 'llm_route * mock time=1m;' },
-        qr/"time=1m": expected choose=, windows= or ttl=/ ],
+        qr/"time=1m": expected choose=, windows=, ttl= or batch=/ ],
     [ { route => 'llm_route * mock ttl=1m mock;' },
-        qr/"mock": expected choose=, windows= or ttl=/ ],
+        qr/"mock": expected choose=, windows=, ttl= or batch=/ ],
     (map { [ { route => "llm_route * mock $_;" },
         qr/"\Q$_\E": expected a time up to 365d, or 0/ ] }
         'ttl=', 'ttl=-1', 'ttl=long', 'ttl=366d'),

@@ -182,6 +182,35 @@ llm_ledger_untake(llm_ledger_t *lg, const llm_limits_t *ls,
 }
 
 
+int
+llm_ledger_add(llm_ledger_t *lg, const llm_limits_t *ls,
+    const llm_amount_t *amount, const llm_now_t *now)
+{
+    unsigned       k;
+    uint32_t       node[LLM_LEDGER_LIMITS];
+    llm_amount_t   all;
+    llm_reading_t  rd;
+
+    if (llm_ledger_nodes(lg, ls, node, now) != LLM_OK) {
+        return LLM_DECLINED;
+    }
+
+    all = llm_ledger_bounded(amount);
+
+    llm_ledger_blank(&rd);
+
+    llm_ledger_begin(lg, node, LLM_LEDGER_NONE);
+    (void) llm_ledger_draw(lg, node, &all, LLM_DRAW_FORCE, NULL, now, &rd);
+    llm_ledger_commit(lg);
+
+    for (k = 0; k < ls->n; k++) {
+        llm_ledger_node_touch(lg, node[k]);
+    }
+
+    return LLM_OK;
+}
+
+
 void
 llm_ledger_update(llm_ledger_t *lg, const llm_limit_t *limit,
     const llm_now_t *now, llm_owners_t *wake)

@@ -141,6 +141,14 @@ void llm_ledger_untake(llm_ledger_t *lg, const llm_limits_t *ls,
 
 
 /*
+ * Takes what was used without having been asked for, whatever the limits say:
+ * it may leave them in debt.  LLM_DECLINED: no memory, nothing was taken.
+ */
+int llm_ledger_add(llm_ledger_t *lg, const llm_limits_t *ls,
+    const llm_amount_t *amount, const llm_now_t *now);
+
+
+/*
  * The next ticket of this owner whose wait ended: its data, once, or NULL.
  * rd->verdict LLM_OK: it holds its slot and reservation; LLM_DECLINED: its
  * turn came and a limit refused it: it has ended; LLM_AGAIN: it is parked

@@ -108,6 +108,7 @@ typedef struct {
     ngx_array_t                 targets;    /* of ngx_http_llm_target_t */
     time_t                      cache_ttl;       /* s, -1: none of its own */
     ngx_http_llm_choose_e       choose;
+    ngx_uint_t                  native;     /* batches are the provider's */
 } ngx_http_llm_route_t;
 
 
@@ -379,6 +380,8 @@ struct ngx_http_llm_ctx_s {
     unsigned                    forced:1;        /* none is well */
     unsigned                    hedged:1;        /* two attempts run */
     unsigned                    stored:1;        /* about such a response */
+    unsigned                    native:1;        /* about a provider's batch
+                                                    or file: any bytes */
     unsigned                    no_store:1;
     unsigned                    answered:1;      /* answer is there */
     unsigned                    committed:1;     /* header is on its way */

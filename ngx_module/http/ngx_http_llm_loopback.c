@@ -7,11 +7,6 @@
 #include "http/ngx_http_llm_loopback.h"
 
 
-/* what is read at a time; of this worker, as it is used up at once */
-
-#define NGX_HTTP_LLM_LOOPBACK_READ  (32 * 1024)
-
-
 static ngx_int_t ngx_http_llm_loopback_request(ngx_http_llm_loopback_t *lb);
 static void ngx_http_llm_loopback_write(ngx_event_t *wev);
 static void ngx_http_llm_loopback_read(ngx_event_t *rev);
@@ -259,6 +254,7 @@ ngx_http_llm_loopback_read(ngx_event_t *rev)
     ngx_connection_t         *c;
     ngx_http_llm_loopback_t  *lb;
 
+    /* of this worker, as it is used up at once */
     static u_char  buf[NGX_HTTP_LLM_LOOPBACK_READ];
 
     c = rev->data;
@@ -271,6 +267,16 @@ ngx_http_llm_loopback_read(ngx_event_t *rev)
     }
 
     for ( ;; ) {
+
+        if (lb->held) {
+
+            if (ngx_handle_read_event(rev, 0) != NGX_OK) {
+                ngx_http_llm_loopback_finish(lb,
+                                             NGX_HTTP_LLM_LOOPBACK_BROKEN);
+            }
+
+            return;
+        }
 
         n = c->recv(c, buf, NGX_HTTP_LLM_LOOPBACK_READ);
 
@@ -445,6 +451,28 @@ ngx_http_llm_loopback_hang_up(ngx_http_llm_loopback_t *lb)
     if (lb->peer.connection) {
         ngx_close_connection(lb->peer.connection);
         lb->peer.connection = NULL;
+    }
+}
+
+
+void
+ngx_http_llm_loopback_hold(ngx_http_llm_loopback_t *lb)
+{
+    lb->held = 1;
+}
+
+
+void
+ngx_http_llm_loopback_go(ngx_http_llm_loopback_t *lb)
+{
+    if (!lb->held) {
+        return;
+    }
+
+    lb->held = 0;
+
+    if (lb->peer.connection) {
+        ngx_post_event(lb->peer.connection->read, &ngx_posted_events);
     }
 }
 

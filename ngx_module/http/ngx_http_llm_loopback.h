@@ -22,6 +22,7 @@
 
 #define NGX_HTTP_LLM_LOOPBACK_SECRET  64    /* hex digits */
 #define NGX_HTTP_LLM_LOOPBACK_HEAD    16384
+#define NGX_HTTP_LLM_LOOPBACK_READ    32768
 
 
 typedef struct ngx_http_llm_loopback_s  ngx_http_llm_loopback_t;
@@ -85,6 +86,7 @@ struct ngx_http_llm_loopback_s {
     llm_http_t                  http;
     unsigned                    sent:1;
     unsigned                    done:1;
+    unsigned                    held:1;
 };
 
 
@@ -100,6 +102,13 @@ ngx_int_t ngx_http_llm_loopback_header(ngx_http_llm_loopback_t *lb,
 
 /* NGX_OK: the handler will be called; NGX_ERROR: no memory, it will not */
 ngx_int_t ngx_http_llm_loopback_start(ngx_http_llm_loopback_t *lb);
+
+/*
+ * From part(): behind the pieces of this read (32 KB in all) nothing more is
+ * read until go().  The time runs on.
+ */
+void ngx_http_llm_loopback_hold(ngx_http_llm_loopback_t *lb);
+void ngx_http_llm_loopback_go(ngx_http_llm_loopback_t *lb);
 
 /* a header of the answer by its lower-case name: NGX_OK or NGX_DECLINED */
 ngx_int_t ngx_http_llm_loopback_find(ngx_http_llm_loopback_t *lb,

@@ -338,6 +338,58 @@ ngx_http_llm_charge_settle(ngx_http_llm_ctx_t *ctx, const llm_usage_t *usage,
 }
 
 
+/* tokens are the provider's own limits for batches, not those of requests */
+
+void
+ngx_http_llm_charge_batch(ngx_http_llm_ctx_t *ctx)
+{
+    int                   rc;
+    llm_now_t             now;
+    llm_price_t           price;
+    llm_owners_t          wake;
+    llm_amount_t          used;
+    ngx_http_llm_zone_t  *zone;
+
+    zone = ctx->mcf->zone;
+
+    ngx_http_llm_charge_price(ctx, &price);
+
+    price.input = price.batch_input;
+    price.output = price.batch_output;
+    price.cached_input = ngx_min(price.cached_input, price.batch_input);
+
+    used.requests = 0;
+    used.tokens = 0;
+    used.money = llm_price_cost(&price, ctx->usage.prompt_tokens,
+                                ctx->usage.cached_tokens,
+                                ctx->usage.completion_tokens);
+
+    ctx->cost = used.money;
+    ctx->charged = 1;
+
+    ngx_http_llm_now(&now);
+
+    ngx_http_llm_zone_lock(zone, &wake);
+    rc = llm_ledger_add(zone->sh->ledger, &ctx->limits, &used, &now);
+    ngx_http_llm_zone_unlock(zone, &wake);
+
+    if (rc != LLM_OK) {
+        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                      "llm: the cost of a batch, %L micro-dollars, could not "
+                      "be taken from the budget of key \"%*s\": no room in "
+                      "the zone", used.money, ctx->key->name.len,
+                      ctx->key->name.data);
+    }
+
+    if (ctx->unpriced) {
+        (void) ngx_atomic_fetch_add(&zone->sh->count.unpriced, 1);
+    }
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "llm charged batch money:%L rc:%d", used.money, rc);
+}
+
+
 /* as reported, or as estimated from what came; and the estimates learn */
 
 static void

@@ -43,4 +43,11 @@ void ngx_http_llm_charge_settle(ngx_http_llm_ctx_t *ctx,
     const llm_usage_t *usage, size_t text_bytes, ngx_uint_t asked);
 
 
+/*
+ * A batch that its provider ran, once: ctx->usage at the prices of batches,
+ * from the money of key and team; ctx->route has the one target.
+ */
+void ngx_http_llm_charge_batch(ngx_http_llm_ctx_t *ctx);
+
+
 #endif /* _NGX_HTTP_LLM_CHARGE_H_INCLUDED_ */

@@ -371,7 +371,7 @@ ngx_http_llm_usage_times(ngx_http_llm_ctx_t *ctx, llm_book_record_t *rec)
     rec->first = LLM_BOOK_UNKNOWN;
     rec->queued = LLM_BOOK_UNKNOWN;
 
-    if (ctx->attempts == 0) {
+    if (ctx->attempts == 0 || ctx->native) {
         return;
     }
 

@@ -16,8 +16,13 @@
 --                  is); stop ("expired": its time was up), stop_from and
 --                  stop_to (what was cancelled but still ran); out and err
 --                  (files), ok and bad (their lines), tokens (four numbers),
---                  errors (JSON); and queue.lua's own counters: lines,
---                  completed, error, cancelled
+--                  errors (JSON); of one that a provider runs: native (its
+--                  name), native_model (its name for the model),
+--                  native_file, native_batch, native_out and native_err (its
+--                  ids), native_try, native_cancel, native_done and
+--                  native_paid (1: so far it has come), native_pause (ms);
+--                  and queue.lua's own counters: lines, completed, error,
+--                  cancelled
 --   batches:TEAM   sorted set: ids by when they were created (us, so that the
 --                  order is theirs)
 --   batching:TEAM  the same, of those that have not ended

@@ -169,6 +169,8 @@ ngx_http_llm_batch_checked(ngx_http_llm_batch_run_t *run)
     ngx_http_llm_batch_step_text(&call, "model", &model);
     ngx_http_llm_batch_step_number(&call, "lines", run->check.n);
 
+    ngx_http_llm_batch_native_choose(run, &model, &call);
+
     (void) ngx_http_llm_batch_step(run, &call, ngx_http_llm_batch_again);
 }
 

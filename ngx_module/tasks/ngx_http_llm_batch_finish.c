@@ -23,13 +23,8 @@ static ngx_int_t ngx_http_llm_batch_finish_copy(
     ngx_uint_t i, ngx_str_t *to);
 static ngx_int_t ngx_http_llm_batch_finish_write(
     ngx_http_llm_batch_run_t *run);
-static ngx_int_t ngx_http_llm_batch_finish_open(ngx_http_llm_batch_run_t *run,
-    ngx_uint_t i);
 static void ngx_http_llm_batch_finish_ready(ngx_http_llm_blob_writer_t *w);
 static void ngx_http_llm_batch_finish_end(ngx_http_llm_batch_run_t *run);
-static void ngx_http_llm_batch_finish_commit(ngx_http_llm_batch_run_t *run);
-static void ngx_http_llm_batch_finish_fail(ngx_http_llm_batch_run_t *run,
-    ngx_int_t rc);
 static void ngx_http_llm_batch_finished(ngx_http_llm_batch_run_t *run);
 
 
@@ -327,7 +322,7 @@ ngx_http_llm_batch_finish_write(ngx_http_llm_batch_run_t *run)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_llm_batch_finish_open(ngx_http_llm_batch_run_t *run, ngx_uint_t i)
 {
     u_char                      *p;
@@ -415,7 +410,7 @@ ngx_http_llm_batch_finish_end(ngx_http_llm_batch_run_t *run)
 }
 
 
-static void
+void
 ngx_http_llm_batch_finish_commit(ngx_http_llm_batch_run_t *run)
 {
     const char                   *status, *stamp;
@@ -479,7 +474,7 @@ ngx_http_llm_batch_finished(ngx_http_llm_batch_run_t *run)
 }
 
 
-static void
+void
 ngx_http_llm_batch_finish_fail(ngx_http_llm_batch_run_t *run, ngx_int_t rc)
 {
     int64_t                since;

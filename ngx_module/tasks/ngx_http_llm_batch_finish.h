@@ -60,4 +60,16 @@ ngx_int_t ngx_http_llm_batch_finish_tokens(ngx_http_llm_batch_run_t *run,
     ngx_http_llm_queue_call_t *call);
 
 
+/* the output (0) or the error file (1); NGX_OK, else as its writer's rc */
+ngx_int_t ngx_http_llm_batch_finish_open(ngx_http_llm_batch_run_t *run,
+    ngx_uint_t i);
+
+/* both are closed: they become the batch's, which ends */
+void ngx_http_llm_batch_finish_commit(ngx_http_llm_batch_run_t *run);
+
+/* they could not be written, now or at all */
+void ngx_http_llm_batch_finish_fail(ngx_http_llm_batch_run_t *run,
+    ngx_int_t rc);
+
+
 #endif /* _NGX_HTTP_LLM_BATCH_FINISH_H_INCLUDED_ */

@@ -51,6 +51,12 @@ static ngx_http_llm_batch_field_t  ngx_http_llm_batch_texts[] = {
     ngx_http_llm_batch_is("err", err),
     ngx_http_llm_batch_is("tokens", tokens),
     ngx_http_llm_batch_is("errors", errors),
+    ngx_http_llm_batch_is("native", native),
+    ngx_http_llm_batch_is("native_model", native_model),
+    ngx_http_llm_batch_is("native_file", native_file),
+    ngx_http_llm_batch_is("native_batch", native_batch),
+    ngx_http_llm_batch_is("native_out", native_out),
+    ngx_http_llm_batch_is("native_err", native_err),
     ngx_http_llm_batch_null
 };
 
@@ -78,6 +84,11 @@ static ngx_http_llm_batch_field_t  ngx_http_llm_batch_numbers[] = {
     ngx_http_llm_batch_is("stop_to", stop_to),
     ngx_http_llm_batch_is("ok", ok),
     ngx_http_llm_batch_is("bad", bad),
+    ngx_http_llm_batch_is("native_try", native_try),
+    ngx_http_llm_batch_is("native_cancel", native_cancel),
+    ngx_http_llm_batch_is("native_done", native_done),
+    ngx_http_llm_batch_is("native_paid", native_paid),
+    ngx_http_llm_batch_is("native_pause", native_pause),
     ngx_http_llm_batch_null
 };
 

@@ -59,6 +59,15 @@ typedef struct {
     ngx_str_t                   tokens;
     ngx_str_t                   errors;
 
+    /* handed to a provider: its name, its name for the model, its ids */
+
+    ngx_str_t                   native;
+    ngx_str_t                   native_model;
+    ngx_str_t                   native_file;
+    ngx_str_t                   native_batch;
+    ngx_str_t                   native_out;
+    ngx_str_t                   native_err;
+
     int64_t                     now;
     int64_t                     created;
     int64_t                     expires;
@@ -81,6 +90,12 @@ typedef struct {
     int64_t                     stop_to;
     int64_t                     ok;
     int64_t                     bad;
+
+    int64_t                     native_try;      /* it may be there */
+    int64_t                     native_cancel;   /* it was told */
+    int64_t                     native_done;     /* it has ended there */
+    int64_t                     native_paid;
+    int64_t                     native_pause;    /* ms, between looks */
 } ngx_http_llm_batch_t;
 
 
@@ -98,6 +113,7 @@ ngx_int_t ngx_http_llm_batch_errors(ngx_pool_t *pool, llm_batch_error_t *err,
 
 typedef struct ngx_http_llm_batch_run_s     ngx_http_llm_batch_run_t;
 typedef struct ngx_http_llm_batch_finish_s  ngx_http_llm_batch_finish_t;
+typedef struct ngx_http_llm_batch_native_s  ngx_http_llm_batch_native_t;
 
 typedef void (*ngx_http_llm_batch_pt)(ngx_http_llm_batch_run_t *run);
 typedef void (*ngx_http_llm_batch_reply_pt)(ngx_http_llm_batch_run_t *run,
@@ -148,6 +164,7 @@ struct ngx_http_llm_batch_run_s {
     unsigned                        woken:1;
 
     ngx_http_llm_batch_finish_t    *finish;
+    ngx_http_llm_batch_native_t    *native;
 };
 
 
@@ -157,6 +174,7 @@ void ngx_http_llm_batch_feed(ngx_http_llm_batch_run_t *run);
 void ngx_http_llm_batch_stop(ngx_http_llm_batch_run_t *run);
 void ngx_http_llm_batch_finish(ngx_http_llm_batch_run_t *run);
 void ngx_http_llm_batch_drop(ngx_http_llm_batch_run_t *run);
+void ngx_http_llm_batch_native(ngx_http_llm_batch_run_t *run);
 
 
 /* looks at the batch anew */
@@ -198,6 +216,10 @@ ngx_int_t ngx_http_llm_batch_step(ngx_http_llm_batch_run_t *run,
 void ngx_http_llm_batch_fail(ngx_http_llm_batch_run_t *run, const char *code,
     const char *text);
 
+/* … for several */
+void ngx_http_llm_batch_fail_all(ngx_http_llm_batch_run_t *run,
+    llm_batch_error_t *err, ngx_uint_t n);
+
 /* the id of the job of line n, in memory of "pool" */
 ngx_int_t ngx_http_llm_batch_job(ngx_http_llm_batch_run_t *run,
     ngx_pool_t *pool, int64_t n, ngx_str_t *id);
@@ -223,6 +245,16 @@ ngx_int_t ngx_http_llm_batch_line(ngx_http_llm_batch_run_t *run,
     llm_str_t *text, llm_arena_t *arena, llm_batch_line_t *line);
 
 void ngx_http_llm_batch_close(ngx_http_llm_batch_run_t *run);
+
+/*
+ * Is it its provider's to run it?  Then name and model are added to the step
+ * that ends the check.
+ */
+void ngx_http_llm_batch_native_choose(ngx_http_llm_batch_run_t *run,
+    ngx_str_t *model, ngx_http_llm_queue_call_t *call);
+
+/* the end of what native() began */
+void ngx_http_llm_batch_native_close(ngx_http_llm_batch_run_t *run);
 
 /* they have become nobody's: files that are closed go, too */
 void ngx_http_llm_batch_finish_undo(ngx_http_llm_batch_run_t *run);

@@ -136,6 +136,12 @@ ngx_http_llm_batch_seen(ngx_http_llm_batch_run_t *run,
         run->step = ngx_http_llm_batch_drop;
     }
 
+    if (b->native.len && run->step != ngx_http_llm_batch_check
+        && run->step != ngx_http_llm_batch_drop)
+    {
+        run->step = ngx_http_llm_batch_native;
+    }
+
     ngx_http_llm_batch_wake(run);
 }
 
@@ -164,6 +170,7 @@ ngx_http_llm_batch_clear(ngx_http_llm_batch_run_t *run)
         ngx_delete_posted_event(&run->event);
     }
 
+    ngx_http_llm_batch_native_close(run);
     ngx_http_llm_batch_finish_close(run);
     ngx_http_llm_batch_close(run);
 
@@ -370,6 +377,7 @@ ngx_http_llm_batch_stepped(ngx_http_llm_batch_run_t *run,
     /* a client may have cancelled it meanwhile */
 
     if (status.str.len == sizeof("cancelling") - 1
+        && ngx_memcmp(status.str.data, "cancelling", status.str.len) == 0
         && run->b.ob.state != LLM_BATCH_CANCELLING)
     {
         ngx_http_llm_batch_again(run);
@@ -384,9 +392,7 @@ void
 ngx_http_llm_batch_fail(ngx_http_llm_batch_run_t *run, const char *code,
     const char *text)
 {
-    ngx_str_t                  json;
-    llm_batch_error_t          err;
-    ngx_http_llm_queue_call_t  call;
+    llm_batch_error_t  err;
 
     ngx_memzero(&err, sizeof(llm_batch_error_t));
 
@@ -394,7 +400,18 @@ ngx_http_llm_batch_fail(ngx_http_llm_batch_run_t *run, const char *code,
     (void) ngx_cpystrn((u_char *) err.text, (u_char *) text,
                        sizeof(err.text));
 
-    if (ngx_http_llm_batch_errors(run->pool, &err, 1, &json) != NGX_OK) {
+    ngx_http_llm_batch_fail_all(run, &err, 1);
+}
+
+
+void
+ngx_http_llm_batch_fail_all(ngx_http_llm_batch_run_t *run,
+    llm_batch_error_t *err, ngx_uint_t n)
+{
+    ngx_str_t                  json;
+    ngx_http_llm_queue_call_t  call;
+
+    if (ngx_http_llm_batch_errors(run->pool, err, n, &json) != NGX_OK) {
         ngx_http_llm_batch_end(run, NGX_HTTP_LLM_BATCH_AGAIN);
         return;
     }

@@ -54,6 +54,9 @@ struct ngx_http_llm_tasks_conf_s {
     size_t                        result_max; /* bytes, 4m */
     ngx_str_t                     model;      /* of prompts without one */
 
+    ngx_msec_t                    poll;       /* a provider's batch, at first;
+                                                 15000, grows fourfold */
+
     /* files */
     size_t                        file_max;   /* 200m */
     off_t                         file_quota; /* of a team, 2g */

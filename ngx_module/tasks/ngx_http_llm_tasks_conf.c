@@ -105,6 +105,9 @@ static ngx_http_llm_arg_t  ngx_http_llm_tasks_table[] = {
     { ngx_string("timeout="), NGX_HTTP_LLM_ARG_MSEC,
       ngx_http_llm_tasks(conf.timeout), 100, 86400000,
       "a time from 100ms to 1d", NULL },
+    { ngx_string("poll="), NGX_HTTP_LLM_ARG_MSEC,
+      ngx_http_llm_tasks(conf.poll), 10, 3600000,
+      "a time from 10ms to 1h", NULL },
     ngx_http_llm_tasks_days("deadline=", deadline),
     ngx_http_llm_tasks_days("keep=", keep),
     ngx_http_llm_tasks_days("results=", results),
@@ -168,6 +171,7 @@ ngx_http_llm_tasks_create_conf(ngx_conf_t *cf)
     tcf->backoff = 2000;
     tcf->backoff_max = 60000;
     tcf->timeout = 600000;
+    tcf->poll = 15000;
     tcf->deadline = NGX_HTTP_LLM_TASKS_DAY;
     tcf->keep = NGX_HTTP_LLM_TASKS_DAY;
     tcf->results = 7 * NGX_HTTP_LLM_TASKS_DAY;

@@ -39,7 +39,7 @@ ngx_http_llm_judge(ngx_http_llm_ctx_t *ctx, llm_answer_t *an,
         return;
     }
 
-    n = llm_dialect_blank(at->hold, at->held);
+    n = ctx->native ? 0 : llm_dialect_blank(at->hold, at->held);
 
     if (n) {
         at->held -= n;
@@ -51,7 +51,15 @@ ngx_http_llm_judge(ngx_http_llm_ctx_t *ctx, llm_answer_t *an,
         return;
     }
 
-    ngx_http_llm_judge_body(at, an);
+    if (ctx->native) {
+
+        /* lines of a file, or an object that only its reader understands */
+
+        an->valid = 1;
+
+    } else {
+        ngx_http_llm_judge_body(at, an);
+    }
 
     /* a stored response tells by right how it failed */
 

@@ -277,7 +277,7 @@ ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
     at->overflow = 1;
 
     if (at->status != NGX_HTTP_OK || at->ctx->detached || at->ctx->begun
-        || at->ctx->endpoint == LLM_ENDPOINTS)
+        || (at->ctx->endpoint == LLM_ENDPOINTS && !at->ctx->native))
     {
 
         /* of an error the beginning is enough; nobody reads the rest */

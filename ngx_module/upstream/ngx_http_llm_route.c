@@ -23,6 +23,7 @@ typedef struct {
     ngx_uint_t                  choose;
     ngx_str_t                   windows;
     time_t                      ttl;
+    ngx_uint_t                  native;
 } ngx_http_llm_route_args_t;
 
 
@@ -55,6 +56,13 @@ static ngx_conf_enum_t  ngx_http_llm_route_choices[] = {
 };
 
 
+static ngx_conf_enum_t  ngx_http_llm_route_batches[] = {
+    { ngx_string("here"), 0 },
+    { ngx_string("provider"), 1 },
+    { ngx_null_string, 0 }
+};
+
+
 static ngx_http_llm_arg_t  ngx_http_llm_route_args[] = {
     { ngx_string("choose="), NGX_HTTP_LLM_ARG_CHOICE,
       ngx_http_llm_offset(choose), 0, 0,
@@ -65,6 +73,9 @@ static ngx_http_llm_arg_t  ngx_http_llm_route_args[] = {
     { ngx_string("ttl="), NGX_HTTP_LLM_ARG_SEC,
       ngx_http_llm_offset(ttl), 0, 365 * 86400,
       "a time up to 365d, or 0", NULL },
+    { ngx_string("batch="), NGX_HTTP_LLM_ARG_CHOICE,
+      ngx_http_llm_offset(native), 0, 0,
+      "here or provider", ngx_http_llm_route_batches },
     ngx_http_llm_null_arg
 };
 
@@ -119,6 +130,7 @@ ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ra.choose = NGX_HTTP_LLM_CHOOSE_ORDER;
     ra.ttl = -1;
+    ra.native = 0;
     ngx_str_null(&ra.windows);
 
     if (ngx_http_llm_args(cf, i, ngx_http_llm_route_args, &ra)
@@ -129,6 +141,17 @@ ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     route->choose = ra.choose;
     route->cache_ttl = ra.ttl;
+    route->native = ra.native;
+
+    target = route->targets.elts;
+
+    if (route->native && target->provider->templated) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"batch=provider\" for \"%V\": the provider "
+                           "\"%V\" has a \"{model}\" in its uri", &value[1],
+                           &target->provider->name);
+        return NGX_CONF_ERROR;
+    }
 
     if (ngx_http_llm_route_weights(cf, route) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
@@ -423,46 +446,6 @@ ngx_http_llm_route_windows(ngx_conf_t *cf, ngx_http_llm_route_t *route,
     }
 
     return NGX_CONF_OK;
-}
-
-
-ngx_http_llm_route_t *
-ngx_http_llm_route(ngx_http_llm_main_conf_t *mcf, ngx_str_t *model)
-{
-    llm_str_t              name, pattern;
-    ngx_uint_t             i;
-    ngx_http_llm_route_t  *route, *found;
-
-    found = NULL;
-    route = mcf->routes.elts;
-
-    name.data = model->data;
-    name.len = model->len;
-
-    for (i = 0; i < mcf->routes.nelts; i++) {
-
-        if (route[i].literal) {
-            if (route[i].pattern.len == model->len
-                && ngx_memcmp(route[i].pattern.data, model->data, model->len)
-                   == 0)
-            {
-                return &route[i];
-            }
-
-            continue;
-        }
-
-        if (found == NULL) {
-            pattern.data = route[i].pattern.data;
-            pattern.len = route[i].pattern.len;
-
-            if (llm_route_match(&pattern, &name)) {
-                found = &route[i];
-            }
-        }
-    }
-
-    return found;
 }
 
 

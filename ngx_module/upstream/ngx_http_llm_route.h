@@ -10,16 +10,12 @@
 #define _NGX_HTTP_LLM_ROUTE_H_INCLUDED_
 
 
-#include "http/ngx_http_llm.h"
+#include "http/ngx_http_llm_match.h"
 
 
 /* llm_route PATTERN PROVIDER[:model][@WEIGHT] ... [choose=…] [windows=N,…]
-   [ttl=TIME] */
+   [ttl=TIME] [batch=here|provider] */
 char *ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-
-/* the route of a model: by its own name, else the first that matches */
-ngx_http_llm_route_t *ngx_http_llm_route(ngx_http_llm_main_conf_t *mcf,
-    ngx_str_t *model);
 
 /*
  * May the client's name for the model become part of a provider's path, where

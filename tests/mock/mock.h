@@ -13,6 +13,7 @@
  *     mock_body.c     text and JSON bodies
  *     mock_other.c    embeddings, models
  *     mock_stored.c   stored responses
+ *     mock_batch.c    files, and batches of their lines
  *     mock_event.c    the events of a stream
  *     mock_send.c     head, framing, pace, cuts
  *     mock_fast.c     precomputed answers
@@ -41,6 +42,7 @@ enum { FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CLOSE };
 enum { USAGE_AUTO, USAGE_NONE, USAGE_ALWAYS, USAGE_LAST, USAGE_EVERY };
 enum { CUT_CLOSE, CUT_RST, CUT_HANG, CUT_CLEAN };
 enum { EOL_LF, EOL_CRLF, EOL_CR };
+enum { BATCH_COMPLETED, BATCH_FAILED, BATCH_EXPIRED };
 enum { LIMIT_OPENAI, LIMIT_AZURE, LIMIT_ANTHROPIC, LIMIT_NONE };
 
 /* cut_at beside a number of bytes; -1 is "not given" everywhere */
@@ -58,6 +60,7 @@ typedef enum {
     EP_EMBEDDINGS,
     EP_MODELS,
     EP_STORED,
+    EP_BATCH,                           /* and files */
     EP_UNKNOWN
 } endpoint_t;
 
@@ -116,6 +119,8 @@ typedef struct {
     int64_t            slice_ms;
     int64_t            eol;
     int64_t            keep;
+    int64_t            batch_ms;
+    int64_t            batch_status;
 
     span_t             error_message;
     span_t             error_type;
@@ -296,6 +301,8 @@ typedef struct {
     int64_t            streamed_pieces;
     int64_t            limited;
     int64_t            tls_failed;
+    int64_t            batches;
+    int64_t            batch_lines;
 } stats_t;
 
 
@@ -349,6 +356,8 @@ int       script_match(script_t *s, const http_head_t *head,
 
 /* mock_request.c */
 void      request_path(request_t *r, const http_head_t *head);
+void      request_json(request_t *r);
+void      request_endpoint(request_t *r);
 int       request_early(conn_t *c);
 void      request_start(conn_t *c);
 
@@ -377,6 +386,11 @@ int       body_models(buf_t *out, const request_t *r);
 int       stored_is(span_t path);
 int       stored_start(const char *method, request_t *r, answer_t *a);
 void      body_stored(buf_t *out, const request_t *r, const answer_t *a);
+
+/* mock_batch.c: 0, or the status of what is wrong */
+int       batch_is(span_t path);
+int       batch_start(conn_t *c);
+void      body_batch(buf_t *out);
 
 /* mock_event.c: 0 when there is no such event */
 int       event_add(buf_t *out, const request_t *r, const answer_t *a,

@@ -167,10 +167,12 @@ control_stats(buf_t *out)
 
     buf_fmt(out, "\"prompt_tokens\":%lld,\"completion_tokens\":%lld,"
             "\"cached_tokens\":%lld,\"streamed_pieces\":%lld,"
-            "\"limited\":%lld,\"tls_failed\":%lld,",
+            "\"limited\":%lld,\"tls_failed\":%lld,\"batches\":%lld,"
+            "\"batch_lines\":%lld,",
             (long long) s->prompt_tokens, (long long) s->completion_tokens,
             (long long) s->cached_tokens, (long long) s->streamed_pieces,
-            (long long) s->limited, (long long) s->tls_failed);
+            (long long) s->limited, (long long) s->tls_failed,
+            (long long) s->batches, (long long) s->batch_lines);
 
     limit_left(mock_script, out);
     buf_str(out, "}\n");

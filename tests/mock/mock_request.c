@@ -20,8 +20,6 @@
 static uint64_t  request_ids;
 
 
-static void request_endpoint(request_t *r);
-static void request_json(request_t *r);
 static void request_count(conn_t *c);
 static void request_action(conn_t *c, int early, buf_t *error);
 static int request_refuse(conn_t *c, buf_t *error);
@@ -54,7 +52,7 @@ request_path(request_t *r, const http_head_t *head)
 }
 
 
-static void
+void
 request_endpoint(request_t *r)
 {
     span_t  path;
@@ -69,11 +67,12 @@ request_endpoint(request_t *r)
         : span_ends(path, span("/models")) ? EP_MODELS
         : memmem(path.data, path.len, "/models/", 8) != NULL ? EP_MODELS
         : stored_is(path) ? EP_STORED
+        : batch_is(path) ? EP_BATCH
         : EP_UNKNOWN;
 }
 
 
-static void
+void
 request_json(request_t *r)
 {
     span_t       text, value;
@@ -276,7 +275,7 @@ request_count(conn_t *c)
 static int
 request_refuse(conn_t *c, buf_t *error)
 {
-    int              post;
+    int              post, status;
     request_t       *r;
     const action_t  *act;
 
@@ -301,6 +300,15 @@ request_refuse(conn_t *c, buf_t *error)
 
     } else if (r->endpoint == EP_STORED) {
         return request_stored(c);
+
+    } else if (r->endpoint == EP_BATCH) {
+        status = batch_start(c);
+
+        if (status != 0) {
+            request_error(c, status, NULL, NULL);
+        }
+
+        return status != 0;
 
     } else if (r->endpoint == EP_MODELS) {
         if (post) {
@@ -465,6 +473,9 @@ request_fixed(conn_t *c)
 
     } else if (r->endpoint == EP_STORED) {
         body_stored(&a->body, r, a);
+
+    } else if (r->endpoint == EP_BATCH) {
+        body_batch(&a->body);
 
     } else if (r->endpoint != EP_UNKNOWN) {
         body_answer(&a->body, r, a);

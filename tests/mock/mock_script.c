@@ -52,6 +52,7 @@ static const member_t  members[] = {
     number(cut_at), number(cut_events), number(error_event),
     boolean(error_done), boolean(no_done), number(slice), number(slice_ms),
     word(eol, "lf crlf cr"), boolean(keep),
+    number(batch_ms), word(batch_status, "completed failed expired"),
     text(error_message), text(error_type), text(error_code), text(body),
     text(raw), text(content), text(model), text(finish_reason),
     text(tool_name), text(tool_args), text(comment), text(before),

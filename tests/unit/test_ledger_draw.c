@@ -585,6 +585,60 @@ test_refused_in_turn(void **state)
 }
 
 
+/* what was used without having been asked for: in debt, as a whole */
+
+static void
+test_add(void **state)
+{
+    llm_now_t           now;
+    llm_limit_t         key, team;
+    llm_limits_t        ls;
+    llm_amount_t        used;
+    const llm_meter_t  *m;
+
+    (void) state;
+
+    memset(&key, 0, sizeof(llm_limit_t));
+    memset(&used, 0, sizeof(llm_amount_t));
+
+    key.name.data = (unsigned char *) "k:a";
+    key.name.len = 3;
+    key.hash = 1;
+    key.weight = 1;
+    key.concurrency = LLM_UNLIMITED;
+
+    team = key;
+    team.name.data = (unsigned char *) "t:b";
+    team.hash = 2;
+
+    key.rates.budget = 100;
+    team.rates.budget = 10000;
+
+    ls.limit[0] = &key;
+    ls.limit[1] = &team;
+    ls.n = 2;
+
+    now = at(NOW);
+    used.money = 250;
+
+    assert_int_equal(llm_ledger_add(lg, &ls, &used, &now), LLM_OK);
+    assert_int_equal(llm_ledger_add(lg, &ls, &used, &now), LLM_OK);
+
+    m = llm_ledger_meter(lg, &key, &now);
+    assert_non_null(m);
+    assert_int_equal(m->day[0].money + m->day[1].money, 500);
+
+    m = llm_ledger_meter(lg, &team, &now);
+    assert_non_null(m);
+    assert_int_equal(m->day[0].money + m->day[1].money, 500);
+
+    llm_ledger_peek(lg, &ls, &now, &rd);
+    assert_true(rd.money_left <= 0);
+
+    assert_null(ledger_check(lg, 0));
+}
+
+
 int
 main(void)
 {
@@ -599,6 +653,7 @@ main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_refused_in_turn, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_add, setup, teardown)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
