@@ -10,6 +10,9 @@ CFLAGS_C  = -std=c11 -O2 -g -Wall -Wextra -Wpointer-arith -Werror
 SANITIZE  = -fsanitize=address,undefined -fno-sanitize-recover=all \
             -fno-omit-frame-pointer
 
+# cmocka 2 wants names that cmocka 1 does not have
+CFLAGS_UNIT = $(CFLAGS_C) -Wno-deprecated-declarations
+
 CORE      = $(wildcard ngx_module/core/*.c)
 CORE_H    = $(wildcard ngx_module/core/*.h)
 UNIT      = $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
@@ -19,7 +22,7 @@ FUZZ_TIME = 20
 TOOL_H    = $(wildcard tests/tools/*.h)
 TOOL_LIB  = $(wildcard tests/tools/lib_*.c)
 TOOLS     = $(BUILD)/mock $(BUILD)/load $(BUILD)/faultproxy \
-            $(BUILD)/llmctl $(BUILD)/llmctl-san
+            $(BUILD)/llmctl $(BUILD)/llmctl-san $(BUILD)/scale/turn.so
 
 # what is built, not with which forty options; V=1 shows these
 Q         = $(if $(V),,@)
@@ -34,8 +37,8 @@ CORE_FUZZ = $(CORE:ngx_module/core/%.c=$(BUILD)/core-fuzz/%.o)
 .PHONY: all help module llmctl tools run sim test test-unit test-t \
         test-clients test-dashboard scale check \
         check-style check-analyze check-nodebug check-unit check-fuzz \
-        check-t bench \
-        install deb clean need-build need-run need-test need-check \
+        check-t bench matrix \
+        install uninstall deb deb-test clean need-build need-run need-test need-check \
         need-bench
 
 all: module llmctl
@@ -157,7 +160,7 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/core/libcore.a $(UNIT_H) \
                  | need-test
 	@mkdir -p $(@D)
 	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
-	$(Q)$(CC) $(CFLAGS_C) -Ingx_module -Itests/unit -o $@ $< \
+	$(Q)$(CC) $(CFLAGS_UNIT) -Ingx_module -Itests/unit -o $@ $< \
 	    $(BUILD)/core/libcore.a -lcmocka -ljansson -lhiredis -llua5.1 -lcrypto -lm
 
 
@@ -207,7 +210,7 @@ $(BUILD)/unit-san/%: tests/unit/%.c $(BUILD)/core-san/libcore.a $(UNIT_H) \
                      | need-test
 	@mkdir -p $(@D)
 	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
-	$(Q)$(CC) $(CFLAGS_C) -O1 $(SANITIZE) -Ingx_module -Itests/unit -o $@ $< \
+	$(Q)$(CC) $(CFLAGS_UNIT) -O1 $(SANITIZE) -Ingx_module -Itests/unit -o $@ $< \
 	    $(BUILD)/core-san/libcore.a -lcmocka -ljansson -lhiredis -llua5.1 -lcrypto -lm
 
 $(BUILD)/core-fuzz/%.o: ngx_module/core/%.c $(CORE_H) | need-check
@@ -239,14 +242,31 @@ need-bench:
 	@util/need.sh build bench
 
 
-#: make install       into the installed nginx; DESTDIR is respected
+#: make matrix        builds, tests and installs the package in Debian 12, 13
+#:                    and sid, made by debootstrap (as root; DEBIANS="trixie
+#:                    sid": fewer)
+matrix:
+	@util/need.sh matrix
+	@util/matrix.sh $(BUILD)/matrix $(DEBIANS)
+
+
+#: make install       into the installed nginx, make uninstall removes it;
+#:                    DESTDIR is respected (docs/install.md)
 install: module llmctl
 	@util/install.sh "$(DESTDIR)"
 
+uninstall:
+	@util/install.sh --remove "$(DESTDIR)"
+
 #: make deb           build/deb/libnginx-mod-http-llm_VERSION_ARCH.deb
-deb: module llmctl
+deb:
 	@util/need.sh deb
 	@util/deb.sh $(BUILD)/deb
+
+#: make deb-test      installs that package in a bare Debian and takes the
+#:                    README's tour (as root; DEBIANS=trixie: another Debian)
+deb-test:
+	@util/deb-test.sh $(BUILD)/matrix $(DEBIANS)
 
 
 #: make clean         removes build/

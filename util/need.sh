@@ -17,7 +17,9 @@ declare -A packages=(
     [bench]="python3 valgrind strace redis-server util-linux procps"
     [dashboard]="chromium fonts-dejavu-core"
     [promtool]="prometheus"
-    [deb]="dpkg-dev"
+    [deb]="build-essential debhelper nginx-dev libhiredis-dev libjansson-dev
+           libssl-dev libzstd-dev libcurl4-openssl-dev"
+    [matrix]="debootstrap util-linux iproute2"
 )
 
 missing=()

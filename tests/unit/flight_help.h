@@ -179,7 +179,7 @@ static inline void
 reads(llm_flight_id_t id, const char *s, llm_flight_state_e state)
 {
     get(id, LLM_FLIGHT_DATA, sizeof(buf));
-    assert_string_equal(buf, s);
+    assert_string_equal((char *) buf, s);
     assert_int_equal(pc.size, strlen(s));
     assert_int_equal(pc.state, state);
 }

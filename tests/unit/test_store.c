@@ -158,10 +158,10 @@ test_key(void **state)
         key[i / 8] ^= (unsigned char) (1 << i % 8);
     }
 
-    assert_string_equal(out, "-------");
+    assert_string_equal((char *) out, "-------");
     assert_int_equal(llm_store_find(st, key, 0), 5);
     llm_store_copy(st, key, out);
-    assert_string_equal(out, "value--");
+    assert_string_equal((char *) out, "value--");
 
     free(mem);
 }

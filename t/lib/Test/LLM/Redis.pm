@@ -9,6 +9,7 @@ use strict;
 use Carp;
 use IO::Select;
 use IO::Socket::INET;
+use IO::Socket::IP;
 use IO::Socket::UNIX;
 use Time::HiRes qw(time sleep);
 
@@ -190,7 +191,8 @@ sub sentinel {
 sub fake {
     my ($class, $t, $answer, %options) = @_;
 
-    my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 64,
+    my $listen = IO::Socket::IP->new(
+        LocalAddr => $options{bind} // '127.0.0.1', Listen => 64,
         LocalPort => $options{port} // 0, ReuseAddr => 1)
         or croak "fake redis: $!";
     my $name = 'fake' . $listen->sockport;
