@@ -234,6 +234,9 @@ sub promtool {
     return $out;
 }
 
+my %stands;
+is join(' ', grep { $stands{$_}++ } $body =~ /^(\w+(?:\{.*\})?) /mg), '',
+    'no series stands twice, be a target met by two routes';
 is promtool('check metrics', 'check metrics <' . $t->path('page')), '',
     'no complaint';
 promtool('check rules', 'check rules rules.yml');

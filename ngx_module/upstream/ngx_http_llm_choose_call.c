@@ -648,24 +648,3 @@ ngx_http_llm_choose_end(ngx_http_llm_ctx_t *ctx, llm_target_end_e end,
 
     ngx_http_llm_share_post(ctx->mcf);
 }
-
-
-ngx_int_t
-ngx_http_llm_choose_stat(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_target_t *target, llm_target_stat_t *stat)
-{
-    uint32_t                place;
-    ngx_http_llm_tables_t  *tb;
-
-    tb = ngx_http_llm_area_lock(mcf->targets);
-
-    place = ngx_http_llm_choose_place(tb, target);
-
-    if (place != LLM_TARGET_NONE) {
-        llm_target_stat(tb->named, place, ngx_current_msec, stat);
-    }
-
-    ngx_http_llm_area_unlock(mcf->targets);
-
-    return place == LLM_TARGET_NONE ? NGX_DECLINED : NGX_OK;
-}
