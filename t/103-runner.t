@@ -10,21 +10,19 @@ use strict;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Digest::SHA qw(sha1_hex);
 use JSON::PP;
 use List::Util qw(max sum0 uniq);
 use Time::HiRes qw(time sleep);
 
 use Test::LLM;
+use Test::LLM::Queue;
 
 
-my $P = '{llm}:t:';
+my $P = Test::LLM::Queue->prefix;
 my $HOUR = 3600000;
-my $script = slurp("$FindBin::Bin/../ngx_module/tasks/queue.lua");
-my $sha = sha1_hex($script);
 my $names = 0;
 my $LEASE = 2000;
-my ($t, $other, $redis, $mock);
+my ($t, $other, $redis, $queue, $mock);
 
 gateway();
 
@@ -50,31 +48,18 @@ redis_down();
 done_testing;
 
 
-sub slurp {
-    open my $in, '<', $_[0] or die "$_[0]: $!\n";
-    local $/;
-    return <$in>;
-}
-
-
 # two workers; what is asked of them is what tasks of "user" and "other" ask
 
 sub configured {
     my ($g, $more) = @_;
 
-    my $socket = $g->path('internal.sock');
-
     $g->key('user', team => 'red');
     $g->key('other', team => 'blue');
     $g->key('daily', team => 'green', requests_per_day => 1);
 
-    return $g->gateway(
-        http => "llm_internal unix:$socket; llm_tasks on lease=2s tries=3"
-            . ' backoff=50ms backoff_max=200ms result_max=64k in_flight=16'
-            . ($more // '') . ';',
-        server => "listen unix:$socket;",
-        location => 'llm_retry tries=1; llm_breaker off;',
-    );
+    return $g->tasks_gateway('lease=2s tries=3 backoff=50ms backoff_max=200ms'
+        . ' result_max=64k in_flight=16' . ($more // ''),
+        location => 'llm_retry tries=1; llm_breaker off;');
 }
 
 
@@ -83,19 +68,7 @@ sub gateway {
     $t->{redis} = $t->redis(appendonly => 'yes', appendfsync => 'everysec');
     $mock = configured($t, ' archive=%%DIR%%/archive.jsonl deaths=1');
     $redis = $t->{redis};
-}
-
-
-# Jobs as the API enters them.
-
-sub eval_queue {
-    my @words = (1, $P, @_);
-
-    my $reply = eval { [$redis->command(EVALSHA => $sha, @words)] };
-    return $reply->[0] if $reply;
-
-    die $@ if $@ !~ /NOSCRIPT/;
-    return $redis->command(EVAL => $script, @words);
+    $queue = Test::LLM::Queue->new($redis);
 }
 
 
@@ -180,7 +153,7 @@ sub submit {
         ($_, 0, $o{body} // parcel("$_:b", "$endpoint\n$json"));
     } @ids;
 
-    eval_queue(submit => $n, 0, 0, 64, '', '', $HOUR, 0, $o{class} // 1,
+    $queue->call(submit => $n, 0, 0, 64, '', '', $HOUR, 0, $o{class} // 1,
         $o{team} // 'red', $o{owner} // 'user', $o{flags} // '', '', '',
         $o{deadline} // 0, $HOUR, '', @jobs);
 
@@ -213,7 +186,7 @@ sub clean {
     my %s;
 
     $t->until(sub {
-        %s = @{eval_queue('sweep', $HOUR, $HOUR)};
+        %s = @{$queue->call('sweep', $HOUR, $HOUR)};
         !grep { $s{$_} } qw(queued processing delayed length0 length1 length2
             pending0 pending1 pending2);
     }, $seconds // 5);
@@ -406,7 +379,7 @@ sub cancels {
 
     my ($id) = submit(1);
     $mock->wait(requests => 1);
-    is eval_queue(cancel => 'red', $HOUR, $id)->[0], 'flagged', 'it runs';
+    is $queue->call(cancel => 'red', $HOUR, $id)->[0], 'flagged', 'it runs';
     ended('it is cancelled', 'cancelled', 5, $id);
     ok $mock->wait(client_closed => 1), 'and so is the call to the provider';
     $t->becomes('llm_tasks_finished_total{outcome="cancelled"}', 1,
@@ -418,7 +391,7 @@ sub cancels {
 
 sub archive {
     my @lines = map { decode_json($_) } split /\n/, $t->read('archive.jsonl');
-    my %s = @{eval_queue('sweep', $HOUR, $HOUR)};
+    my %s = @{$queue->call('sweep', $HOUR, $HOUR)};
 
     is scalar(@lines), $s{submitted}, 'the archive has a line for each task';
     is scalar(uniq(map { $_->{id} } @lines)), scalar(@lines), 'once';

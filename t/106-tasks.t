@@ -48,7 +48,6 @@ sub gateway {
     my ($options, %more) = @_;
 
     my $t = Test::LLM->new(workers => 2);
-    my $socket = $t->path('internal.sock');
     my $shim = ($ENV{TEST_BUILD} // '') . '/scale/turn.so';
 
     $t->key('user', team => 'red');
@@ -67,12 +66,7 @@ sub gateway {
     local $ENV{LD_PRELOAD} = $shim if -e $shim && !$t->sanitized;
     local $ENV{TURN_DIR} = $t->path('tmp');
 
-    $t->gateway(
-        http => "llm_internal unix:$socket; llm_tasks on $options;",
-        server => "listen unix:$socket; large_client_header_buffers 4 64k; "
-            . ($more{server} // ''),
-        location => $more{location} // '',
-    );
+    $t->tasks_gateway($options, %more);
 
     $t->until(sub { task($t, 'nobody')->status == 200 }, 10);
 

@@ -20,11 +20,12 @@ use IO::Socket::INET;
 use IO::Socket::IP;
 use JSON::PP;
 use MIME::Base64;
-use Socket qw(AF_INET6 inet_aton inet_pton);
 use Time::HiRes qw(time);
 
 use Test::LLM;
 use Test::LLM::Cert;
+use Test::LLM::DNS;
+use Test::LLM::Forward;
 
 
 my $P = '{llm}:t:';
@@ -48,7 +49,7 @@ my $redis = $t->redis;
 my $hook = $t->mock;
 my %tls = map { $_ => $t->mock($cert->mock($_)) } qw(byip good byold byself);
 my $unasked = $t->mock;
-my $dns = dns();
+my $dns = Test::LLM::DNS->new($t);
 my $seen = $alone ? listener() : 0;
 my %forward;
 my $ids = 0;
@@ -59,7 +60,7 @@ my $listed = join ' ', map { "webhook=$_" } 'http://127.0.0.1:' . $hook->port,
     $name, '*.wild.test';
 
 $t->token(TASKS => "$listed webhook_secret=env:HOOK_SECRET");
-$t->token(RESOLVER => "resolver 127.0.0.1:$dns;");
+$t->token(RESOLVER => 'resolver 127.0.0.1:' . $dns->port . ';');
 $t->gateway(
     mock => [],
     http => '%%RESOLVER%%
@@ -286,11 +287,11 @@ sub not_on_the_list {
 
 
 sub by_address {
-    my $n = asked();
+    my $n = $dns->asked;
 
     $hook->script({ @thanks });
     over(ended(url($hook, '/literal')), 'a listed address');
-    is asked(), $n, 'needs no name server';
+    is $dns->asked, $n, 'needs no name server';
 }
 
 
@@ -538,54 +539,7 @@ sub url { 'http://127.0.0.1:' . $_[0]->port . $_[1] }
 sub now { int(time * 1000) }
 
 
-# the name server: as told by a file
-
-sub answers {
-    my (%of) = @_;
-    $t->write('dns.say', \%of);
-}
-
-
-sub asked {
-    my @lines = $t->read('dns.asked') =~ /\n/g;
-    return scalar @lines;
-}
-
-
-sub dns {
-    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
-        Proto => 'udp') or die "dns: $!";
-
-    answers();
-
-    return $socket->sockport if child('dns');
-
-    open my $asked, '>>', $t->path('dns.asked') or die $!;
-    $asked->autoflush(1);
-
-    while ($socket->recv(my $question, 512)) {
-        my $from = $socket->peername;
-        my ($name) = substr($question, 12) =~ /^(.*?\0)/s;
-        my $type = unpack 'n', substr $question, 12 + length $name, 2;
-        my $text = join '.', unpack '(C/a)*', $name =~ s/\0$//r;
-        my $say = decode_json($t->read('dns.say'))->{$text} // {};
-        my $mode = $say->{mode} // 'ok';
-        my $code = { nxdomain => 3, servfail => 2 }->{$mode} // 0;
-        my @data = $mode ne 'ok' ? ()
-            : $type == 1 ? map { inet_aton($_) } @{$say->{A} // []}
-            : $type == 28 ? map { inet_pton(AF_INET6, $_) } @{$say->{AAAA} // []}
-            : ();
-
-        print $asked "$type $text\n";
-
-        $socket->send(pack('a2 n5', $question, 0x8180 | $code, 1,
-            scalar @data, 0, 0) . $name . pack('n n', $type, 1)
-            . join('', map { pack 'n n n N n/a', 0xc00c, $type, 1, 1, $_ }
-                @data), 0, $from);
-    }
-
-    POSIX::_exit(0);
-}
+sub answers { $dns->say(@_) }
 
 
 # port 443 of all addresses but the public one: counts who comes
@@ -597,20 +551,18 @@ sub listener {
 
     die "listen: $!" if grep { !$_ } @listen[0 .. 2];
 
-    return 1 if child('listener');
+    return $t->child('listener', sub {
+        my $select = IO::Select->new(grep { $_ } @listen);
+        open my $seen, '>>', $t->path('listener.seen') or die $!;
+        $seen->autoflush(1);
 
-    my $select = IO::Select->new(grep { $_ } @listen);
-    open my $seen, '>>', $t->path('listener.seen') or die $!;
-    $seen->autoflush(1);
-
-    while (my @ready = $select->can_read) {
-        for my $socket (@ready) {
-            my $client = $socket->accept or next;
-            print $seen $client->sockhost, "\n";
+        while (my @ready = $select->can_read) {
+            for my $socket (@ready) {
+                my $client = $socket->accept or next;
+                print $seen $client->sockhost, "\n";
+            }
         }
-    }
-
-    POSIX::_exit(0);
+    });
 }
 
 
@@ -633,57 +585,7 @@ sub forward {
     my $listen = IO::Socket::INET->new(LocalAddr => $public,
         LocalPort => 443, Listen => 16, ReuseAddr => 1) or die "forward: $!";
 
-    return if child('forward');
-
-    my $select = IO::Select->new($listen);
-    my %other;
-
-    while (my @ready = $select->can_read) {
-        for my $in (@ready) {
-            if ($in == $listen) {
-                my $client = $listen->accept or next;
-                my $server = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
-                    PeerPort => $t->read('forward.port')) or next;
-
-                @other{$client, $server} = ($server, $client);
-                $select->add($client, $server);
-                next;
-            }
-
-            my $out = $other{$in} or next;
-            my $n = sysread $in, my $data, 65536;
-
-            if (!$n) {
-                delete @other{$in, $out};
-                $select->remove($in, $out);
-                $_->close for $in, $out;
-                next;
-            }
-
-            syswrite $out, $data;
-        }
-    }
-
-    POSIX::_exit(0);
-}
-
-
-# false in the child
-
-sub child {
-    my ($name) = @_;
-
-    my $pid = fork() // die "fork: $!";
-
-    if ($pid) {
-        $t->{children}{$pid} = $name;
-        return 1;
-    }
-
-    $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP);
-    $SIG{PIPE} = 'IGNORE';
-
-    return 0;
+    Test::LLM::Forward->new($t, $listen, sub { $t->read('forward.port') });
 }
 
 

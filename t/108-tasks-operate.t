@@ -14,19 +14,14 @@ use JSON::PP;
 use Time::HiRes qw(sleep);
 
 use Test::LLM;
+use Test::LLM::Queue;
 
 
-my $secret = 'sk-admin-0123456789abcdef0123';
-my $P = '{llm}:t:';
+my $P = Test::LLM::Queue->prefix;
 my $HOUR = 3600000;
-my $script = do {
-    open my $in, '<', "$FindBin::Bin/../ngx_module/tasks/queue.lua" or die;
-    local $/;
-    <$in>;
-};
-
 my $t = Test::LLM->new(workers => 2);
 my $redis = $t->redis;
+my $queue = Test::LLM::Queue->new($redis);
 my $r;
 
 $t->key('user', team => 'search');
@@ -51,25 +46,19 @@ sub gateway {
 
     my $socket = $g->path('internal.sock');
 
-    $g->write('admin.secret', "$secret\n");
     $g->token(REDIS => $redis->url . ' timeout=500ms');
 
     return $g->gateway(
         http => "$tasks llm_internal unix:$socket;" . ($options{http} // ''),
         server => "listen unix:$socket;",
-        admin => 'location /admin/v1/ { llm_admin '
-            . 'file:%%DIR%%/admin.secret; }');
+        admin => $g->admin_api);
 }
 
 
 sub admin {
     my ($method, $path, $body, $g) = @_;
 
-    $g //= $t;
-    $r = Test::LLM::HTTP->start(%{$g->spec($method => "/admin/v1$path",
-        port => $g->port('PORT_ADMIN'), body => $body,
-        headers => [Authorization => "Bearer $secret"])});
-    $r->wait;
+    $r = ($g // $t)->admin($method, $path, $body);
 
     return $r->status;
 }
@@ -81,7 +70,7 @@ sub code { $r->json->{error}{code} // '-' }
 # queue.lua, as the gateway calls it
 
 sub call {
-    return $redis->command(EVAL => $script, 1, $P, @_);
+    return $queue->call(@_);
 }
 
 

@@ -15,20 +15,18 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Compress::Raw::Zlib qw(crc32);
-use Digest::SHA qw(sha1_hex);
 use JSON::PP;
 use List::Util qw(max min shuffle sum0 uniq);
 use Time::HiRes qw(CLOCK_MONOTONIC clock_gettime time);
 
 use Test::LLM;
+use Test::LLM::Queue;
 
 
-my $P = '{llm}:t:';
+my $P = Test::LLM::Queue->prefix;
 my $HOUR = 3600000;
 my $LEASE = 3;
 my $seed = $ENV{TEST_LLM_SEED} // int rand 1 << 30;
-my $script = slurp("$FindBin::Bin/../ngx_module/tasks/queue.lua");
-my $sha = sha1_hex($script);
 
 srand $seed;
 
@@ -44,6 +42,7 @@ my $patience = $long || 35;
 note "TEST_LLM_SEED=$seed, $tasks tasks";
 
 my $redis = $hub->redis(appendonly => 'yes', appendfsync => 'always');
+my $queue = Test::LLM::Queue->new($redis);
 my $mock = $hub->mock('--journal', 100_000);
 my %key = (red => 'user', blue => 'other');
 
@@ -103,33 +102,17 @@ sub slurp {
 sub gateway {
     my ($t) = @_;
 
-    my $socket = $t->path('internal.sock');
-
     $t->key($key{$_}, team => $_, concurrency => 40) for keys %key;
     $t->token(MOCK => $hub->token('MOCK'));
     $t->token(REDIS => $redis->url . ' timeout=500ms limits=exact gateways=2');
-    $t->gateway(
-        http => "llm_internal unix:$socket; llm_tasks on lease=${LEASE}s"
-            . ' tries=50 deaths=50 backoff=50ms backoff_max=400ms;',
+    $t->tasks_gateway("lease=${LEASE}s tries=50 deaths=50 backoff=50ms"
+        . ' backoff_max=400ms',
         routes => 'llm_provider gate uri=/llm/mock/ concurrency=64;
-        llm_route * gate;',
-        server => "listen unix:$socket; large_client_header_buffers 4 64k;",
-    );
+        llm_route * gate;');
 
     # a lock that died with its worker is found by the next one
 
     $t->allow(qr/\[alert\].*ledger, it is derived anew/);
-}
-
-
-sub eval_queue {
-    my @words = (1, $P, @_);
-
-    my $reply = eval { [$redis->command(EVALSHA => $sha, @words)] };
-    return $reply->[0] if $reply;
-
-    die $@ if $@ !~ /NOSCRIPT/;
-    return $redis->command(EVAL => $script, @words);
 }
 
 
@@ -489,7 +472,7 @@ sub journal {
 # nothing is left in the queue, and each task has ended once
 
 sub clean {
-    my %s = @{eval_queue('sweep', $HOUR, $HOUR)};
+    my %s = @{$queue->call('sweep', $HOUR, $HOUR)};
 
     is $s{submitted} - $before, $tasks, 'each was submitted once';
     is $s{completed} - $before, $tasks, '... and completed once';
@@ -599,7 +582,7 @@ sub removed {
         @{$redis->command(KEYS => "${P}job:*")};
 
     while (my @some = splice @ids, 0, 200) {
-        eval_queue('drop', @some);
+        $queue->call('drop', @some);
     }
 
     $redis->command(DEL => $_)

@@ -12,20 +12,18 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Compress::Raw::Zlib qw(crc32);
-use Digest::SHA qw(sha1_hex);
 use JSON::PP;
 use List::Util qw(max sum0);
 use Time::HiRes qw(time);
 
 use Test::LLM;
+use Test::LLM::Queue;
 
 
-my $P = '{llm}:t:';
+my $P = Test::LLM::Queue->prefix;
 my $HOUR = 3600000;
 my $LEASE = 1;
-my $script = slurp("$FindBin::Bin/../ngx_module/tasks/queue.lua");
-my $sha = sha1_hex($script);
-my ($t, $redis, $mock, $module);
+my ($t, $redis, $queue, $mock, $module);
 my $prompts = 0;
 
 for my $workers (1, 2) {
@@ -41,13 +39,6 @@ for my $workers (1, 2) {
 }
 
 done_testing;
-
-
-sub slurp {
-    open my $in, '<', $_[0] or die "$_[0]: $!\n";
-    local $/;
-    return <$in>;
-}
 
 
 # in the sanitizers' build the points are always there
@@ -72,7 +63,6 @@ sub gateway {
     $t = Test::LLM->new(workers => $workers);
     $t->{module} = $module //= faults($t);
 
-    my $socket = $t->path('internal.sock');
     my $file = $t->path('tmp/fault');
 
     $t->key('user', team => 'red', concurrency => 20);
@@ -84,30 +74,17 @@ sub gateway {
     local $ENV{TEST_NGINX_GLOBALS} = ($ENV{TEST_NGINX_GLOBALS} // '')
         . "\nenv LLM_FAULT_FILE=$file;\n";
 
-    $mock = $t->gateway(
-        http => "llm_internal unix:$socket; llm_tasks on lease=${LEASE}s"
-            . ' backoff=50ms backoff_max=200ms;',
-        server => "listen unix:$socket; large_client_header_buffers 4 64k;",
-    );
+    $mock = $t->tasks_gateway("lease=${LEASE}s backoff=50ms"
+        . ' backoff_max=200ms');
     $redis = $t->{redis};
+    $queue = Test::LLM::Queue->new($redis);
 
     $t->until(sub { $t->get('/api/tasks/none', key => 'user')->status == 200 },
         10);
 }
 
 
-sub eval_queue {
-    my @words = (1, $P, @_);
-
-    my $reply = eval { [$redis->command(EVALSHA => $sha, @words)] };
-    return $reply->[0] if $reply;
-
-    die $@ if $@ !~ /NOSCRIPT/;
-    return $redis->command(EVAL => $script, @words);
-}
-
-
-sub totals { @{eval_queue('sweep', $HOUR, $HOUR)} }
+sub totals { @{$queue->call('sweep', $HOUR, $HOUR)} }
 
 
 # the next worker that comes to the point is the one that dies

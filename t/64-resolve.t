@@ -10,14 +10,12 @@ use strict;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use IO::Select;
-use IO::Socket::INET;
 use IO::Socket::IP;
-use JSON::PP;
-use Socket qw(AF_INET6 inet_aton inet_pton);
 use Time::HiRes qw(time);
 
 use Test::LLM;
+use Test::LLM::DNS;
+use Test::LLM::Forward;
 
 
 # at the start nginx asks the system's name servers, who do not know the name
@@ -29,7 +27,7 @@ my $first = $t->mock;
 my $second = $t->mock;
 my $port = $first->port;
 
-my $dns = dns();
+my $dns = Test::LLM::DNS->new($t);
 my $both = forward('127.0.0.2', $second);
 my $six = forward('::1', $second);
 my $loose = 'llm_breaker consecutive=0 ratio=0;';
@@ -43,7 +41,7 @@ say_nothing();
 
 my %gateway = (
     redis => 0,
-    http => "resolver 127.0.0.1:$dns;
+    http => "resolver 127.0.0.1:@{[$dns->port]};
     resolver_timeout 1s;
     log_format addr '\$status \$upstream_addr';
     access_log %%DIR%%/addr.log addr;
@@ -249,7 +247,7 @@ for my $case (
     like $said, $pattern, 'with the reason' if $pattern;
 }
 
-$t->token(HTTP_TEST => "resolver 127.0.0.1:$dns;");
+$t->token(HTTP_TEST => "resolver 127.0.0.1:@{[$dns->port]};");
 $t->token(TEST => "llm_resolve $name;");
 my ($good, $said) = $t->test_config($block);
 ok $good, 'a name that is not found is no error';
@@ -267,21 +265,11 @@ sub chat_ok {
 }
 
 
-# the name server: what it is to say is in a file, what it was asked in another
+# what the name server says of the name from now on
 
-sub answers {
-    my (%what) = @_;
-    $t->write('dns.say', { A => [], AAAA => [], mode => 'ok', %what });
-}
-
-
+sub answers { $dns->say($name => { @_ }) }
 sub say_nothing { answers(mode => 'silent') }
-
-
-sub asked {
-    my @lines = $t->read('dns.asked') =~ /^1 /mg;
-    return scalar @lines;
-}
+sub asked { $dns->asked }
 
 
 # what was told last has been heard
@@ -292,43 +280,6 @@ sub wait_asked {
 }
 
 
-sub dns {
-    my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
-        Proto => 'udp') or die "dns: $!";
-    my $pid = fork() // die "fork: $!";
-
-    return child($pid, 'dns', $socket->sockport) if $pid;
-
-    $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP);
-    open my $asked, '>>', $t->path('dns.asked') or die $!;
-    $asked->autoflush(1);
-
-    my $turn = 0;
-
-    while (my $from = $socket->recv(my $question, 512)) {
-        my ($name) = substr($question, 12) =~ /^(.*?\0)/s;
-        my $type = unpack 'n', substr $question, 12 + length $name, 2;
-        my $say = decode_json($t->read('dns.say'));
-        my $code = { nxdomain => 3, servfail => 2 }->{$say->{mode}} // 0;
-        my @data = $say->{mode} !~ /^(ok|turn)$/ ? ()
-            : $type == 1 ? map { inet_aton($_) } @{$say->{A}}
-            : $type == 28 ? map { inet_pton(AF_INET6, $_) } @{$say->{AAAA}}
-            : ();
-
-        @data = reverse @data if $say->{mode} eq 'turn' && $turn++ % 2;
-        print $asked "$type $say->{mode}\n";
-        next if $say->{mode} eq 'silent';
-
-        $socket->send(pack('a2 n5', $question, 0x8180 | $code, 1,
-            scalar @data, 0, 0) . $name . pack('n n', $type, 1)
-            . join('', map { pack 'n n n N n/a', 0xc00c, $type, 1, 1, $_ }
-                @data), 0, $from);
-    }
-
-    POSIX::_exit(0);
-}
-
-
 # the first provider's port at another address, for the second one
 
 sub forward {
@@ -336,48 +287,6 @@ sub forward {
 
     my $listen = IO::Socket::IP->new(LocalAddr => $address,
         LocalPort => $port, Listen => 16, ReuseAddr => 1) or return;
-    my $pid = fork() // die "fork: $!";
 
-    return child($pid, 'forward', 1) if $pid;
-
-    $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP);
-    my $select = IO::Select->new($listen);
-    my %other;
-
-    while (my @ready = $select->can_read) {
-        for my $in (@ready) {
-            if ($in == $listen) {
-                my $client = $listen->accept or next;
-                my $server = IO::Socket::INET->new(PeerAddr => '127.0.0.1',
-                    PeerPort => $mock->port) or next;
-
-                @other{$client, $server} = ($server, $client);
-                $select->add($client, $server);
-                next;
-            }
-
-            my $out = $other{$in} or next;
-            my $n = sysread $in, my $data, 65536;
-
-            if (!$n) {
-                delete @other{$in, $out};
-                $select->remove($in, $out);
-                $_->close for $in, $out;
-                next;
-            }
-
-            syswrite $out, $data;
-        }
-    }
-
-    POSIX::_exit(0);
-}
-
-
-sub child {
-    my ($pid, $name, $value) = @_;
-
-    $t->{children}{$pid} = $name;
-
-    return $value;
+    return Test::LLM::Forward->new($t, $listen, sub { $mock->port });
 }

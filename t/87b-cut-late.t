@@ -12,22 +12,20 @@ use lib "$FindBin::Bin/lib";
 use Test::LLM;
 
 
-my $secret = 'a-secret-for-admins';
 my $t = Test::LLM->new(workers => 1);
 
 $t->key('user');
-$t->write('admin', $secret);
 
 # the system takes little of an answer before its client reads
 
 my $mock = $t->gateway(redis => 0, http => 'llm_state %%DIR%%/state;',
     server => 'listen 127.0.0.1:%%PORT_SMALL%% sndbuf=8k;',
-    admin => 'location /admin/v1/ { llm_admin file:%%DIR%%/admin; }');
+    admin => $t->admin_api);
 
 $mock->script({ content_bytes => 900_000, keep => 1 });
 
 for my $i (1 .. 5) {
-    my $key = admin(POST => '/keys', { name => "late$i" })->json->{secret};
+    my $key = $t->admin(POST => '/keys', { name => "late$i" })->json->{secret};
 
     my $r = $t->start_post('/v1/chat/completions', { model => 'gpt-4o',
         messages => [{ role => 'user', content => "late $i" }] },
@@ -39,7 +37,7 @@ for my $i (1 .. 5) {
         $mock->stats->{requests} == $i && $t->metric('llm_slots_in_use') == 0
     }, 10), "the answer of $i is there";
 
-    my $gone = admin(DELETE => "/keys/late$i?streams=cut");
+    my $gone = $t->admin(DELETE => "/keys/late$i?streams=cut");
     is $gone->status, 200, 'its key is revoked';
 
     # by now every worker has looked
@@ -55,16 +53,3 @@ for my $i (1 .. 5) {
 is $t->chat('and on', key => 'user')->status, 200, 'the worker serves';
 
 done_testing;
-
-
-sub admin {
-    my ($method, $path, $body) = @_;
-
-    my $r = $t->start_get("/admin/v1$path", method => $method,
-        port => $t->port('PORT_ADMIN'), key => undef,
-        headers => { Authorization => "Bearer $secret" },
-        $body ? (body => $body) : ());
-    $r->wait;
-
-    return $r;
-}

@@ -12,13 +12,11 @@ use lib "$FindBin::Bin/lib";
 use Test::LLM;
 
 
-my $secret = 'a-secret-for-admins';
 my $t = Test::LLM->new(workers => 2);
 
 $t->key('user');
-$t->write('admin', $secret);
 $t->gateway(redis => 0, http => 'llm_state %%DIR%%/state;',
-    admin => 'location /admin/v1/ { llm_admin file:%%DIR%%/admin; }');
+    admin => $t->admin_api);
 
 my %key = map { $_ => make($_) } map { "first$_" } 1 .. 5;
 
@@ -48,12 +46,7 @@ done_testing;
 sub make {
     my ($name) = @_;
 
-    my $r = $t->start_get('/admin/v1/keys', method => 'POST', key => undef,
-        port => $t->port('PORT_ADMIN'), body => { name => $name },
-        headers => { Authorization => "Bearer $secret" });
-    $r->wait;
-
-    return $r->json->{secret};
+    return $t->admin(POST => '/keys', { name => $name })->json->{secret};
 }
 
 

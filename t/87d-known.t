@@ -17,16 +17,14 @@ use Time::HiRes qw(time);
 use Test::LLM;
 
 
-my $admin = 'a-secret-for-admins';
 my $t = Test::LLM->new(workers => 2);
 
 $t->{tenants}{defaults} = { requests_per_minute => 90000, concurrency => 600 };
 $t->key('user');
-$t->write('admin', $admin);
 
 $t->gateway(redis => 0, http => 'llm_state %%DIR%%/state;',
     server => '%%BOTH%%',
-    admin => 'location /admin/v1/ { llm_admin file:%%DIR%%/admin; }');
+    admin => $t->admin_api);
 
 my $limit = 'x-ratelimit-limit-requests';
 
@@ -150,11 +148,8 @@ sub with {
 sub api {
     my ($method, $path, $body) = @_;
 
-    my $r = $t->start_get("/admin/v1$path", method => $method,
-        port => $t->port('PORT_ADMIN'), key => undef,
-        headers => { Authorization => "Bearer $admin" },
-        $body ? (body => $body) : ());
-    $r->wait;
+    my $r = $t->admin($method, $path, $body);
+
     $r->status < 300 or die "$method $path: ", $r->status, ' ', $r->body;
 
     return $r;

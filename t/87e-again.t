@@ -14,25 +14,23 @@ use Test::LLM;
 use JSON::PP ();
 
 
-my $secret = 'a-secret-for-admins';
 my $t = Test::LLM->new(workers => 2);
 
 $t->key('user');
-$t->write('admin', $secret);
 
 my $mock = $t->gateway(redis => 0, http => 'llm_state %%DIR%%/state;',
     server => '%%BOTH%%',
-    admin => 'location /admin/v1/ { llm_admin file:%%DIR%%/admin; }');
+    admin => $t->admin_api);
 
 for my $i (1 .. 4) {
-    my $key = admin(POST => '/keys', { name => "again$i" })->json->{secret};
+    my $key = $t->admin(POST => '/keys', { name => "again$i" })->json->{secret};
     my @streams = map { stream($_, "old $i", $key) } $t->workers;
 
     ok $_->wait_events(1), 'a stream begins' for @streams;
 
-    admin(PATCH => "/keys/again$i?streams=cut",
+    $t->admin(PATCH => "/keys/again$i?streams=cut",
         { enabled => JSON::PP::false });
-    admin(PATCH => "/keys/again$i", { enabled => JSON::PP::true });
+    $t->admin(PATCH => "/keys/again$i", { enabled => JSON::PP::true });
 
     my @new = map { stream($_, "new $i", $key) } $t->workers;
 
@@ -62,17 +60,4 @@ sub last_of {
     my ($r) = @_;
 
     return ($r->data)[-1] // '';
-}
-
-
-sub admin {
-    my ($method, $path, $body) = @_;
-
-    my $r = $t->start_get("/admin/v1$path", method => $method,
-        port => $t->port('PORT_ADMIN'), key => undef,
-        headers => { Authorization => "Bearer $secret" },
-        $body ? (body => $body) : ());
-    $r->wait;
-
-    return $r;
 }

@@ -58,6 +58,32 @@ export function show(element, visible) {
 }
 
 
+// a name as its owner wrote it: it may be cut off, and of any script
+
+export function named(cell, name) {
+    if (!cell.firstChild) {
+        cell.append(el('bdi'));
+    }
+
+    title(text(cell.firstChild, name), name);
+}
+
+
+// what the API refuses is told in place of the view, which asks again; that
+// it cannot be reached is told elsewhere, and a mistake here goes on
+
+export function refused(error, note) {
+    if (error.status === undefined) {
+        throw error;
+    }
+
+    if (error.status > 0) {
+        text(note, error.message);
+        show(note, true);
+    }
+}
+
+
 // Children by key: an element whose item is still there stays, with its
 // focus, and is only updated.
 

@@ -1,7 +1,7 @@
 // The view "Keys": finding them; key.js has what can be done with one.
 
 import { get, name, signals } from './api.js';
-import { $, el, options, show, table, text, title } from './dom.js';
+import { $, el, options, refused, show, table, text, title } from './dom.js';
 import * as format from './format.js';
 import { create, manage } from './key.js';
 import { Poll } from './poll.js';
@@ -161,14 +161,7 @@ async function refresh() {
             'All');
 
     } catch (error) {
-        if (error.status === undefined) {
-            throw error;
-        }
-
-        if (error.status > 0) {
-            text($('keys-note'), error.message);
-            show($('keys-note'), true);
-        }
+        refused(error, $('keys-note'));
     }
 }
 

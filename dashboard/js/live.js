@@ -2,7 +2,8 @@
 
 import { call, get, signals } from './api.js';
 import { dialog } from './dialogs.js';
-import { $, bar, el, facts, show, table, text, title, toast } from './dom.js';
+import { $, bar, el, facts, named, refused, show, table, text, title, toast }
+    from './dom.js';
 import * as format from './format.js';
 import { Poll } from './poll.js';
 import * as status from './status.js';
@@ -17,15 +18,6 @@ const STATES = {
 
 let showSlots = null;
 let showTargets = null;
-
-
-function named(cell, name) {
-    if (!cell.firstChild) {
-        cell.append(el('bdi'));
-    }
-
-    title(text(cell.firstChild, name), name);
-}
 
 
 function number(name, of, shown = format.exact) {
@@ -196,14 +188,7 @@ async function part(path, note, draw, empty) {
         show(note, data.length === 0);
 
     } catch (error) {
-        if (error.status === undefined) {
-            throw error;
-        }
-
-        if (error.status > 0) {
-            text(note, error.message);
-            show(note, true);
-        }
+        refused(error, note);
     }
 }
 

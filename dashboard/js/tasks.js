@@ -3,7 +3,8 @@
 
 import { call, get, name as encode, signals } from './api.js';
 import { dialog } from './dialogs.js';
-import { $, el, facts, show, table, text, title, toast } from './dom.js';
+import { $, el, facts, named, refused, show, table, text, toast }
+    from './dom.js';
 import * as format from './format.js';
 import { Poll } from './poll.js';
 
@@ -12,15 +13,6 @@ const DEAD = 100;
 
 let showTeams = null;
 let showDead = null;
-
-
-function named(cell, name) {
-    if (!cell.firstChild) {
-        cell.append(el('bdi'));
-    }
-
-    title(text(cell.firstChild, name), name);
-}
 
 
 function number(name, of) {
@@ -109,15 +101,8 @@ async function refresh() {
         show($('tasks-all'), true);
 
     } catch (error) {
-        if (error.status === undefined) {
-            throw error;
-        }
-
         // what was shown stays, unless there is no queue at all
-        if (error.status > 0) {
-            text(note, error.message);
-            show(note, true);
-        }
+        refused(error, note);
 
         if (error.status === 404) {
             show($('tasks-all'), false);

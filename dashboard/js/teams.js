@@ -1,7 +1,7 @@
 // The view "Teams": what they used, and how far their budgets go.
 
 import { get, signals } from './api.js';
-import { $, bar, el, show, table, text, title } from './dom.js';
+import { $, bar, el, refused, show, table, text, title } from './dom.js';
 import * as format from './format.js';
 import { Poll } from './poll.js';
 
@@ -152,14 +152,7 @@ async function refresh() {
         show(note, found.length === 0);
 
     } catch (error) {
-        if (error.status === undefined) {
-            throw error;
-        }
-
-        if (error.status > 0) {
-            text(note, error.message);
-            show(note, true);
-        }
+        refused(error, note);
     }
 }
 

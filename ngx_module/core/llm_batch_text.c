@@ -10,7 +10,6 @@
 #include "core/llm_json.h"
 
 
-static int llm_batch_json(const llm_str_t *json);
 
 
 void
@@ -158,7 +157,7 @@ llm_batch_put_json(llm_batch_text_t *t, const llm_str_t *json)
         return;
     }
 
-    if (!llm_batch_json(json)) {
+    if (!llm_json_valid(json->data, json->len)) {
         llm_batch_put_string(t, json);
         return;
     }
@@ -184,22 +183,6 @@ llm_batch_put_json(llm_batch_text_t *t, const llm_str_t *json)
     }
 
     llm_batch_put(t, start, (size_t) (p - start));
-}
-
-
-static int
-llm_batch_json(const llm_str_t *json)
-{
-    llm_json_t        js;
-    llm_json_token_e  token;
-
-    llm_json_init(&js, json->data, json->len);
-
-    do {
-        token = llm_json_next(&js);
-    } while (token != LLM_JSON_END && token != LLM_JSON_ERROR);
-
-    return token == LLM_JSON_END;
 }
 
 

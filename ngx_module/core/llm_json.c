@@ -42,6 +42,22 @@ llm_json_next(llm_json_t *js)
 }
 
 
+int
+llm_json_valid(const unsigned char *text, size_t len)
+{
+    llm_json_t        js;
+    llm_json_token_e  token;
+
+    llm_json_init(&js, text, len);
+
+    do {
+        token = llm_json_token(&js);
+    } while (token != LLM_JSON_END && token != LLM_JSON_ERROR);
+
+    return token == LLM_JSON_END;
+}
+
+
 llm_json_token_e
 llm_json_skip(llm_json_t *js)
 {

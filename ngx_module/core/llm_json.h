@@ -54,6 +54,9 @@ void llm_json_init(llm_json_t *js, const unsigned char *text, size_t len);
 
 llm_json_token_e llm_json_next(llm_json_t *js);
 
+/* is it one JSON value, and nothing behind it? */
+int llm_json_valid(const unsigned char *text, size_t len);
+
 /* goes on to the end of the innermost open object or array, and gives it */
 llm_json_token_e llm_json_skip(llm_json_t *js);
 

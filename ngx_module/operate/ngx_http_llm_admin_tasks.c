@@ -18,6 +18,8 @@
 
 
 static void ngx_http_llm_admin_tasks_cleanup(void *data);
+static ngx_int_t ngx_http_llm_admin_tasks_failed(ngx_http_llm_admin_t *ad,
+    ngx_http_llm_redis_reply_t *reply);
 static json_t *ngx_http_llm_admin_tasks_text(
     ngx_http_llm_redis_reply_t *reply, ngx_uint_t i);
 static void ngx_http_llm_admin_tasks_swept(void *data,
@@ -167,6 +169,25 @@ ngx_http_llm_admin_tasks_away(ngx_http_llm_admin_t *ad)
 
 
 ngx_int_t
+ngx_http_llm_admin_tasks_replied(ngx_http_llm_admin_tasks_t *at,
+    ngx_http_llm_redis_reply_t *reply)
+{
+    ngx_int_t  rc;
+
+    at->op = NULL;
+
+    if (reply->type == NGX_HTTP_LLM_REDIS_ARRAY) {
+        return NGX_OK;
+    }
+
+    rc = ngx_http_llm_admin_tasks_failed(at->ad, reply);
+    ngx_http_llm_admin_done(at->ad, rc);
+
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
 ngx_http_llm_admin_tasks_failed(ngx_http_llm_admin_t *ad,
     ngx_http_llm_redis_reply_t *reply)
 {
@@ -240,11 +261,7 @@ ngx_http_llm_admin_tasks_swept(void *data, ngx_http_llm_redis_reply_t *reply)
 
     ngx_int_t  rc;
 
-    at->op = NULL;
-
-    if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY) {
-        rc = ngx_http_llm_admin_tasks_failed(at->ad, reply);
-        ngx_http_llm_admin_done(at->ad, rc);
+    if (ngx_http_llm_admin_tasks_replied(at, reply) != NGX_OK) {
         return;
     }
 
@@ -375,11 +392,7 @@ ngx_http_llm_admin_tasks_shared(void *data,
     ngx_uint_t                   i;
     ngx_http_llm_redis_reply_t   team;
 
-    at->op = NULL;
-
-    if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY) {
-        rc = ngx_http_llm_admin_tasks_failed(at->ad, reply);
-        ngx_http_llm_admin_done(at->ad, rc);
+    if (ngx_http_llm_admin_tasks_replied(at, reply) != NGX_OK) {
         return;
     }
 
@@ -450,11 +463,7 @@ ngx_http_llm_admin_tasks_buried(void *data,
     ngx_uint_t                   i;
     ngx_http_llm_redis_reply_t   row;
 
-    at->op = NULL;
-
-    if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY) {
-        rc = ngx_http_llm_admin_tasks_failed(at->ad, reply);
-        ngx_http_llm_admin_done(at->ad, rc);
+    if (ngx_http_llm_admin_tasks_replied(at, reply) != NGX_OK) {
         return;
     }
 

@@ -33,7 +33,7 @@ ngx_http_llm_admin_tasks_t *ngx_http_llm_admin_tasks_create(
 
 /*
  * A call of queue.lua: begin (NGX_OK, NGX_ERROR), add to at->call, send.  The
- * answer's handler sets at->op to NULL.  send: NGX_OK, it will be called;
+ * answer's handler calls replied() first.  send: NGX_OK, it will be called;
  * NGX_DECLINED, Redis is not usable now, answer with away().  first() sends
  * the first call of a request and returns what the request's handler returns.
  */
@@ -45,8 +45,8 @@ ngx_int_t ngx_http_llm_admin_tasks_first(ngx_http_llm_admin_tasks_t *at,
     ngx_http_llm_redis_handler_pt handler);
 ngx_int_t ngx_http_llm_admin_tasks_away(ngx_http_llm_admin_t *ad);
 
-/* no reply, or an error */
-ngx_int_t ngx_http_llm_admin_tasks_failed(ngx_http_llm_admin_t *ad,
+/* NGX_OK: an array; NGX_DECLINED: it is none, the request is answered so */
+ngx_int_t ngx_http_llm_admin_tasks_replied(ngx_http_llm_admin_tasks_t *at,
     ngx_http_llm_redis_reply_t *reply);
 
 /* an element of an array; 0: it is no number */

@@ -95,14 +95,14 @@ ngx_http_llm_admin_task_cancelled(void *data,
     ngx_http_llm_admin_t        *ad;
     ngx_http_llm_redis_reply_t   said;
 
-    at->op = NULL;
     ad = at->ad;
 
-    if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY
-        || ngx_http_llm_redis_element(reply, 0, &said) != NGX_OK)
-    {
-        rc = ngx_http_llm_admin_tasks_failed(ad, reply);
-        ngx_http_llm_admin_done(ad, rc);
+    if (ngx_http_llm_admin_tasks_replied(at, reply) != NGX_OK) {
+        return;
+    }
+
+    if (ngx_http_llm_redis_element(reply, 0, &said) != NGX_OK) {
+        ngx_http_llm_admin_done(ad, NGX_HTTP_INTERNAL_SERVER_ERROR);
         return;
     }
 
@@ -246,11 +246,7 @@ ngx_http_llm_admin_tasks_purged(void *data,
     int64_t    removed, flagged;
     ngx_int_t  rc;
 
-    at->op = NULL;
-
-    if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY) {
-        rc = ngx_http_llm_admin_tasks_failed(at->ad, reply);
-        ngx_http_llm_admin_done(at->ad, rc);
+    if (ngx_http_llm_admin_tasks_replied(at, reply) != NGX_OK) {
         return;
     }
 

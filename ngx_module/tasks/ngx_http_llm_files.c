@@ -214,10 +214,16 @@ ngx_http_llm_files_show(ngx_http_llm_files_t *fs)
         return ngx_http_llm_files_find(fs);
     }
 
-    switch (fs->reader.rc) {
+    return fs->reader.rc == NGX_OK
+           ? ngx_http_llm_files_answer(fs, &fs->reader.file)
+           : ngx_http_llm_files_unread(fs);
+}
 
-    case NGX_OK:
-        return ngx_http_llm_files_answer(fs, &fs->reader.file);
+
+ngx_int_t
+ngx_http_llm_files_unread(ngx_http_llm_files_t *fs)
+{
+    switch (fs->reader.rc) {
 
     case NGX_DECLINED:
         return ngx_http_llm_files_unknown(fs, &fs->id, "id");

@@ -151,17 +151,7 @@ ngx_http_llm_files_content_came(ngx_http_llm_files_t *fs)
         return NGX_ERROR;
     }
 
-    switch (fs->reader.rc) {
-
-    case NGX_DECLINED:
-        return ngx_http_llm_files_unknown(fs, &fs->id, "id");
-
-    case NGX_ABORT:
-        return ngx_http_llm_tasks_unavailable(fs->ctx);
-
-    default:
-        return NGX_ERROR;
-    }
+    return ngx_http_llm_files_unread(fs);
 }
 
 

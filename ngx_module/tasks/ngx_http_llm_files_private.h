@@ -67,9 +67,10 @@ void ngx_http_llm_files_json(ngx_http_llm_files_t *fs, u_char *p, size_t len);
 size_t ngx_http_llm_files_object(ngx_http_llm_blob_t *file, u_char *buf,
     size_t size);
 
-/* errors, as ngx_http_llm_error() */
+/* errors, as ngx_http_llm_error(); unread: fs->reader.rc says which */
 ngx_int_t ngx_http_llm_files_unknown(ngx_http_llm_files_t *fs, ngx_str_t *id,
     const char *param);
+ngx_int_t ngx_http_llm_files_unread(ngx_http_llm_files_t *fs);
 ngx_int_t ngx_http_llm_files_wrong(ngx_http_llm_files_t *fs,
     const char *param, const char *code, const char *message);
 

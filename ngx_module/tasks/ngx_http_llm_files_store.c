@@ -31,6 +31,8 @@ typedef struct {
 static ngx_int_t ngx_http_llm_blob_fail(ngx_http_llm_blob_writer_t *w,
     ngx_int_t rc);
 static void ngx_http_llm_blob_event(ngx_event_t *ev);
+static ngx_http_llm_blob_own_t *ngx_http_llm_blob_take(
+    ngx_http_llm_blob_writer_t *w);
 static void ngx_http_llm_blob_begin(ngx_http_llm_queue_call_t *call,
     ngx_http_llm_blob_writer_t *w, ngx_pool_t *pool, const char *op);
 static ngx_int_t ngx_http_llm_blob_put(ngx_http_llm_blob_writer_t *w);
@@ -127,6 +129,28 @@ ngx_http_llm_blob_event(ngx_event_t *ev)
 }
 
 
+/* who writes or closes need not be called; NULL: neither can be done */
+
+static ngx_http_llm_blob_own_t *
+ngx_http_llm_blob_take(ngx_http_llm_blob_writer_t *w)
+{
+    ngx_http_llm_blob_own_t  *own;
+
+    if (w->rc != NGX_OK || w->buf == NULL || w->closing) {
+        (void) ngx_http_llm_blob_fail(w, NGX_ERROR);
+        return NULL;
+    }
+
+    own = ngx_http_llm_blob_own(w);
+
+    if (own->event.posted) {
+        ngx_delete_posted_event(&own->event);
+    }
+
+    return own;
+}
+
+
 ngx_int_t
 ngx_http_llm_blob_write(ngx_http_llm_blob_writer_t *w, u_char **p,
     u_char *last)
@@ -134,14 +158,9 @@ ngx_http_llm_blob_write(ngx_http_llm_blob_writer_t *w, u_char **p,
     size_t                    n;
     ngx_http_llm_blob_own_t  *own;
 
-    if (w->rc != NGX_OK || w->buf == NULL || w->closing) {
-        return ngx_http_llm_blob_fail(w, NGX_ERROR);
-    }
-
-    own = ngx_http_llm_blob_own(w);
-
-    if (own->event.posted) {
-        ngx_delete_posted_event(&own->event);
+    own = ngx_http_llm_blob_take(w);
+    if (own == NULL) {
+        return w->rc;
     }
 
     own->waiting = 0;
@@ -186,16 +205,8 @@ ngx_http_llm_blob_write(ngx_http_llm_blob_writer_t *w, u_char **p,
 ngx_int_t
 ngx_http_llm_blob_close(ngx_http_llm_blob_writer_t *w)
 {
-    ngx_http_llm_blob_own_t  *own;
-
-    if (w->rc != NGX_OK || w->buf == NULL || w->closing) {
-        return ngx_http_llm_blob_fail(w, NGX_ERROR);
-    }
-
-    own = ngx_http_llm_blob_own(w);
-
-    if (own->event.posted) {
-        ngx_delete_posted_event(&own->event);
+    if (ngx_http_llm_blob_take(w) == NULL) {
+        return w->rc;
     }
 
     w->closing = 1;

@@ -15,12 +15,13 @@
 #define NGX_HTTP_LLM_RUNNER_LINE  512          /* beside the texts */
 
 
+static u_char *ngx_http_llm_runner_line(u_char *p,
+    ngx_http_llm_runner_task_t *task);
 static u_char *ngx_http_llm_runner_text(u_char *p, const char *name,
     ngx_str_t *s);
 static u_char *ngx_http_llm_runner_json(u_char *p, const char *name,
     ngx_str_t *s);
 static size_t ngx_http_llm_runner_escaped(ngx_str_t *s);
-static ngx_uint_t ngx_http_llm_runner_whole(ngx_str_t *s);
 
 
 void
@@ -28,16 +29,8 @@ ngx_http_llm_runner_archive(ngx_http_llm_runner_task_t *task)
 {
     size_t                  len;
     u_char                 *line, *p;
-    int64_t                 now;
-    ngx_str_t               state;
     ngx_open_file_t        *file;
     ngx_http_llm_runner_t  *rn;
-
-    static ngx_str_t  states[] = {
-        ngx_string("completed"),
-        ngx_string("error"),
-        ngx_string("cancelled")
-    };
 
     rn = &ngx_http_llm_runner;
     file = rn->tcf->archive;
@@ -60,10 +53,36 @@ ngx_http_llm_runner_archive(ngx_http_llm_runner_task_t *task)
         return;
     }
 
+    p = ngx_http_llm_runner_line(line, task);
+
+    len = p - line;
+
+    if (ngx_write_fd(file->fd, line, len) != (ssize_t) len) {
+        ngx_log_error(NGX_LOG_CRIT, rn->log, ngx_errno,
+                      "llm tasks: writing to the archive \"%V\" failed, "
+                      "task \"%V\" is not in it as a whole", &file->name,
+                      &task->id);
+    }
+
+    ngx_free(line);
+}
+
+
+static u_char *
+ngx_http_llm_runner_line(u_char *p, ngx_http_llm_runner_task_t *task)
+{
+    int64_t    now;
+    ngx_str_t  state;
+
+    static ngx_str_t  states[] = {
+        ngx_string("completed"),
+        ngx_string("error"),
+        ngx_string("cancelled")
+    };
+
     state = states[task->outcome];
     now = ngx_http_llm_runner_wall();
 
-    p = line;
     *p++ = '{';
     p = ngx_http_llm_runner_text(p, "id", &task->id);
     p = ngx_http_llm_runner_text(p, ",team", &task->team);
@@ -99,16 +118,7 @@ ngx_http_llm_runner_archive(ngx_http_llm_runner_task_t *task)
     *p++ = '}';
     *p++ = '\n';
 
-    len = p - line;
-
-    if (ngx_write_fd(file->fd, line, len) != (ssize_t) len) {
-        ngx_log_error(NGX_LOG_CRIT, rn->log, ngx_errno,
-                      "llm tasks: writing to the archive \"%V\" failed, "
-                      "task \"%V\" is not in it as a whole", &file->name,
-                      &task->id);
-    }
-
-    ngx_free(line);
+    return p;
 }
 
 
@@ -137,7 +147,7 @@ ngx_http_llm_runner_json(u_char *p, const char *name, ngx_str_t *s)
 {
     size_t  i;
 
-    if (!ngx_http_llm_runner_whole(s)) {
+    if (!llm_json_valid(s->data, s->len)) {
         return ngx_http_llm_runner_text(p, name, s);
     }
 
@@ -157,20 +167,4 @@ static size_t
 ngx_http_llm_runner_escaped(ngx_str_t *s)
 {
     return s->len + ngx_escape_json(NULL, s->data, s->len);
-}
-
-
-static ngx_uint_t
-ngx_http_llm_runner_whole(ngx_str_t *s)
-{
-    llm_json_t        js;
-    llm_json_token_e  token;
-
-    llm_json_init(&js, s->data, s->len);
-
-    do {
-        token = llm_json_next(&js);
-    } while (token != LLM_JSON_END && token != LLM_JSON_ERROR);
-
-    return token == LLM_JSON_END;
 }

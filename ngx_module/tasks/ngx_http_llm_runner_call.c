@@ -19,6 +19,8 @@
 
 static ngx_int_t ngx_http_llm_runner_request(
     ngx_http_llm_runner_task_t *task);
+static ngx_int_t ngx_http_llm_runner_headers(
+    ngx_http_llm_runner_task_t *task, int64_t left);
 static ngx_int_t ngx_http_llm_runner_header(ngx_http_llm_loopback_t *lb,
     const char *name, ngx_str_t *value);
 static void ngx_http_llm_runner_answered(ngx_http_llm_loopback_t *lb);
@@ -54,10 +56,8 @@ ngx_http_llm_runner_start(ngx_http_llm_runner_task_t *task)
 static ngx_int_t
 ngx_http_llm_runner_request(ngx_http_llm_runner_task_t *task)
 {
-    u_char                   *id, *ms;
     int64_t                   left;
     ngx_buf_t                *b;
-    ngx_str_t                 value;
     ngx_http_llm_runner_t    *rn;
     ngx_http_llm_loopback_t  *lb;
 
@@ -87,12 +87,10 @@ ngx_http_llm_runner_request(ngx_http_llm_runner_task_t *task)
     lb->handler = ngx_http_llm_runner_answered;
     lb->data = task;
 
-    id = ngx_pnalloc(lb->pool, task->id.len + 1 + NGX_INT_T_LEN);
-    ms = ngx_pnalloc(lb->pool, NGX_INT64_LEN);
     lb->body = ngx_alloc_chain_link(lb->pool);
     b = ngx_calloc_buf(lb->pool);
 
-    if (id == NULL || ms == NULL || lb->body == NULL || b == NULL) {
+    if (lb->body == NULL || b == NULL) {
         return NGX_ERROR;
     }
 
@@ -104,41 +102,55 @@ ngx_http_llm_runner_request(ngx_http_llm_runner_task_t *task)
     lb->body->next = NULL;
     lb->body_len = task->body.len;
 
-    ngx_str_set(&value, "application/json");
-
-    if (ngx_http_llm_runner_header(lb, "Content-Type", &value) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    ngx_str_set(&value, "1");
-
-    if (ngx_http_llm_runner_header(lb, "X-Llm-Background", &value)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    value.data = id;
-    value.len = ngx_sprintf(id, "%V", &task->id) - id;
-
-    if (task->attempt > 1) {
-        value.len = ngx_sprintf(id + value.len, "-%ui", task->attempt) - id;
-    }
-
-    if (ngx_http_llm_runner_header(lb, "X-Request-Id", &value) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    value.data = ms;
-    value.len = ngx_sprintf(ms, "%L", left) - ms;
-
-    if (ngx_http_llm_runner_header(lb, "X-Request-Timeout-Ms", &value)
-        != NGX_OK)
-    {
+    if (ngx_http_llm_runner_headers(task, left) != NGX_OK) {
         return NGX_ERROR;
     }
 
     return ngx_http_llm_loopback_start(lb);
+}
+
+
+static ngx_int_t
+ngx_http_llm_runner_headers(ngx_http_llm_runner_task_t *task, int64_t left)
+{
+    u_char                   *id, *ms;
+    ngx_str_t                 type, background, request, timeout;
+    ngx_http_llm_loopback_t  *lb;
+
+    lb = task->call;
+
+    id = ngx_pnalloc(lb->pool, task->id.len + 1 + NGX_INT_T_LEN);
+    ms = ngx_pnalloc(lb->pool, NGX_INT64_LEN);
+
+    if (id == NULL || ms == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_str_set(&type, "application/json");
+    ngx_str_set(&background, "1");
+
+    request.data = id;
+    request.len = ngx_sprintf(id, "%V", &task->id) - id;
+
+    if (task->attempt > 1) {
+        request.len = ngx_sprintf(id + request.len, "-%ui", task->attempt)
+                      - id;
+    }
+
+    timeout.data = ms;
+    timeout.len = ngx_sprintf(ms, "%L", left) - ms;
+
+    if (ngx_http_llm_runner_header(lb, "Content-Type", &type) != NGX_OK
+        || ngx_http_llm_runner_header(lb, "X-Llm-Background", &background)
+           != NGX_OK
+        || ngx_http_llm_runner_header(lb, "X-Request-Id", &request) != NGX_OK
+        || ngx_http_llm_runner_header(lb, "X-Request-Timeout-Ms", &timeout)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 

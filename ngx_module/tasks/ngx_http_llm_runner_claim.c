@@ -22,6 +22,8 @@
     "\"type\":\"server_error\",\"param\":null,\"code\":\"task_expired\"}"
 
 
+static void ngx_http_llm_runner_claim_call(ngx_http_llm_queue_call_t *call,
+    ngx_pool_t *pool, ngx_uint_t room);
 static ngx_uint_t ngx_http_llm_runner_room(void);
 static void ngx_http_llm_runner_claimed(void *data,
     ngx_http_llm_redis_reply_t *reply);
@@ -29,15 +31,14 @@ static ngx_uint_t ngx_http_llm_runner_take(
     ngx_http_llm_redis_reply_t *jobs);
 static ngx_http_llm_runner_task_t *ngx_http_llm_runner_task(
     ngx_http_llm_redis_reply_t *job);
-static ngx_int_t ngx_http_llm_runner_open(ngx_http_llm_runner_task_t *task,
+static ngx_http_llm_runner_task_t *ngx_http_llm_runner_task_create(
+    ngx_pool_t *pool, ngx_str_t *field);
+static void ngx_http_llm_runner_open(ngx_http_llm_runner_task_t *task,
+    ngx_str_t *parcel);
+static ngx_int_t ngx_http_llm_runner_unpack(ngx_http_llm_runner_task_t *task,
     ngx_str_t *parcel);
 static void ngx_http_llm_runner_ended(ngx_http_llm_redis_reply_t *ended);
 static void ngx_http_llm_runner_gone(ngx_http_llm_redis_reply_t *one);
-static void ngx_http_llm_runner_recall(void);
-static void ngx_http_llm_runner_recalled(void *data,
-    ngx_http_llm_redis_reply_t *reply);
-static void ngx_http_llm_runner_recall_call(ngx_http_llm_queue_call_t *call,
-    ngx_pool_t *pool);
 static ngx_int_t ngx_http_llm_runner_string(ngx_http_llm_redis_reply_t *list,
     ngx_uint_t i, ngx_str_t *s);
 static int64_t ngx_http_llm_runner_number(ngx_http_llm_redis_reply_t *list,
@@ -47,15 +48,12 @@ static int64_t ngx_http_llm_runner_number(ngx_http_llm_redis_reply_t *list,
 void
 ngx_http_llm_runner_claim(void)
 {
-    ngx_str_t                   token;
     ngx_pool_t                 *pool;
     ngx_uint_t                  room;
     ngx_http_llm_runner_t      *rn;
-    ngx_http_llm_tasks_conf_t  *tcf;
     ngx_http_llm_queue_call_t   call;
 
     rn = &ngx_http_llm_runner;
-    tcf = rn->tcf;
 
     if (rn->claim) {
         return;
@@ -67,7 +65,7 @@ ngx_http_llm_runner_claim(void)
     }
 
     if (!rn->want || ngx_exiting || ngx_quit || ngx_terminate
-        || !ngx_http_llm_redis_connected(tcf->redis))
+        || !ngx_http_llm_redis_connected(rn->tcf->redis))
     {
         return;
     }
@@ -91,31 +89,14 @@ ngx_http_llm_runner_claim(void)
         return;
     }
 
-    token.data = rn->token;
-    token.len = NGX_HTTP_LLM_QUEUE_TOKEN;
-
-    ngx_http_llm_queue_begin(&call, pool, "claim");
-    ngx_http_llm_queue_add(&call, &rn->name);
-    ngx_http_llm_queue_add_number(&call, room);
-    ngx_http_llm_queue_add(&call, &token);
-    ngx_http_llm_queue_add_number(&call, tcf->lease);
-    ngx_http_llm_queue_add_number(&call, ngx_max(tcf->lease / 8, 100));
-    ngx_http_llm_queue_add_text(&call, "012");
-    ngx_http_llm_queue_add_number(&call, NGX_HTTP_LLM_QUEUE_BYTES);
-    ngx_http_llm_queue_add_number(&call, tcf->window);
-    ngx_http_llm_queue_add_number(&call, tcf->deaths);
-    ngx_http_llm_queue_add_number(&call, (int64_t) tcf->keep * 1000);
-    ngx_http_llm_queue_add_text(&call, NGX_HTTP_LLM_RUNNER_POISON);
-    ngx_http_llm_queue_add_text(&call, NGX_HTTP_LLM_RUNNER_CRASH);
-    ngx_http_llm_queue_add_text(&call, NGX_HTTP_LLM_RUNNER_MISSED);
-    ngx_http_llm_queue_add_number(&call, NGX_HTTP_LLM_RUNNER_DEAD);
+    ngx_http_llm_runner_claim_call(&call, pool, room);
 
     rn->claimed = ngx_current_msec;
     rn->asked = room;
     rn->want = 0;
     rn->now = 0;
 
-    rn->claim = ngx_http_llm_queue_send(tcf, &call,
+    rn->claim = ngx_http_llm_queue_send(rn->tcf, &call,
                                         ngx_http_llm_runner_claimed, NULL);
 
     ngx_destroy_pool(pool);
@@ -123,6 +104,38 @@ ngx_http_llm_runner_claim(void)
     if (rn->claim == NULL) {
         rn->want = 1;
     }
+}
+
+
+static void
+ngx_http_llm_runner_claim_call(ngx_http_llm_queue_call_t *call,
+    ngx_pool_t *pool, ngx_uint_t room)
+{
+    ngx_str_t                   token;
+    ngx_http_llm_runner_t      *rn;
+    ngx_http_llm_tasks_conf_t  *tcf;
+
+    rn = &ngx_http_llm_runner;
+    tcf = rn->tcf;
+
+    token.data = rn->token;
+    token.len = NGX_HTTP_LLM_QUEUE_TOKEN;
+
+    ngx_http_llm_queue_begin(call, pool, "claim");
+    ngx_http_llm_queue_add(call, &rn->name);
+    ngx_http_llm_queue_add_number(call, room);
+    ngx_http_llm_queue_add(call, &token);
+    ngx_http_llm_queue_add_number(call, tcf->lease);
+    ngx_http_llm_queue_add_number(call, ngx_max(tcf->lease / 8, 100));
+    ngx_http_llm_queue_add_text(call, "012");
+    ngx_http_llm_queue_add_number(call, NGX_HTTP_LLM_QUEUE_BYTES);
+    ngx_http_llm_queue_add_number(call, tcf->window);
+    ngx_http_llm_queue_add_number(call, tcf->deaths);
+    ngx_http_llm_queue_add_number(call, (int64_t) tcf->keep * 1000);
+    ngx_http_llm_queue_add_text(call, NGX_HTTP_LLM_RUNNER_POISON);
+    ngx_http_llm_queue_add_text(call, NGX_HTTP_LLM_RUNNER_CRASH);
+    ngx_http_llm_queue_add_text(call, NGX_HTTP_LLM_RUNNER_MISSED);
+    ngx_http_llm_queue_add_number(call, NGX_HTTP_LLM_RUNNER_DEAD);
 }
 
 
@@ -270,15 +283,51 @@ ngx_http_llm_runner_task(ngx_http_llm_redis_reply_t *job)
         return NULL;
     }
 
-    task = ngx_pcalloc(pool, sizeof(ngx_http_llm_runner_task_t));
+    task = ngx_http_llm_runner_task_create(pool, field);
     if (task == NULL) {
-        goto failed;
+        ngx_destroy_pool(pool);
+        return NULL;
     }
 
-    task->pool = pool;
     task->attempt = ngx_max(ngx_http_llm_runner_number(job, 4), 1);
     task->created = ngx_http_llm_runner_number(job, 6);
     task->deadline = ngx_http_llm_runner_number(job, 11);
+
+    ngx_queue_insert_tail(&rn->tasks, &task->queue);
+    rn->held++;
+
+    ngx_log_debug4(NGX_LOG_DEBUG_HTTP, rn->log, 0,
+                   "llm task \"%V\" of \"%V\" is ours, attempt %ui, "
+                   "deaths %L", &task->id, &task->team, task->attempt,
+                   ngx_http_llm_runner_number(job, 5));
+
+    if (task->attempt == 1) {
+        ngx_http_llm_count_task_time(&rn->count->wait,
+                      ngx_max(ngx_http_llm_runner_wall() - task->created, 0));
+    }
+
+    ngx_http_llm_runner_open(task, &field[12]);
+
+    return task;
+}
+
+
+/* what is text in it; NULL: no memory */
+
+static ngx_http_llm_runner_task_t *
+ngx_http_llm_runner_task_create(ngx_pool_t *pool, ngx_str_t *field)
+{
+    ngx_http_llm_runner_t       *rn;
+    ngx_http_llm_runner_task_t  *task;
+
+    rn = &ngx_http_llm_runner;
+
+    task = ngx_pcalloc(pool, sizeof(ngx_http_llm_runner_task_t));
+    if (task == NULL) {
+        return NULL;
+    }
+
+    task->pool = pool;
     task->webhook = field[10].len != 0;
     task->since = ngx_current_msec;
     task->until = rn->claimed + rn->tcf->lease;
@@ -295,31 +344,27 @@ ngx_http_llm_runner_task(ngx_http_llm_redis_reply_t *job)
     if (task->id.data == NULL || task->team.data == NULL
         || task->owner.data == NULL || task->token.data == NULL)
     {
-        goto failed;
+        return NULL;
     }
 
     ngx_memcpy(task->token.data, rn->token, NGX_HTTP_LLM_QUEUE_TOKEN);
 
-    ngx_queue_insert_tail(&rn->tasks, &task->queue);
-    rn->held++;
+    return task;
+}
 
-    ngx_log_debug4(NGX_LOG_DEBUG_HTTP, rn->log, 0,
-                   "llm task \"%V\" of \"%V\" is ours, attempt %ui, "
-                   "deaths %L", &task->id, &task->team, task->attempt,
-                   ngx_http_llm_runner_number(job, 5));
 
-    if (task->attempt == 1) {
-        ngx_http_llm_count_task_time(&rn->count->wait,
-                      ngx_max(ngx_http_llm_runner_wall() - task->created, 0));
-    }
+/* what cannot be run has its verdict at once */
 
-    switch (ngx_http_llm_runner_open(task, &field[12])) {
+static void
+ngx_http_llm_runner_open(ngx_http_llm_runner_task_t *task, ngx_str_t *parcel)
+{
+    switch (ngx_http_llm_runner_unpack(task, parcel)) {
 
     case NGX_OK:
         break;
 
     case NGX_DECLINED:
-        ngx_log_error(NGX_LOG_NOTICE, rn->log, 0,
+        ngx_log_error(NGX_LOG_NOTICE, ngx_http_llm_runner.log, 0,
                       "llm task \"%V\" of \"%V\" cannot be read here",
                       &task->id, &task->team);
 
@@ -332,21 +377,14 @@ ngx_http_llm_runner_task(ngx_http_llm_redis_reply_t *job)
     default: /* NGX_ERROR */
         ngx_http_llm_runner_verdict(task, NGX_HTTP_LLM_RUNNER_RELEASE);
     }
-
-    return task;
-
-failed:
-
-    ngx_destroy_pool(pool);
-
-    return NULL;
 }
 
 
 /* "ENDPOINT\n" and the request */
 
 static ngx_int_t
-ngx_http_llm_runner_open(ngx_http_llm_runner_task_t *task, ngx_str_t *parcel)
+ngx_http_llm_runner_unpack(ngx_http_llm_runner_task_t *task,
+    ngx_str_t *parcel)
 {
     u_char      *p, *last;
     ngx_int_t    rc;
@@ -466,134 +504,6 @@ ngx_http_llm_runner_gone(ngx_http_llm_redis_reply_t *one)
         ngx_http_llm_todo_look();
         ngx_http_llm_runner_soon(0);
     }
-}
-
-
-/*
- * What the lost reply gave.  None found is asked once more a little later:
- * the claim may have come to Redis after its recall, by another connection.
- */
-
-static void
-ngx_http_llm_runner_recall(void)
-{
-    ngx_pool_t                 *pool;
-    ngx_msec_int_t              left;
-    ngx_http_llm_runner_t      *rn;
-    ngx_http_llm_queue_call_t   call;
-
-    rn = &ngx_http_llm_runner;
-
-    if (ngx_exiting && ngx_current_msec - rn->claimed > rn->tcf->lease) {
-        rn->lost = 0;
-        return;
-    }
-
-    left = (ngx_msec_int_t) (rn->recall_at - ngx_current_msec);
-
-    if (left > 0 || !ngx_http_llm_redis_connected(rn->tcf->redis)) {
-        ngx_http_llm_runner_soon(ngx_max(left, NGX_HTTP_LLM_RUNNER_AGAIN));
-        return;
-    }
-
-    pool = ngx_create_pool(1024, rn->log);
-    if (pool == NULL) {
-        return;
-    }
-
-    ngx_http_llm_runner_recall_call(&call, pool);
-
-    rn->claim = ngx_http_llm_queue_send(rn->tcf, &call,
-                                        ngx_http_llm_runner_recalled, NULL);
-
-    ngx_destroy_pool(pool);
-
-    if (rn->claim == NULL) {
-        ngx_http_llm_runner_soon(NGX_HTTP_LLM_RUNNER_AGAIN);
-    }
-}
-
-
-static void
-ngx_http_llm_runner_recall_call(ngx_http_llm_queue_call_t *call,
-    ngx_pool_t *pool)
-{
-    ngx_str_t               token;
-    ngx_http_llm_runner_t  *rn;
-
-    rn = &ngx_http_llm_runner;
-
-    token.data = rn->token;
-    token.len = NGX_HTTP_LLM_QUEUE_TOKEN;
-
-    ngx_http_llm_queue_begin(call, pool, "recall");
-    ngx_http_llm_queue_add_number(call, rn->tcf->window);
-    ngx_http_llm_queue_add_number(call, (int64_t) rn->tcf->keep * 1000);
-    ngx_http_llm_queue_add(call, &rn->name);
-    ngx_http_llm_queue_add(call, &token);
-}
-
-
-static void
-ngx_http_llm_runner_recalled(void *data, ngx_http_llm_redis_reply_t *reply)
-{
-    ngx_http_llm_runner_t  *rn;
-
-    rn = &ngx_http_llm_runner;
-
-    rn->claim = NULL;
-
-    if (reply->type != NGX_HTTP_LLM_REDIS_INTEGER) {
-        ngx_http_llm_runner_complain("recall", reply);
-        rn->recall_at = ngx_current_msec + NGX_HTTP_LLM_RUNNER_AGAIN;
-
-    } else {
-        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, rn->log, 0,
-                       "llm tasks: %L recalled", reply->integer);
-
-        rn->recall_at = ngx_current_msec + NGX_HTTP_LLM_RUNNER_TICK;
-
-        if (reply->integer > 0 || rn->recalls++) {
-            rn->lost = 0;
-            rn->want = 1;
-            rn->recall_at = ngx_current_msec;
-        }
-    }
-
-    ngx_http_llm_runner_soon(rn->lost ? NGX_HTTP_LLM_RUNNER_AGAIN : 0);
-    ngx_http_llm_runner_busy();
-}
-
-
-/* the reply will never be read */
-
-void
-ngx_http_llm_runner_claim_exit(void)
-{
-    ngx_pool_t                 *pool;
-    ngx_http_llm_runner_t      *rn;
-    ngx_http_llm_queue_call_t   call;
-
-    rn = &ngx_http_llm_runner;
-
-    if (rn->claim == NULL && !rn->lost) {
-        return;
-    }
-
-    if (rn->claim) {
-        ngx_http_llm_redis_detach(rn->claim);
-        rn->claim = NULL;
-    }
-
-    pool = ngx_create_pool(1024, rn->log);
-    if (pool == NULL) {
-        return;
-    }
-
-    ngx_http_llm_runner_recall_call(&call, pool);
-    (void) ngx_http_llm_queue_send(rn->tcf, &call, NULL, NULL);
-
-    ngx_destroy_pool(pool);
 }
 
 

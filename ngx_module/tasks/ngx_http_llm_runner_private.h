@@ -171,8 +171,12 @@ int64_t ngx_http_llm_runner_wall(void);
 void ngx_http_llm_runner_running(ngx_int_t n);
 
 
-/* _claim.c: claims if there is room, or asks back what a lost reply gave */
+/* _claim.c: claims if there is room */
 void ngx_http_llm_runner_claim(void);
+
+
+/* _recall.c: what a lost reply gave; the same at the worker's end */
+void ngx_http_llm_runner_recall(void);
 void ngx_http_llm_runner_claim_exit(void);
 
 
@@ -213,7 +217,8 @@ void ngx_http_llm_runner_end_exit(void);
 ngx_int_t ngx_http_llm_runner_error(ngx_pool_t *pool, ngx_str_t *error,
     const char *code, const char *message);
 
-/* a call about tasks; NULL: no memory */
+
+/* _batch.c: a call about tasks; NULL: no memory */
 ngx_http_llm_runner_batch_t *ngx_http_llm_runner_batch(
     ngx_http_llm_runner_op_e op);
 ngx_int_t ngx_http_llm_runner_batch_add(ngx_http_llm_runner_batch_t *batch,

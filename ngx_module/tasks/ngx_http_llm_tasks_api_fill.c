@@ -4,9 +4,6 @@
  *
  * POST /api/tasks: the tasks are sent to Redis, as many at a time as one of
  * its calls may have.  The first call makes sure that there is room for all.
- * A client that leaves meanwhile, or a Redis that fails, leaves none behind
- * that nobody knows of: they are cancelled, unless an Idempotency-Key lets
- * somebody come again for them.
  */
 
 
@@ -43,7 +40,6 @@ static ngx_int_t ngx_http_llm_tasks_last_reply(ngx_http_llm_tasks_api_t *api,
     ngx_http_llm_redis_reply_t *reply);
 static ngx_int_t ngx_http_llm_tasks_last(ngx_http_llm_tasks_api_t *api);
 static ngx_int_t ngx_http_llm_tasks_submitted(ngx_http_llm_tasks_api_t *api);
-static void ngx_http_llm_tasks_undo(ngx_http_llm_tasks_api_t *api);
 
 
 static ngx_str_t  ngx_http_llm_tasks_endpoint =
@@ -543,83 +539,4 @@ ngx_http_llm_tasks_submitted(ngx_http_llm_tasks_api_t *api)
     api->ctx->answered = 1;
 
     return NGX_OK;
-}
-
-
-void
-ngx_http_llm_tasks_submit_cleanup(ngx_http_llm_tasks_api_t *api)
-{
-    ngx_http_llm_tasks_submit_t  *sb;
-
-    sb = api->submit;
-
-    if (sb->pool) {
-        ngx_destroy_pool(sb->pool);
-        sb->pool = NULL;
-    }
-
-    EVP_MD_CTX_free(sb->md);
-    sb->md = NULL;
-
-    if (sb->tried && !sb->done && sb->name.len == 0) {
-        ngx_http_llm_tasks_undo(api);
-    }
-
-    sb->done = 1;
-}
-
-
-/*
- * Nobody has heard of these tasks.  Commands keep their order, so those of
- * a call that is on its way are there when they are cancelled.
- */
-
-static void
-ngx_http_llm_tasks_undo(ngx_http_llm_tasks_api_t *api)
-{
-    ngx_str_t                     id;
-    ngx_uint_t                    i, k, n;
-    ngx_pool_t                   *pool;
-    ngx_http_llm_queue_call_t     call;
-    ngx_http_llm_tasks_submit_t  *sb;
-
-    sb = api->submit;
-    n = sb->sent + sb->filled;
-
-    for (i = 0; i < n; i = k) {
-
-        pool = ngx_create_pool(16 * 1024, api->slice.log);
-        if (pool == NULL) {
-            return;
-        }
-
-        ngx_http_llm_queue_begin(&call, pool, "cancel");
-        ngx_http_llm_queue_add(&call, &api->team);
-        ngx_http_llm_queue_add_number(&call, (int64_t) api->tcf->keep * 1000);
-
-        for (k = i; k < n && k - i < NGX_HTTP_LLM_QUEUE_JOBS; k++) {
-
-            id.len = NGX_HTTP_LLM_TASKS_ID_LEN;
-            id.data = ngx_pnalloc(pool, id.len);
-
-            if (id.data == NULL) {
-                break;
-            }
-
-            ngx_http_llm_tasks_submit_id(sb, k, id.data);
-            ngx_http_llm_queue_add(&call, &id);
-        }
-
-        if (ngx_http_llm_queue_send(api->tcf, &call, NULL, NULL) == NULL) {
-            k = n;
-        }
-
-        ngx_destroy_pool(pool);
-    }
-
-    if (n) {
-        ngx_log_error(NGX_LOG_INFO, api->slice.log, 0,
-                      "llm tasks: %ui tasks of a request that was not "
-                      "answered are cancelled", n);
-    }
 }

@@ -3,7 +3,9 @@
  * Copyright (C) the ngx-llm authors
  *
  * POST /api/tasks: the body is read and looked at in slices; nothing is sent
- * before all of it is known to be right.
+ * before all of it is known to be right.  A client that leaves meanwhile, or a
+ * Redis that fails, leaves no tasks behind that nobody knows of: they are
+ * cancelled, unless an Idempotency-Key lets somebody come again for them.
  */
 
 
@@ -30,6 +32,7 @@ static ngx_int_t ngx_http_llm_tasks_measure(ngx_http_llm_tasks_api_t *api);
 static ngx_int_t ngx_http_llm_tasks_large(ngx_http_llm_tasks_api_t *api,
     ngx_uint_t i);
 static void *ngx_http_llm_tasks_alloc(void *data, size_t size);
+static void ngx_http_llm_tasks_undo(ngx_http_llm_tasks_api_t *api);
 
 
 ngx_int_t
@@ -258,4 +261,83 @@ ngx_http_llm_tasks_large(ngx_http_llm_tasks_api_t *api, ngx_uint_t i)
                                      "The request of a task may have %d "
                                      "bytes at most.",
                                      NGX_HTTP_LLM_TASKS_BODY);
+}
+
+
+void
+ngx_http_llm_tasks_submit_cleanup(ngx_http_llm_tasks_api_t *api)
+{
+    ngx_http_llm_tasks_submit_t  *sb;
+
+    sb = api->submit;
+
+    if (sb->pool) {
+        ngx_destroy_pool(sb->pool);
+        sb->pool = NULL;
+    }
+
+    EVP_MD_CTX_free(sb->md);
+    sb->md = NULL;
+
+    if (sb->tried && !sb->done && sb->name.len == 0) {
+        ngx_http_llm_tasks_undo(api);
+    }
+
+    sb->done = 1;
+}
+
+
+/*
+ * Nobody has heard of these tasks.  Commands keep their order, so those of
+ * a call that is on its way are there when they are cancelled.
+ */
+
+static void
+ngx_http_llm_tasks_undo(ngx_http_llm_tasks_api_t *api)
+{
+    ngx_str_t                     id;
+    ngx_uint_t                    i, k, n;
+    ngx_pool_t                   *pool;
+    ngx_http_llm_queue_call_t     call;
+    ngx_http_llm_tasks_submit_t  *sb;
+
+    sb = api->submit;
+    n = sb->sent + sb->filled;
+
+    for (i = 0; i < n; i = k) {
+
+        pool = ngx_create_pool(16 * 1024, api->slice.log);
+        if (pool == NULL) {
+            return;
+        }
+
+        ngx_http_llm_queue_begin(&call, pool, "cancel");
+        ngx_http_llm_queue_add(&call, &api->team);
+        ngx_http_llm_queue_add_number(&call, (int64_t) api->tcf->keep * 1000);
+
+        for (k = i; k < n && k - i < NGX_HTTP_LLM_QUEUE_JOBS; k++) {
+
+            id.len = NGX_HTTP_LLM_TASKS_ID_LEN;
+            id.data = ngx_pnalloc(pool, id.len);
+
+            if (id.data == NULL) {
+                break;
+            }
+
+            ngx_http_llm_tasks_submit_id(sb, k, id.data);
+            ngx_http_llm_queue_add(&call, &id);
+        }
+
+        if (ngx_http_llm_queue_send(api->tcf, &call, NULL, NULL) == NULL) {
+            k = n;
+        }
+
+        ngx_destroy_pool(pool);
+    }
+
+    if (n) {
+        ngx_log_error(NGX_LOG_INFO, api->slice.log, 0,
+                      "llm tasks: %ui tasks of a request that was not "
+                      "answered are cancelled", n);
+    }
 }

@@ -3,36 +3,16 @@
  * Copyright (C) the ngx-llm authors
  *
  * Things to do: taken when they are due, given to the function of their
- * kind, and told to be done, or when to come again.
+ * kind, and ended by it: done, or to come again.
  */
 
 
-#include "tasks/ngx_http_llm_runner_private.h"
+#include "tasks/ngx_http_llm_todo_private.h"
 
 
-#define NGX_HTTP_LLM_TODO_LEASE     30000      /* ms */
 #define NGX_HTTP_LLM_TODO_BATCHES   4          /* at a time */
 #define NGX_HTTP_LLM_TODO_WEBHOOKS  16
 #define NGX_HTTP_LLM_TODO_LATER     500        /* ms, what finds no room */
-
-
-typedef enum {
-    NGX_HTTP_LLM_TODO_RUNS = 0,
-    NGX_HTTP_LLM_TODO_DONE,                    /* to be told */
-    NGX_HTTP_LLM_TODO_TOLD                     /* … and its reply awaited */
-} ngx_http_llm_todo_state_e;
-
-
-typedef struct {
-    ngx_http_llm_todo_t        todo;
-    ngx_pool_t                *pool;           /* of this, behind the end */
-    ngx_str_t                  member;         /* "b:ID" */
-    int64_t                    again;
-    ngx_http_llm_todo_state_e  state;
-    ngx_msec_t                 kept;           /* the keep under way */
-    unsigned                   keep:1;         /* to be sent */
-    unsigned                   keeping:1;
-} ngx_http_llm_todo_own_t;
 
 
 static void ngx_http_llm_todo_ask(void);
@@ -40,33 +20,11 @@ static void ngx_http_llm_todo_came(void *data,
     ngx_http_llm_redis_reply_t *reply);
 static void ngx_http_llm_todo_begin(ngx_str_t *member, ngx_str_t *token);
 static void ngx_http_llm_todo_run(ngx_http_llm_todo_own_t *own);
-static void ngx_http_llm_todo_tell(void);
-static void ngx_http_llm_todo_told(void *data,
-    ngx_http_llm_redis_reply_t *reply);
-static void ngx_http_llm_todo_beat(void);
-static void ngx_http_llm_todo_kept(void *data,
-    ngx_http_llm_redis_reply_t *reply);
 static ngx_uint_t ngx_http_llm_todo_room(u_char kind);
-static void ngx_http_llm_todo_lapsed(void);
 static void ngx_http_llm_todo_detach(ngx_http_llm_redis_op_t **op);
-static void ngx_http_llm_todo_free(ngx_http_llm_todo_own_t *own);
 
 
-typedef struct {
-    ngx_queue_t                things;
-    ngx_http_llm_redis_op_t   *ask;
-    ngx_http_llm_redis_op_t   *tell;
-    ngx_http_llm_redis_op_t   *beat;
-    ngx_msec_t                 asked;          /* when */
-    ngx_uint_t                 n;              /* … for so many */
-    ngx_msec_t                 beaten;
-    ngx_uint_t                 webhooks;       /* under way */
-    ngx_uint_t                 batches;
-    unsigned                   look:1;
-} ngx_http_llm_todo_list_t;
-
-
-static ngx_http_llm_todo_list_t  ngx_http_llm_todo;
+ngx_http_llm_todo_list_t  ngx_http_llm_todo;
 
 
 ngx_int_t
@@ -349,225 +307,6 @@ ngx_http_llm_todo_keep(ngx_http_llm_todo_t *todo)
 }
 
 
-static void
-ngx_http_llm_todo_tell(void)
-{
-    ngx_pool_t                 *pool;
-    ngx_queue_t                *q, *next;
-    ngx_uint_t                  n;
-    ngx_http_llm_runner_t      *rn;
-    ngx_http_llm_todo_own_t    *own;
-    ngx_http_llm_todo_list_t   *tl;
-    ngx_http_llm_queue_call_t   call;
-
-    rn = &ngx_http_llm_runner;
-    tl = &ngx_http_llm_todo;
-    pool = NULL;
-    n = 0;
-
-    if (tl->tell) {
-        return;
-    }
-
-    for (q = ngx_queue_head(&tl->things);
-         q != ngx_queue_sentinel(&tl->things) && n < NGX_HTTP_LLM_QUEUE_JOBS;
-         q = next)
-    {
-        next = ngx_queue_next(q);
-        own = ngx_queue_data(q, ngx_http_llm_todo_own_t, todo.queue);
-
-        if (own->state == NGX_HTTP_LLM_TODO_RUNS) {
-            continue;
-        }
-
-        if (pool == NULL) {
-
-            pool = ngx_create_pool(2048, rn->log);
-            if (pool == NULL) {
-                return;
-            }
-
-            ngx_http_llm_queue_begin(&call, pool, "todo-done");
-        }
-
-        ngx_http_llm_queue_add(&call, &own->member);
-        ngx_http_llm_queue_add(&call, &own->todo.token);
-        ngx_http_llm_queue_add_number(&call, own->again);
-
-        own->state = NGX_HTTP_LLM_TODO_TOLD;
-        n++;
-    }
-
-    if (pool == NULL) {
-        return;
-    }
-
-    tl->tell = ngx_http_llm_queue_send(rn->tcf, &call, ngx_http_llm_todo_told,
-                                       NULL);
-
-    ngx_destroy_pool(pool);
-}
-
-
-/* an answer that was lost is asked for again, until the lease is over */
-
-static void
-ngx_http_llm_todo_told(void *data, ngx_http_llm_redis_reply_t *reply)
-{
-    ngx_uint_t                 more;
-    ngx_queue_t               *q, *next;
-    ngx_http_llm_todo_own_t   *own;
-    ngx_http_llm_todo_list_t  *tl;
-
-    tl = &ngx_http_llm_todo;
-    tl->tell = NULL;
-    more = 0;
-
-    if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY) {
-        ngx_http_llm_runner_complain("todo-done", reply);
-    }
-
-    for (q = ngx_queue_head(&tl->things);
-         q != ngx_queue_sentinel(&tl->things);
-         q = next)
-    {
-        next = ngx_queue_next(q);
-        own = ngx_queue_data(q, ngx_http_llm_todo_own_t, todo.queue);
-
-        if (own->state == NGX_HTTP_LLM_TODO_RUNS) {
-            continue;
-        }
-
-        if (own->state == NGX_HTTP_LLM_TODO_TOLD
-            && (reply->type == NGX_HTTP_LLM_REDIS_ARRAY
-                || (ngx_msec_int_t) (own->todo.until - ngx_current_msec) < 0))
-        {
-            ngx_http_llm_todo_free(own);
-            continue;
-        }
-
-        more = 1;
-    }
-
-    if (more) {
-        ngx_http_llm_runner_soon(reply->type == NGX_HTTP_LLM_REDIS_ARRAY
-                                 ? 0 : NGX_HTTP_LLM_RUNNER_AGAIN);
-    }
-
-    ngx_http_llm_runner_busy();
-}
-
-
-static void
-ngx_http_llm_todo_beat(void)
-{
-    ngx_pool_t                 *pool;
-    ngx_queue_t                *q;
-    ngx_http_llm_runner_t      *rn;
-    ngx_http_llm_todo_own_t    *own;
-    ngx_http_llm_todo_list_t   *tl;
-    ngx_http_llm_queue_call_t   call;
-
-    rn = &ngx_http_llm_runner;
-    tl = &ngx_http_llm_todo;
-    pool = NULL;
-
-    if (tl->beat) {
-        return;
-    }
-
-    for (q = ngx_queue_head(&tl->things);
-         q != ngx_queue_sentinel(&tl->things);
-         q = ngx_queue_next(q))
-    {
-        own = ngx_queue_data(q, ngx_http_llm_todo_own_t, todo.queue);
-
-        if (!own->keep || own->state != NGX_HTTP_LLM_TODO_RUNS) {
-            continue;
-        }
-
-        if (pool == NULL) {
-
-            pool = ngx_create_pool(2048, rn->log);
-            if (pool == NULL) {
-                return;
-            }
-
-            ngx_http_llm_queue_begin(&call, pool, "todo-keep");
-            ngx_http_llm_queue_add_number(&call, NGX_HTTP_LLM_TODO_LEASE);
-        }
-
-        ngx_http_llm_queue_add(&call, &own->member);
-        ngx_http_llm_queue_add(&call, &own->todo.token);
-
-        own->keep = 0;
-        own->keeping = 1;
-    }
-
-    if (pool == NULL) {
-        return;
-    }
-
-    tl->beaten = ngx_current_msec;
-    tl->beat = ngx_http_llm_queue_send(rn->tcf, &call, ngx_http_llm_todo_kept,
-                                       NULL);
-
-    ngx_destroy_pool(pool);
-}
-
-
-/* replies in the order of the list: things join it at its end only */
-
-static void
-ngx_http_llm_todo_kept(void *data, ngx_http_llm_redis_reply_t *reply)
-{
-    ngx_uint_t                   i;
-    ngx_queue_t                 *q;
-    ngx_http_llm_todo_own_t     *own;
-    ngx_http_llm_todo_list_t    *tl;
-    ngx_http_llm_redis_reply_t   code;
-
-    tl = &ngx_http_llm_todo;
-    tl->beat = NULL;
-    i = 0;
-
-    for (q = ngx_queue_head(&tl->things);
-         q != ngx_queue_sentinel(&tl->things);
-         q = ngx_queue_next(q))
-    {
-        own = ngx_queue_data(q, ngx_http_llm_todo_own_t, todo.queue);
-
-        if (!own->keeping) {
-            continue;
-        }
-
-        own->keeping = 0;
-
-        if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY) {
-            own->keep = 1;
-            continue;
-        }
-
-        if (ngx_http_llm_redis_element(reply, i++, &code) != NGX_OK
-            || code.type != NGX_HTTP_LLM_REDIS_INTEGER)
-        {
-            continue;
-        }
-
-        /* it is another's now: who runs it here sees the lease is over */
-
-        own->todo.until = code.integer
-                          ? tl->beaten + NGX_HTTP_LLM_TODO_LEASE
-                          : ngx_current_msec - 1;
-    }
-
-    if (reply->type != NGX_HTTP_LLM_REDIS_ARRAY) {
-        ngx_http_llm_runner_complain("todo-keep", reply);
-        ngx_http_llm_runner_soon(NGX_HTTP_LLM_RUNNER_AGAIN);
-    }
-}
-
-
 static ngx_uint_t
 ngx_http_llm_todo_room(u_char kind)
 {
@@ -584,34 +323,22 @@ ngx_http_llm_todo_room(u_char kind)
 }
 
 
-/* who is to end does not wait for Redis longer than a lease */
-
-static void
-ngx_http_llm_todo_lapsed(void)
+ngx_http_llm_todo_own_t *
+ngx_http_llm_todo_next(ngx_http_llm_todo_own_t *own)
 {
-    ngx_queue_t               *q, *next;
-    ngx_http_llm_todo_own_t   *own;
+    ngx_queue_t               *q;
     ngx_http_llm_todo_list_t  *tl;
 
     tl = &ngx_http_llm_todo;
 
-    for (q = ngx_queue_head(&tl->things);
-         q != ngx_queue_sentinel(&tl->things);
-         q = next)
-    {
-        next = ngx_queue_next(q);
-        own = ngx_queue_data(q, ngx_http_llm_todo_own_t, todo.queue);
+    q = own ? ngx_queue_next(&own->todo.queue) : ngx_queue_head(&tl->things);
 
-        if (own->state != NGX_HTTP_LLM_TODO_RUNS
-            && (ngx_msec_int_t) (own->todo.until - ngx_current_msec) < 0)
-        {
-            ngx_http_llm_todo_free(own);
-        }
-    }
+    return q != ngx_queue_sentinel(&tl->things)
+           ? ngx_queue_data(q, ngx_http_llm_todo_own_t, todo.queue) : NULL;
 }
 
 
-static void
+void
 ngx_http_llm_todo_free(ngx_http_llm_todo_own_t *own)
 {
     ngx_queue_remove(&own->todo.queue);
@@ -624,7 +351,6 @@ ngx_http_llm_todo_free(ngx_http_llm_todo_own_t *own)
 void
 ngx_http_llm_todo_exit(void)
 {
-    ngx_queue_t               *q;
     ngx_http_llm_todo_own_t   *own;
     ngx_http_llm_todo_list_t  *tl;
 
@@ -634,12 +360,10 @@ ngx_http_llm_todo_exit(void)
     ngx_http_llm_todo_detach(&tl->tell);
     ngx_http_llm_todo_detach(&tl->beat);
 
-    for (q = ngx_queue_head(&tl->things);
-         q != ngx_queue_sentinel(&tl->things);
-         q = ngx_queue_next(q))
+    for (own = ngx_http_llm_todo_next(NULL);
+         own;
+         own = ngx_http_llm_todo_next(own))
     {
-        own = ngx_queue_data(q, ngx_http_llm_todo_own_t, todo.queue);
-
         if (own->state == NGX_HTTP_LLM_TODO_RUNS) {
             ngx_http_llm_todo_done(&own->todo, 0);
         }
@@ -651,10 +375,8 @@ ngx_http_llm_todo_exit(void)
 
     ngx_http_llm_todo_detach(&tl->tell);
 
-    while (!ngx_queue_empty(&tl->things)) {
-        q = ngx_queue_head(&tl->things);
-        ngx_http_llm_todo_free(ngx_queue_data(q, ngx_http_llm_todo_own_t,
-                                              todo.queue));
+    while ((own = ngx_http_llm_todo_next(NULL)) != NULL) {
+        ngx_http_llm_todo_free(own);
     }
 }
 

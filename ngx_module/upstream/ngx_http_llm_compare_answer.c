@@ -14,7 +14,6 @@
 
 static void ngx_http_llm_compare_failed(ngx_http_llm_loopback_t *lb,
     ngx_http_llm_error_t *e);
-static ngx_uint_t ngx_http_llm_compare_json(ngx_str_t *s);
 static u_char *ngx_http_llm_compare_row(u_char *p,
     ngx_http_llm_compare_leg_t *leg);
 
@@ -40,7 +39,7 @@ ngx_http_llm_compare_told(ngx_http_llm_compare_t *cp,
                                       &leg->provider);
 
     if (lb->result == NGX_HTTP_LLM_LOOPBACK_OK
-        && ngx_http_llm_compare_json(&lb->answer))
+        && llm_json_valid(lb->answer.data, lb->answer.len))
     {
         leg->status = lb->status;
         leg->body = lb->answer;
@@ -100,22 +99,6 @@ ngx_http_llm_compare_failed(ngx_http_llm_loopback_t *lb,
         e->code = "upstream_error";
         ngx_str_set(&e->message, "The model's answer is not valid JSON.");
     }
-}
-
-
-static ngx_uint_t
-ngx_http_llm_compare_json(ngx_str_t *s)
-{
-    llm_json_t        js;
-    llm_json_token_e  token;
-
-    llm_json_init(&js, s->data, s->len);
-
-    do {
-        token = llm_json_next(&js);
-    } while (token != LLM_JSON_END && token != LLM_JSON_ERROR);
-
-    return token == LLM_JSON_END;
 }
 
 

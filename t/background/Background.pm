@@ -8,25 +8,12 @@ use strict;
 
 use parent -norequire, 'Test::LLM';
 
-use Carp;
-
-
-my $so;
 
 sub new {
     my ($class, %options) = @_;
 
     my $self = Test::LLM::new($class, %options);
-
-    if (!$so) {
-        local $ENV{BUILD} = $self->{build};
-        my $folder = "$self->{build}/test-background";
-
-        system("$self->{top}/t/background/build.sh", $folder) == 0
-            or croak 'the test module cannot be built';
-
-        $so = "$folder/ngx_http_llm_test_background.so";
-    }
+    my $so = $self->test_module('background');
 
     # behind the module itself, whose client it uses
 

@@ -9,27 +9,10 @@ use strict;
 use parent -norequire, 'RedisClient';
 
 use Carp;
-use Digest::MD5 qw(md5_hex);
 use Time::HiRes qw(time);
 
 
-sub parts {
-    my ($self) = @_;
-
-    my $top = $self->{top};
-    my @files = ("$top/t/inbox/ngx_http_llm_test_inbox.c",
-        glob "$top/ngx_module/state/ngx_http_llm_inbox*.c");
-
-    # the script looks at the flags to see whether it has to build
-    my $sum = '';
-    for my $file (@files, glob "$top/ngx_module/state/ngx_http_llm_inbox*.h") {
-        open my $in, '<', $file or croak "$file: $!";
-        $sum = md5_hex($sum, <$in>);
-    }
-
-    return ('test-inbox', '-DLLM_TEST_OTHER=1', "-DLLM_TEST_SUM=0x$sum",
-        @files, '-lcrypto');
-}
+sub part { 'inbox' }
 
 
 # inboxes(URL, ...): one or two, without waiting for anything

@@ -8,11 +8,8 @@ use strict;
 
 use parent -norequire, 'Test::LLM';
 
-use Carp;
 use Test::More ();
 
-
-my %so;
 
 # a sanitized nginx is no host for it: then the module has the sanitizers
 
@@ -28,26 +25,15 @@ sub new {
         @flags = ('-fsanitize=address,undefined', '-fno-omit-frame-pointer');
     }
 
-    if (!$so{$class}) {
-        local $ENV{BUILD} = $self->{build};
-        my ($name, @parts) = $self->parts;
-        my $folder = "$self->{build}/$name" . (@flags ? '-san' : '');
-
-        system("$self->{top}/util/build-test-module.sh", $folder, @flags,
-            @parts) == 0 or croak 'the test module cannot be built';
-
-        $so{$class} = "$folder/ngx_http_llm_test_redis.so";
-    }
-
-    $self->{module} = $so{$class};
+    $self->{module} = $self->test_module($self->part, @flags);
 
     return $self;
 }
 
 
-# the folder it is built in, more for the compiler
+# which of the test modules
 
-sub parts { return 'test-redis' }
+sub part { 'redis' }
 
 
 sub sanitized { $_[0]{preload} || Test::LLM::sanitized($_[0]) }

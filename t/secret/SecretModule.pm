@@ -10,37 +10,8 @@ use strict;
 use RedisClient;
 use parent -norequire, 'RedisClient';
 
-use Carp;
 
-
-my $so;
-
-sub new {
-    my ($class, %options) = @_;
-
-    my $self = Test::LLM::new($class, %options);
-    my @flags;
-
-    if ($self->sanitized) {
-        $self->{binary} = 'nginx';
-        $self->{preload} = 1;
-        @flags = ('-fsanitize=address,undefined', '-fno-omit-frame-pointer');
-    }
-
-    if (!$so) {
-        local $ENV{BUILD} = $self->{build};
-        my $folder = "$self->{build}/test-secret" . (@flags ? '-san' : '');
-
-        system("$self->{top}/t/secret/build.sh", $folder, @flags) == 0
-            or croak 'the test module cannot be built';
-
-        $so = "$folder/ngx_http_llm_test_secret.so";
-    }
-
-    $self->{module} = $so;
-
-    return $self;
-}
+sub part { 'secret' }
 
 
 # the configuration with secrets: [name, source, id, old source, id, ...]

@@ -26,6 +26,8 @@ scan(const unsigned char *text, size_t len)
         token = llm_json_next(&js);
     } while (token != LLM_JSON_END && token != LLM_JSON_ERROR);
 
+    assert_int_equal(llm_json_valid(text, len), token == LLM_JSON_END);
+
     if (token == LLM_JSON_END) {
         assert_int_equal(js.depth, 0);
         return OK;

@@ -197,6 +197,46 @@ sub spawn {
 }
 
 
+# test_module(name, flags): the file of t/NAME, a module for nginx, built once
+
+my %built;
+
+sub test_module {
+    my ($self, $name, @flags) = @_;
+
+    my $folder = "$self->{build}/test-$name" . (@flags ? '-san' : '');
+
+    local $ENV{BUILD} = $self->{build};
+
+    $built{$folder} //= system("$self->{top}/util/build-test-module.sh",
+        $name, $folder, @flags) == 0 || croak "t/$name cannot be built";
+
+    return "$folder/ngx_http_llm_test_$name.so";
+}
+
+
+# child(name, sub): the sub in a process of its own, until it returns
+
+sub child {
+    my ($self, $name, $run) = @_;
+
+    my $pid = fork() // croak "fork: $!";
+
+    if ($pid == 0) {
+        $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP);
+        $SIG{PIPE} = 'IGNORE';
+
+        eval { $run->(); 1 } or print STDERR "$name: $@";
+        POSIX::_exit(0);
+    }
+
+    $self->{children}{$pid} = $name;
+
+    return $pid;
+}
+
+
+
 # the exit status, undef when it had to be killed
 
 sub stop_child {

@@ -79,6 +79,47 @@ proxy_http_version 1.1;
 EOT
 
 
+# A gateway with tasks: gateway() with what they need besides, llm_tasks on
+# with these options.
+
+sub tasks_gateway {
+    my ($self, $options, %more) = @_;
+
+    my $socket = $self->path('internal.sock');
+
+    return $self->gateway(%more,
+        http => "llm_internal unix:$socket; llm_tasks on $options; "
+            . ($more{http} // ''),
+        server => "listen unix:$socket; large_client_header_buffers 4 64k; "
+            . ($more{server} // ''));
+}
+
+
+# The admin API: a location for gateway(admin => ...), and a request of it.
+
+my $admin = 'sk-admin-0123456789abcdef0123';
+
+sub admin_api {
+    my ($self) = @_;
+
+    $self->write('admin.secret', "$admin\n");
+
+    return 'location /admin/v1/ { llm_admin file:%%DIR%%/admin.secret; }';
+}
+
+
+sub admin {
+    my ($self, $method, $path, $body) = @_;
+
+    my $r = $self->start_get("/admin/v1$path", method => $method,
+        port => $self->port('PORT_ADMIN'), key => undef, body => $body,
+        headers => { Authorization => "Bearer $admin" });
+    $r->wait;
+
+    return $r;
+}
+
+
 # A whole gateway: mock, Redis (redis => 0: without), a tenants file with the
 # key "user" unless the test made its own.  Further options: http, server,
 # location, admin, zone, routes, proxy, provider (configuration text), mock (its arguments).
