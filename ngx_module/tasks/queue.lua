@@ -132,6 +132,7 @@
 
 local MOST = 200                 -- jobs of a call, or moved by one
 local FAR = 1000000000           -- ms: the lease of what is released lapsed
+local BATCH = 7 * 86400000       -- ms: a job of a batch is kept, at least
 local SHORT = 50                 -- ms: held for no longer, a window loses little
 local PAUSE = 60000              -- ms that a team is held, at most
 
@@ -517,6 +518,12 @@ end
 -- on without a time until its entry is dropped if "later".
 
 local function finish(j, state, ttl, more, later)
+    -- a batch reads all of its jobs at its end, and removes them then
+
+    if j.n ~= '' then
+        ttl = max(tonumber(ttl), BATCH)
+    end
+
     local set = { 's', state, 'f', now, 'b', '' }
 
     for i = 1, #more do
