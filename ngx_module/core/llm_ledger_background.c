@@ -96,7 +96,6 @@ llm_ledger_busy_by(llm_ledger_t *lg, const uint32_t *node,
     llm_ledger_node_t  *n;
 
     rd->index = 0;
-    n = llm_ledger_node(lg, node[0]);
 
     for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
 

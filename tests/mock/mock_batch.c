@@ -293,7 +293,7 @@ batch_create(conn_t *c)
     size_t         i;
     span_t         value;
     buf_t          id;
-    batch_t       *b;
+    batch_t       *b, **more;
     const span_t  *key;
 
     memset(&id, 0, sizeof(buf_t));
@@ -318,11 +318,13 @@ batch_create(conn_t *c)
     }
 
     b = calloc(1, sizeof(batch_t));
-    batches = realloc(batches, (batches_n + 1) * sizeof(batch_t *));
+    more = realloc(batches, (batches_n + 1) * sizeof(batch_t *));
 
-    if (b == NULL || batches == NULL) {
+    if (b == NULL || more == NULL) {
         die("out of memory");
     }
+
+    batches = more;
 
     b->input = file_find((span_t) { id.data, id.len });
     buf_free(&id);
@@ -387,14 +389,16 @@ batch_list(void)
 static file_t *
 file_new(void)
 {
-    file_t  *f;
+    file_t  *f, **more;
 
     f = calloc(1, sizeof(file_t));
-    files = realloc(files, (files_n + 1) * sizeof(file_t *));
+    more = realloc(files, (files_n + 1) * sizeof(file_t *));
 
-    if (f == NULL || files == NULL) {
+    if (f == NULL || more == NULL) {
         die("out of memory");
     }
+
+    files = more;
 
     files[files_n++] = f;
 
