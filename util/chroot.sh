@@ -1,10 +1,13 @@
 # chroot.sh: what matrix.sh and deb-test.sh share: folders made by debootstrap
 # from Debian's packages, in which commands run.  To be sourced.
 #
-# MIRROR        http://deb.debian.org/debian
+# MIRROR  where Debian's packages come from; default: where the machine's own
+#         do, else debootstrap's
 # OUT/DEBIAN.tar is the bare system: made once, removed to have it made anew.
 
-mirror=${MIRROR:-http://deb.debian.org/debian}
+mirror=${MIRROR:-$(apt-get indextargets --format '$(SITE) $(ORIGIN)' \
+                   'Created-By: Packages' 2>/dev/null \
+                   | sed -n '/security/d; s/ Debian$//p' | head -n 1)}
 
 
 # Mounts and processes of a run end with it: they are in namespaces of its own.
@@ -47,7 +50,7 @@ bare() {
     [ ! -e "$out/$debian.tar" ] || return 0
 
     rm -rf --one-file-system "$root"
-    debootstrap --variant=minbase "$debian" "$root" "$mirror" \
+    debootstrap --variant=minbase "$debian" "$root" ${mirror:+"$mirror"} \
         && tar -C "$root" -cf "$out/$debian.tar.new" . \
         && mv "$out/$debian.tar.new" "$out/$debian.tar" \
         && rm -rf --one-file-system "$root"

@@ -10,7 +10,7 @@
 # MATRIX_TESTS  what runs there: "test-unit test-t" (make's targets)
 # MATRIX_DEB    0: no package
 # T             files of t/, as for make test
-# MIRROR        http://deb.debian.org/debian
+# MIRROR        where Debian's packages come from (util/chroot.sh)
 # OUT/DEBIAN stays, so that a second run is quick; OUT/DEBIAN.log has it all.
 
 set -u

@@ -141,7 +141,7 @@ local sub, find = string.sub, string.find
 
 local P = KEYS[1]
 local STAT, DELAYED, DEAD = P .. 'stat', P .. 'delayed', P .. 'dead'
-local HELD, TODO, DOING = P .. 'held', P .. 'todo', P .. 'doing'
+local HELD, THINGS, DOING = P .. 'held', P .. 'todo', P .. 'doing'
 local JOB = P .. 'job:'
 
 local TERMINAL = { completed = true, error = true, cancelled = true }
@@ -454,7 +454,7 @@ end
 -- somebody is about it
 
 local function add_todo(thing, at)
-    local is = tonumber(call('ZSCORE', TODO, thing) or '')
+    local is = tonumber(call('ZSCORE', THINGS, thing) or '')
 
     if is and call('HEXISTS', DOING, thing) == 1 then
         local once = tonumber(call('HGET', DOING, '+' .. thing) or '')
@@ -464,7 +464,7 @@ local function add_todo(thing, at)
         end
 
     elseif not is or at < is then
-        call('ZADD', TODO, at, thing)
+        call('ZADD', THINGS, at, thing)
     end
 end
 
@@ -476,7 +476,7 @@ local batches, hooks = {}, {}
 
 local function tally()
     if #hooks > 0 then
-        call('ZADD', TODO, unpack(hooks))
+        call('ZADD', THINGS, unpack(hooks))
     end
 
     for id, add in pairs(batches) do
@@ -1572,7 +1572,7 @@ end
 
 
 function ops.todo()
-    local list = call('ZRANGEBYSCORE', TODO, '-inf', now, 'LIMIT', 0,
+    local list = call('ZRANGEBYSCORE', THINGS, '-inf', now, 'LIMIT', 0,
                       min(tonumber(ARGV[2]), MOST))
     local out, due_at, tokens = {}, {}, {}
 
@@ -1599,7 +1599,7 @@ function ops.todo()
         tokens[2 * #list + i] = '+' .. list[i]
     end
 
-    call('ZADD', TODO, unpack(due_at))
+    call('ZADD', THINGS, unpack(due_at))
     call('HSET', DOING, unpack(tokens, 1, 2 * #list))
     call('HDEL', DOING, unpack(tokens, 2 * #list + 1))
     save()
@@ -1617,7 +1617,7 @@ ops['todo-keep'] = function ()
         out[#out + 1] = doing(ARGV[i], ARGV[i + 1]) and 1 or 0
 
         if out[#out] == 1 then
-            call('ZADD', TODO, now + ARGV[2], ARGV[i])
+            call('ZADD', THINGS, now + ARGV[2], ARGV[i])
         end
     end
 
@@ -1642,10 +1642,10 @@ ops['todo-done'] = function ()
             end
 
             if at then
-                call('ZADD', TODO, at, thing)
+                call('ZADD', THINGS, at, thing)
 
             else
-                call('ZREM', TODO, thing)
+                call('ZREM', THINGS, thing)
             end
 
             call('HDEL', DOING, thing, '+' .. thing)
