@@ -21,7 +21,6 @@
 #include "policy/ngx_http_llm_quota.h"
 #include "policy/ngx_http_llm_keys.h"
 #include "policy/ngx_http_llm_keys_store.h"
-#include "policy/ngx_http_llm_keys.h"
 #include "policy/ngx_http_llm_tenant.h"
 #include "policy/ngx_http_llm_usage.h"
 #include "tasks/ngx_http_llm_tasks.h"
@@ -53,6 +52,8 @@ static ngx_int_t ngx_http_llm_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_llm_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_llm_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_llm_init_process(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_llm_init_stores(ngx_http_llm_main_conf_t *mcf,
+    ngx_cycle_t *cycle);
 static void ngx_http_llm_reaped(ngx_uint_t owner);
 static void ngx_http_llm_exit_process(ngx_cycle_t *cycle);
 
@@ -457,6 +458,37 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
+    if (ngx_http_llm_init_stores(mcf, cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_llm_share_init_process(mcf);
+
+    if (ngx_http_llm_fleet_init_process(mcf, cycle) != NGX_OK
+        || ngx_http_llm_purge_init_process(mcf, cycle) != NGX_OK
+        || ngx_http_llm_usage_init_process(mcf, cycle) != NGX_OK
+        || ngx_http_llm_keys_store_init_process(mcf, cycle) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (mcf->redis == NULL) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_llm_tasks_init_process(cycle, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_quota_init_process(mcf->quota, mcf->zone, cycle);
+}
+
+
+/* what the others keep their things in */
+
+static ngx_int_t
+ngx_http_llm_init_stores(ngx_http_llm_main_conf_t *mcf, ngx_cycle_t *cycle)
+{
     if (mcf->prices
         && ngx_http_llm_prices_init_process(mcf->prices, cycle) != NGX_OK)
     {
@@ -481,25 +513,7 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    ngx_http_llm_share_init_process(mcf);
-
-    if (ngx_http_llm_fleet_init_process(mcf, cycle) != NGX_OK
-        || ngx_http_llm_purge_init_process(mcf, cycle) != NGX_OK
-        || ngx_http_llm_usage_init_process(mcf, cycle) != NGX_OK
-        || ngx_http_llm_keys_store_init_process(mcf, cycle) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    if (mcf->redis == NULL) {
-        return NGX_OK;
-    }
-
-    if (ngx_http_llm_tasks_init_process(cycle, mcf) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_llm_quota_init_process(mcf->quota, mcf->zone, cycle);
+    return NGX_OK;
 }
 
 

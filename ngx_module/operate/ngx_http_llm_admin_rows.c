@@ -19,6 +19,8 @@ static void ngx_http_llm_admin_row_done(void *data, ngx_int_t rc,
     uint64_t version);
 static ngx_int_t ngx_http_llm_admin_row_reply(ngx_http_llm_admin_t *ad,
     ngx_http_llm_admin_row_t *row);
+static ngx_int_t ngx_http_llm_admin_row_refused(ngx_http_llm_admin_t *ad,
+    ngx_http_llm_admin_row_t *row);
 
 
 ngx_http_llm_admin_row_t *
@@ -182,11 +184,57 @@ ngx_http_llm_admin_row_reply(ngx_http_llm_admin_t *ad,
     const char          *object;
     llm_keyring_item_t   item;
 
-    switch (ad->rc) {
+    if (ad->rc != NGX_OK) {
+        return ngx_http_llm_admin_row_refused(ad, row);
+    }
 
-    case NGX_OK:
-        ngx_http_llm_admin_audit(ad, &ad->name);
-        break;
+    ngx_http_llm_admin_audit(ad, &ad->name);
+
+    if (row->gone) {
+        object = row->row.kind == LLM_ROW_KEY ? "key.deleted"
+                                              : "team.deleted";
+
+        return ngx_http_llm_admin_answer(ad, NGX_HTTP_OK,
+            json_pack("{s:s, s:o, s:b}", "object", object, "name",
+                      ngx_http_llm_admin_json_text(ad->name.data,
+                                                   ad->name.len),
+                      "deleted", 1));
+    }
+
+    ad->status = row->status;
+
+    if (row->row.kind == LLM_ROW_TEAM) {
+        return ngx_http_llm_admin_team(ad);
+    }
+
+    rc = ngx_http_llm_keys_get(ad->mcf, LLM_ROW_KEY, &ad->name, 1,
+                               ad->request->pool, &item);
+
+    if (rc == NGX_DECLINED) {
+        /* it is stored, and somebody has deleted it already */
+        return ngx_http_llm_admin_key_unknown(ad);
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    json = ngx_http_llm_admin_key_json(ad, &item);
+
+    if (json && row->secret.len) {
+        (void) json_object_set_new(json, "secret",
+            ngx_http_llm_admin_json_text(row->secret.data, row->secret.len));
+    }
+
+    return ngx_http_llm_admin_answer(ad, ad->status, json);
+}
+
+
+static ngx_int_t
+ngx_http_llm_admin_row_refused(ngx_http_llm_admin_t *ad,
+    ngx_http_llm_admin_row_t *row)
+{
+    switch (ad->rc) {
 
     case NGX_DECLINED:
 
@@ -226,42 +274,4 @@ ngx_http_llm_admin_row_reply(ngx_http_llm_admin_t *ad,
             "policy_full", NULL, "There is no room for it: keys= of llm_zone "
             "is too small, or memory is short.");
     }
-
-    if (row->gone) {
-        object = row->row.kind == LLM_ROW_KEY ? "key.deleted"
-                                              : "team.deleted";
-
-        return ngx_http_llm_admin_answer(ad, NGX_HTTP_OK,
-            json_pack("{s:s, s:o, s:b}", "object", object, "name",
-                      ngx_http_llm_admin_json_text(ad->name.data,
-                                                   ad->name.len),
-                      "deleted", 1));
-    }
-
-    ad->status = row->status;
-
-    if (row->row.kind == LLM_ROW_TEAM) {
-        return ngx_http_llm_admin_team(ad);
-    }
-
-    rc = ngx_http_llm_keys_get(ad->mcf, LLM_ROW_KEY, &ad->name, 1,
-                               ad->request->pool, &item);
-
-    if (rc == NGX_DECLINED) {
-        /* it is stored, and somebody has deleted it already */
-        return ngx_http_llm_admin_key_unknown(ad);
-    }
-
-    if (rc != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    json = ngx_http_llm_admin_key_json(ad, &item);
-
-    if (json && row->secret.len) {
-        (void) json_object_set_new(json, "secret",
-            ngx_http_llm_admin_json_text(row->secret.data, row->secret.len));
-    }
-
-    return ngx_http_llm_admin_answer(ad, ad->status, json);
 }

@@ -22,6 +22,8 @@
 
 static ngx_int_t ngx_http_llm_runner_send_op(ngx_http_llm_runner_op_e op,
     ngx_uint_t exiting);
+static ngx_int_t ngx_http_llm_runner_gather(ngx_http_llm_runner_op_e op,
+    ngx_http_llm_queue_call_t *call, ngx_http_llm_runner_batch_t **gathered);
 static size_t ngx_http_llm_runner_size(ngx_http_llm_runner_task_t *task);
 static void ngx_http_llm_runner_words(ngx_http_llm_queue_call_t *call,
     ngx_http_llm_runner_task_t *task);
@@ -165,9 +167,43 @@ ngx_http_llm_runner_send(void)
 static ngx_int_t
 ngx_http_llm_runner_send_op(ngx_http_llm_runner_op_e op, ngx_uint_t exiting)
 {
+    ngx_int_t                     rc;
+    ngx_http_llm_queue_call_t     call;
+    ngx_http_llm_runner_batch_t  *batch;
+
+    rc = ngx_http_llm_runner_gather(op, &call, &batch);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    batch->sent = ngx_http_llm_queue_send(ngx_http_llm_runner.tcf, &call,
+                                     exiting ? NULL
+                                             : ngx_http_llm_runner_replied,
+                                     batch);
+
+    if (exiting) {
+        ngx_http_llm_runner_batch_free(batch);
+        return NGX_OK;
+    }
+
+    if (batch->sent == NULL) {
+        ngx_http_llm_runner_put_back(batch, 0);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* takes out of the outbox what goes into one call, and writes the call */
+
+static ngx_int_t
+ngx_http_llm_runner_gather(ngx_http_llm_runner_op_e op,
+    ngx_http_llm_queue_call_t *call, ngx_http_llm_runner_batch_t **gathered)
+{
     ngx_queue_t                  *q, *next;
     ngx_http_llm_runner_t        *rn;
-    ngx_http_llm_queue_call_t     call;
     ngx_http_llm_runner_task_t   *task;
     ngx_http_llm_runner_batch_t  *batch;
 
@@ -192,16 +228,16 @@ ngx_http_llm_runner_send_op(ngx_http_llm_runner_op_e op, ngx_uint_t exiting)
                 return NGX_ERROR;
             }
 
-            ngx_http_llm_queue_begin(&call, batch->pool,
+            ngx_http_llm_queue_begin(call, batch->pool,
                                      ngx_http_llm_runner_ops[op]);
-            ngx_http_llm_queue_add_number(&call, rn->tcf->window);
-            ngx_http_llm_queue_add_number(&call,
+            ngx_http_llm_queue_add_number(call, rn->tcf->window);
+            ngx_http_llm_queue_add_number(call,
                                       op == NGX_HTTP_LLM_RUNNER_END
                                       ? (int64_t) NGX_HTTP_LLM_RUNNER_DEAD
                                       : (int64_t) rn->tcf->keep * 1000);
 
         } else if (batch->tasks.nelts == NGX_HTTP_LLM_QUEUE_JOBS
-                   || call.bytes + ngx_http_llm_runner_size(task)
+                   || call->bytes + ngx_http_llm_runner_size(task)
                       > NGX_HTTP_LLM_QUEUE_BYTES)
         {
             break;
@@ -216,29 +252,12 @@ ngx_http_llm_runner_send_op(ngx_http_llm_runner_op_e op, ngx_uint_t exiting)
         task->waiting = 0;
         rn->nout--;
 
-        ngx_http_llm_runner_words(&call, task);
+        ngx_http_llm_runner_words(call, task);
     }
 
-    if (batch == NULL) {
-        return NGX_DECLINED;
-    }
+    *gathered = batch;
 
-    batch->sent = ngx_http_llm_queue_send(rn->tcf, &call,
-                                     exiting ? NULL
-                                             : ngx_http_llm_runner_replied,
-                                     batch);
-
-    if (exiting) {
-        ngx_http_llm_runner_batch_free(batch);
-        return NGX_OK;
-    }
-
-    if (batch->sent == NULL) {
-        ngx_http_llm_runner_put_back(batch, 0);
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
+    return batch ? NGX_OK : NGX_DECLINED;
 }
 
 

@@ -18,6 +18,8 @@
 #define NGX_HTTP_LLM_RUNNER_PATIENCE  60000    /* ms */
 
 
+static void ngx_http_llm_runner_answered(ngx_http_llm_runner_task_t *task,
+    llm_answer_t *an);
 static void ngx_http_llm_runner_completed(ngx_http_llm_runner_task_t *task,
     llm_answer_t *an);
 static void ngx_http_llm_runner_limited(ngx_http_llm_runner_task_t *task,
@@ -31,16 +33,11 @@ void
 ngx_http_llm_runner_judge(ngx_http_llm_runner_task_t *task,
     llm_answer_t *an)
 {
-    ngx_uint_t                status;
-    ngx_http_llm_loopback_t  *lb;
-
-    lb = task->call;
-    status = lb->status;
-
-    switch (lb->result) {
+    switch (task->call->result) {
 
     case NGX_HTTP_LLM_LOOPBACK_OK:
-        break;
+        ngx_http_llm_runner_answered(task, an);
+        return;
 
     case NGX_HTTP_LLM_LOOPBACK_CONNECT:
         ngx_http_llm_runner_uncounted(task);
@@ -54,15 +51,26 @@ ngx_http_llm_runner_judge(ngx_http_llm_runner_task_t *task,
         return;
 
     default:
-        if (ngx_exiting && status == 0) {
+        if (ngx_exiting && task->call->status == 0) {
             /* nobody was there any more who would take it */
             ngx_http_llm_runner_uncounted(task);
             return;
         }
 
         ngx_http_llm_runner_failed(task);
-        return;
     }
+}
+
+
+static void
+ngx_http_llm_runner_answered(ngx_http_llm_runner_task_t *task,
+    llm_answer_t *an)
+{
+    ngx_uint_t                status;
+    ngx_http_llm_loopback_t  *lb;
+
+    lb = task->call;
+    status = lb->status;
 
     if (status >= 200 && status < 300) {
 

@@ -43,6 +43,8 @@ static ngx_int_t ngx_http_llm_tasks_stream_look(
     ngx_http_llm_tasks_api_t *api);
 static ngx_int_t ngx_http_llm_tasks_stream_seen(
     ngx_http_llm_tasks_api_t *api);
+static ngx_int_t ngx_http_llm_tasks_stream_begin(
+    ngx_http_llm_tasks_api_t *api, int64_t id);
 static ngx_int_t ngx_http_llm_tasks_stream_tell(
     ngx_http_llm_tasks_api_t *api);
 static ngx_int_t ngx_http_llm_tasks_stream_idle(
@@ -180,37 +182,10 @@ ngx_http_llm_tasks_stream_seen(ngx_http_llm_tasks_api_t *api)
     id = ngx_http_llm_tasks_stream_id(task);
 
     if (!ctx->committed) {
+        rc = ngx_http_llm_tasks_stream_begin(api, id);
 
-        if (task->state == LLM_TASKS_NOT_FOUND) {
-            return ngx_http_llm_tasks_refuse(api, NGX_HTTP_NOT_FOUND,
-                                             "task_not_found", NULL,
-                                             "There is no such task.");
-        }
-
-        if (id <= st->last) {
-            st->seen = id;
-        }
-
-        if (id == st->last && id == NGX_HTTP_LLM_TASKS_END) {
-            /* by which a client knows that it need not come again */
-
-            ctx->answer.status = NGX_HTTP_NO_CONTENT;
-            ctx->answered = 1;
-
-            return NGX_OK;
-        }
-
-        if (ngx_http_llm_reply_begin(ctx, &ngx_http_llm_tasks_stream_type)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        if (id == st->seen
-            && ngx_http_send_special(ctx->request, NGX_HTTP_FLUSH)
-               == NGX_ERROR)
-        {
-            return NGX_ERROR;
+        if (rc != NGX_OK || !ctx->committed) {
+            return rc;
         }
     }
 
@@ -231,6 +206,52 @@ ngx_http_llm_tasks_stream_seen(ngx_http_llm_tasks_api_t *api)
     }
 
     return ngx_http_llm_tasks_stream_tell(api);
+}
+
+
+/* the header, or an answer without a stream */
+
+static ngx_int_t
+ngx_http_llm_tasks_stream_begin(ngx_http_llm_tasks_api_t *api, int64_t id)
+{
+    ngx_http_llm_ctx_t           *ctx;
+    ngx_http_llm_tasks_stream_t  *st;
+
+    ctx = api->ctx;
+    st = api->stream;
+
+    if (api->item->task.state == LLM_TASKS_NOT_FOUND) {
+        return ngx_http_llm_tasks_refuse(api, NGX_HTTP_NOT_FOUND,
+                                         "task_not_found", NULL,
+                                         "There is no such task.");
+    }
+
+    if (id <= st->last) {
+        st->seen = id;
+    }
+
+    if (id == st->last && id == NGX_HTTP_LLM_TASKS_END) {
+        /* by which a client knows that it need not come again */
+
+        ctx->answer.status = NGX_HTTP_NO_CONTENT;
+        ctx->answered = 1;
+
+        return NGX_OK;
+    }
+
+    if (ngx_http_llm_reply_begin(ctx, &ngx_http_llm_tasks_stream_type)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (id == st->seen
+        && ngx_http_send_special(ctx->request, NGX_HTTP_FLUSH) == NGX_ERROR)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 
