@@ -176,6 +176,7 @@ need-check:
 check-style:
 	@util/check-style.pl
 	@util/check-includes.pl
+	@util/check-docs.pl
 
 check-analyze: need-check
 	@util/check-analyze.sh $(BUILD)/analyze
