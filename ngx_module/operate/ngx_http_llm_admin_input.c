@@ -211,25 +211,36 @@ ngx_http_llm_admin_name(ngx_str_t *name)
 
 
 ngx_int_t
-ngx_http_llm_admin_number(ngx_http_llm_admin_t *ad, const char *name,
-    ngx_int_t min, ngx_int_t max, ngx_int_t *value)
+ngx_http_llm_admin_limit(ngx_http_llm_admin_t *ad, ngx_int_t other,
+    ngx_int_t *limit)
 {
     ngx_int_t  n;
     ngx_str_t  text;
 
-    if (ngx_http_llm_admin_arg(ad, name, &text) != NGX_OK) {
-        return NGX_DECLINED;
+    *limit = other;
+
+    if (ngx_http_llm_admin_arg(ad, "limit", &text) != NGX_OK) {
+        return NGX_OK;
     }
 
     n = ngx_atoi(text.data, text.len);
 
-    if (n == NGX_ERROR || n < min || n > max) {
+    if (n < 1 || n > NGX_HTTP_LLM_ADMIN_MOST) {
         return NGX_ERROR;
     }
 
-    *value = n;
+    *limit = n;
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_admin_limit_wrong(ngx_http_llm_admin_t *ad)
+{
+    return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST, "invalid_value",
+        "limit", "limit: expected a number from 1 to %d.",
+        NGX_HTTP_LLM_ADMIN_MOST);
 }
 
 

@@ -16,7 +16,6 @@
 
 
 #define NGX_HTTP_LLM_ADMIN_LOOK   1024       /* rows of the ledger a visit */
-#define NGX_HTTP_LLM_ADMIN_BUSY   1000
 #define NGX_HTTP_LLM_ADMIN_TURNS  256
 
 
@@ -254,15 +253,10 @@ ngx_http_llm_admin_slots(ngx_http_llm_admin_t *ad)
     llm_owners_t        wake;
     llm_ledger_busy_t   busy;
 
-    limit = NGX_HTTP_LLM_ADMIN_BUSY;
-
-    if (ngx_http_llm_admin_number(ad, "limit", 1, NGX_HTTP_LLM_ADMIN_BUSY,
-                                  &limit)
-        == NGX_ERROR)
+    if (ngx_http_llm_admin_limit(ad, NGX_HTTP_LLM_ADMIN_MOST, &limit)
+        != NGX_OK)
     {
-        return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
-            "invalid_value", "limit", "limit: expected a number from 1 to "
-            "1000.");
+        return ngx_http_llm_admin_limit_wrong(ad);
     }
 
     list = json_array();
@@ -351,15 +345,10 @@ ngx_http_llm_admin_breakers(ngx_http_llm_admin_t *ad)
     u_char              text[LLM_TARGET_NAME];
     llm_target_stat_t   stat;
 
-    limit = NGX_HTTP_LLM_ADMIN_BUSY;
-
-    if (ngx_http_llm_admin_number(ad, "limit", 1, NGX_HTTP_LLM_ADMIN_BUSY,
-                                  &limit)
-        == NGX_ERROR)
+    if (ngx_http_llm_admin_limit(ad, NGX_HTTP_LLM_ADMIN_MOST, &limit)
+        != NGX_OK)
     {
-        return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
-            "invalid_value", "limit", "limit: expected a number from 1 to "
-            "1000.");
+        return ngx_http_llm_admin_limit_wrong(ad);
     }
 
     list = json_array();

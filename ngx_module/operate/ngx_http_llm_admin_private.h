@@ -19,6 +19,8 @@
 
 
 #define NGX_HTTP_LLM_ADMIN_ARGS   12
+#define NGX_HTTP_LLM_ADMIN_LIMIT  100        /* rows, when not asked for */
+#define NGX_HTTP_LLM_ADMIN_MOST   1000
 
 
 typedef struct ngx_http_llm_admin_s  ngx_http_llm_admin_t;
@@ -65,14 +67,14 @@ ngx_int_t ngx_http_llm_admin_decode(ngx_pool_t *pool, ngx_str_t *raw,
 /* NGX_DECLINED: it holds only what the row knows; else it is answered */
 ngx_int_t ngx_http_llm_admin_query(ngx_http_llm_admin_t *ad);
 
-/*
- * The query: NGX_OK and the value, decoded, or NGX_DECLINED.  number(): also
- * NGX_ERROR, it is none between min and max; "*value" stays without one.
- */
+/* the query: NGX_OK and the value, decoded, or NGX_DECLINED */
 ngx_int_t ngx_http_llm_admin_arg(ngx_http_llm_admin_t *ad, const char *name,
     ngx_str_t *value);
-ngx_int_t ngx_http_llm_admin_number(ngx_http_llm_admin_t *ad,
-    const char *name, ngx_int_t min, ngx_int_t max, ngx_int_t *value);
+
+/* its "limit", "other" without one; NGX_ERROR: what wrong() answers */
+ngx_int_t ngx_http_llm_admin_limit(ngx_http_llm_admin_t *ad, ngx_int_t other,
+    ngx_int_t *limit);
+ngx_int_t ngx_http_llm_admin_limit_wrong(ngx_http_llm_admin_t *ad);
 
 /* "2026-11-21T20:00:00Z", or seconds since the epoch; -1: it is neither */
 time_t ngx_http_llm_admin_time(ngx_str_t *text);

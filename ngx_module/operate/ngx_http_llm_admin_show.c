@@ -9,7 +9,6 @@
 #include "operate/ngx_http_llm_admin_rows.h"
 
 
-#define NGX_HTTP_LLM_ADMIN_LIMIT   100
 #define NGX_HTTP_LLM_ADMIN_PAGES   64         /* looked at for one answer */
 
 
@@ -304,13 +303,10 @@ ngx_http_llm_admin_page(ngx_http_llm_admin_t *ad, llm_row_e kind,
     ngx_uint_t           n, pages;
     llm_keyring_item_t  *item, mark;
 
-    limit = NGX_HTTP_LLM_ADMIN_LIMIT;
-
-    if (ngx_http_llm_admin_number(ad, "limit", 1, 1000, &limit) == NGX_ERROR)
+    if (ngx_http_llm_admin_limit(ad, NGX_HTTP_LLM_ADMIN_LIMIT, &limit)
+        != NGX_OK)
     {
-        return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
-            "invalid_value", "limit", "limit: expected a number from 1 to "
-            "1000.");
+        return ngx_http_llm_admin_limit_wrong(ad);
     }
 
     if (ngx_http_llm_admin_after(ad, &mark) != NGX_OK) {

@@ -433,12 +433,10 @@ ngx_http_llm_admin_tasks_dead(ngx_http_llm_admin_t *ad)
         return rc;
     }
 
-    limit = 100;
-
-    if (ngx_http_llm_admin_number(ad, "limit", 1, 1000, &limit) == NGX_ERROR) {
-        return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
-            "invalid_value", "limit", "limit: expected a number from 1 to "
-            "1000.");
+    if (ngx_http_llm_admin_limit(ad, NGX_HTTP_LLM_ADMIN_LIMIT, &limit)
+        != NGX_OK)
+    {
+        return ngx_http_llm_admin_limit_wrong(ad);
     }
 
     if (ngx_http_llm_admin_tasks_begin(at, "dead") != NGX_OK) {

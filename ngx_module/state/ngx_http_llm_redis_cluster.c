@@ -24,6 +24,8 @@ static ngx_int_t ngx_http_llm_redis_follow_to(ngx_http_llm_redis_op_t *op,
 static ngx_uint_t ngx_http_llm_redis_follow_slot(ngx_http_llm_redis_op_t *op,
     ngx_int_t slot);
 static ngx_uint_t ngx_http_llm_redis_follow_often(ngx_http_llm_redis_t *rd);
+static void ngx_http_llm_redis_held_end(ngx_http_llm_redis_t *rd,
+    ngx_http_llm_redis_op_t *op);
 
 
 ngx_int_t
@@ -162,9 +164,8 @@ ngx_http_llm_redis_follow_often(ngx_http_llm_redis_t *rd)
 void
 ngx_http_llm_redis_held_send(ngx_http_llm_redis_t *rd)
 {
-    ngx_queue_t                 *q;
-    ngx_http_llm_redis_op_t     *op;
-    ngx_http_llm_redis_reply_t   view;
+    ngx_queue_t              *q;
+    ngx_http_llm_redis_op_t  *op;
 
     while (!ngx_queue_empty(&rd->held)) {
 
@@ -175,11 +176,7 @@ ngx_http_llm_redis_held_send(ngx_http_llm_redis_t *rd)
                                           op, op->buffer, op->len)
             != NGX_OK)
         {
-            ngx_memzero(&view, sizeof(ngx_http_llm_redis_reply_t));
-            view.type = NGX_HTTP_LLM_REDIS_GONE;
-            rd->stat.gone++;
-
-            ngx_http_llm_redis_done(op, &view);
+            ngx_http_llm_redis_held_end(rd, op);
             continue;
         }
 
@@ -192,19 +189,28 @@ ngx_http_llm_redis_held_send(ngx_http_llm_redis_t *rd)
 void
 ngx_http_llm_redis_held_gone(ngx_http_llm_redis_t *rd)
 {
-    ngx_queue_t                 *q;
-    ngx_http_llm_redis_op_t     *op;
-    ngx_http_llm_redis_reply_t   view;
+    ngx_queue_t              *q;
+    ngx_http_llm_redis_op_t  *op;
 
     while (!ngx_queue_empty(&rd->held)) {
 
         q = ngx_queue_head(&rd->held);
         op = ngx_queue_data(q, ngx_http_llm_redis_op_t, queue);
 
-        ngx_memzero(&view, sizeof(ngx_http_llm_redis_reply_t));
-        view.type = NGX_HTTP_LLM_REDIS_GONE;
-        rd->stat.gone++;
-
-        ngx_http_llm_redis_done(op, &view);
+        ngx_http_llm_redis_held_end(rd, op);
     }
+}
+
+
+static void
+ngx_http_llm_redis_held_end(ngx_http_llm_redis_t *rd,
+    ngx_http_llm_redis_op_t *op)
+{
+    ngx_http_llm_redis_reply_t  view;
+
+    ngx_memzero(&view, sizeof(ngx_http_llm_redis_reply_t));
+    view.type = NGX_HTTP_LLM_REDIS_GONE;
+    rd->stat.gone++;
+
+    ngx_http_llm_redis_done(op, &view);
 }

@@ -10,8 +10,8 @@
 
 static ngx_int_t ngx_http_llm_state_read(ngx_http_llm_state_t *state,
     ngx_fd_t fd, llm_snapshot_t *sn, uint32_t *restored);
-static ngx_int_t ngx_http_llm_state_read_rows(ngx_http_llm_state_t *state,
-    llm_snapshot_t *sn, u_char **p, u_char *end, uint32_t *restored);
+static ngx_int_t ngx_http_llm_state_take(ngx_http_llm_state_scan_t *sc,
+    u_char **p, u_char *end);
 
 
 uint64_t
@@ -24,26 +24,21 @@ ngx_http_llm_state_load(ngx_http_llm_state_t *state, ngx_uint_t restore,
     ngx_int_t        rc;
     llm_snapshot_t   sn;
     ngx_str_t       *file;
-    ngx_file_info_t  fi;
 
     file = &state->files[NGX_HTTP_LLM_STATE_TALLIES].file;
 
-    fd = open((const char *) file->data,
-              O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+    llm_snapshot_read_init(&sn);
 
-    if (fd == NGX_INVALID_FILE && ngx_errno == NGX_ENOENT) {
+    rc = ngx_http_llm_state_open(file, &fd, &sn.error);
+
+    if (rc == NGX_DONE) {
         return 0;
     }
 
     /* rows are believed once the whole file was */
 
-    llm_snapshot_read_init(&sn);
-    sn.error = "it is no file";
-    rc = NGX_ERROR;
-
-    if (fd != NGX_INVALID_FILE && ngx_fd_info(fd, &fi) != NGX_FILE_ERROR) {
-        rc = ngx_is_file(&fi) ? ngx_http_llm_state_read(state, fd, &sn, NULL)
-                              : NGX_DECLINED;
+    if (rc == NGX_OK) {
+        rc = ngx_http_llm_state_read(state, fd, &sn, NULL);
     }
 
     err = rc == NGX_ERROR ? ngx_errno : 0;
@@ -102,11 +97,31 @@ ngx_http_llm_state_keep(ngx_http_llm_state_file_t *file, ngx_log_t *log)
 }
 
 
-/* NGX_DECLINED: damaged, by sn->error; without "restored" it is only read */
+ngx_int_t
+ngx_http_llm_state_open(ngx_str_t *file, ngx_fd_t *fd, const char **error)
+{
+    ngx_file_info_t  fi;
 
-static ngx_int_t
-ngx_http_llm_state_read(ngx_http_llm_state_t *state, ngx_fd_t fd,
-    llm_snapshot_t *sn, uint32_t *restored)
+    *error = "it is no file";
+
+    *fd = open((const char *) file->data,
+               O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+
+    if (*fd == NGX_INVALID_FILE) {
+        return ngx_errno == NGX_ENOENT ? NGX_DONE : NGX_ERROR;
+    }
+
+    if (ngx_fd_info(*fd, &fi) == NGX_FILE_ERROR) {
+        return NGX_ERROR;
+    }
+
+    return ngx_is_file(&fi) ? NGX_OK : NGX_DECLINED;
+}
+
+
+ngx_int_t
+ngx_http_llm_state_scan(ngx_fd_t fd, ngx_http_llm_state_take_pt take,
+    ngx_http_llm_state_scan_t *sc, const char **error)
 {
     off_t      offset;
     size_t     len;
@@ -115,8 +130,6 @@ ngx_http_llm_state_read(ngx_http_llm_state_t *state, ngx_fd_t fd,
     ngx_int_t  rc;
     u_char     buf[16384];
 
-    llm_snapshot_read_init(sn);
-
     offset = 0;
     len = 0;
 
@@ -124,19 +137,19 @@ ngx_http_llm_state_read(ngx_http_llm_state_t *state, ngx_fd_t fd,
         n = pread(fd, buf + len, sizeof(buf) - len, offset);
 
         if (n == -1) {
-            sn->error = "pread() failed";
+            *error = "pread() failed";
             return NGX_ERROR;
         }
 
         if (n == 0) {
-            return llm_snapshot_finish(sn) == LLM_OK ? NGX_OK : NGX_DECLINED;
+            return NGX_OK;
         }
 
         offset += n;
         p = buf;
         end = buf + len + n;
 
-        rc = ngx_http_llm_state_read_rows(state, sn, &p, end, restored);
+        rc = take(sc, &p, end);
         if (rc != NGX_OK) {
             return rc;
         }
@@ -147,9 +160,34 @@ ngx_http_llm_state_read(ngx_http_llm_state_t *state, ngx_fd_t fd,
 }
 
 
+/* NGX_DECLINED: damaged, by sn->error; without "restored" it is only read */
+
 static ngx_int_t
-ngx_http_llm_state_read_rows(ngx_http_llm_state_t *state, llm_snapshot_t *sn,
-    u_char **p, u_char *end, uint32_t *restored)
+ngx_http_llm_state_read(ngx_http_llm_state_t *state, ngx_fd_t fd,
+    llm_snapshot_t *sn, uint32_t *restored)
+{
+    ngx_int_t                  rc;
+    ngx_http_llm_state_scan_t  sc;
+
+    llm_snapshot_read_init(sn);
+
+    sc.state = state;
+    sc.file = sn;
+    sc.restored = restored;
+
+    rc = ngx_http_llm_state_scan(fd, ngx_http_llm_state_take, &sc,
+                                 &sn->error);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    return llm_snapshot_finish(sn) == LLM_OK ? NGX_OK : NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_llm_state_take(ngx_http_llm_state_scan_t *sc, u_char **p,
+    u_char *end)
 {
     int                  rc;
     llm_now_t            now;
@@ -157,27 +195,27 @@ ngx_http_llm_state_read_rows(ngx_http_llm_state_t *state, llm_snapshot_t *sn,
     llm_ledger_t        *ledger;
     llm_snapshot_row_t   row;
 
-    ledger = state->zone->sh->ledger;
+    ledger = sc->state->zone->sh->ledger;
 
-    if (restored) {
+    if (sc->restored) {
         ngx_http_llm_now(&now);
-        ngx_http_llm_zone_lock(state->zone, &wake);
+        ngx_http_llm_zone_lock(sc->state->zone, &wake);
     }
 
-    while ((rc = llm_snapshot_read(sn, p, end, &row)) == LLM_OK) {
+    while ((rc = llm_snapshot_read(sc->file, p, end, &row)) == LLM_OK) {
 
-        if (restored
+        if (sc->restored
             && llm_ledger_restore(ledger, &row.name,
                                   llm_policy_hash(&row.name), row.day,
                                   row.month, &now)
                == LLM_OK)
         {
-            (*restored)++;
+            (*sc->restored)++;
         }
     }
 
-    if (restored) {
-        ngx_http_llm_zone_unlock(state->zone, &wake);
+    if (sc->restored) {
+        ngx_http_llm_zone_unlock(sc->state->zone, &wake);
     }
 
     return rc == LLM_ERROR ? NGX_DECLINED : NGX_OK;

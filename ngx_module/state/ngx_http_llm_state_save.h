@@ -75,6 +75,17 @@ typedef struct {
 } ngx_http_llm_state_save_t;
 
 
+typedef struct {
+    ngx_http_llm_state_t       *state;
+    void                       *file;            /* its parser */
+    uint32_t                   *restored;        /* NULL: it is only read */
+} ngx_http_llm_state_scan_t;
+
+
+typedef ngx_int_t (*ngx_http_llm_state_take_pt)(ngx_http_llm_state_scan_t *sc,
+    u_char **p, u_char *end);
+
+
 /*
  * NGX_OK: begun; NGX_BUSY: another process saves; NGX_DECLINED: this process
  * has been replaced; NGX_ERROR: logged.
@@ -119,6 +130,18 @@ uint64_t ngx_http_llm_state_load(ngx_http_llm_state_t *state,
 /* the same for the accounts */
 uint64_t ngx_http_llm_state_usage_load(ngx_http_llm_state_t *state,
     ngx_uint_t restore, ngx_log_t *log);
+
+/* NGX_OK, NGX_DONE: there is none, NGX_DECLINED: no file, NGX_ERROR: errno */
+ngx_int_t ngx_http_llm_state_open(ngx_str_t *file, ngx_fd_t *fd,
+    const char **error);
+
+/*
+ * Hands the whole file to "take", which moves *p behind what it has taken;
+ * NGX_ERROR: errno, else what "take" says that is not NGX_OK.
+ */
+ngx_int_t ngx_http_llm_state_scan(ngx_fd_t fd,
+    ngx_http_llm_state_take_pt take, ngx_http_llm_state_scan_t *sc,
+    const char **error);
 
 /* a file that was not taken over; what is lost with the next saving may be
    wanted by somebody */

@@ -18,8 +18,8 @@
 
 static ngx_int_t ngx_http_llm_state_usage_read(ngx_http_llm_state_t *state,
     ngx_fd_t fd, llm_book_file_t *f, uint32_t *restored);
-static ngx_int_t ngx_http_llm_state_usage_take(ngx_http_llm_state_t *state,
-    llm_book_file_t *f, u_char **p, u_char *end, uint32_t *restored);
+static ngx_int_t ngx_http_llm_state_usage_take(ngx_http_llm_state_scan_t *sc,
+    u_char **p, u_char *end);
 
 
 ngx_int_t
@@ -81,26 +81,20 @@ ngx_http_llm_state_usage_load(ngx_http_llm_state_t *state,
     ngx_err_t                   err;
     ngx_int_t                   rc;
     llm_book_file_t             f;
-    ngx_file_info_t             fi;
     ngx_http_llm_state_file_t  *file;
 
     file = &state->files[NGX_HTTP_LLM_STATE_USAGE];
 
-    fd = open((const char *) file->file.data,
-              O_RDONLY|O_NONBLOCK|O_NOFOLLOW|O_CLOEXEC);
+    llm_book_file_init(&f);
 
-    if (fd == NGX_INVALID_FILE && ngx_errno == NGX_ENOENT) {
+    rc = ngx_http_llm_state_open(&file->file, &fd, &f.error);
+
+    if (rc == NGX_DONE) {
         return 0;
     }
 
-    llm_book_file_init(&f);
-    f.error = "it is no file";
-    rc = NGX_ERROR;
-
-    if (fd != NGX_INVALID_FILE && ngx_fd_info(fd, &fi) != NGX_FILE_ERROR) {
-        rc = ngx_is_file(&fi)
-             ? ngx_http_llm_state_usage_read(state, fd, &f, NULL)
-             : NGX_DECLINED;
+    if (rc == NGX_OK) {
+        rc = ngx_http_llm_state_usage_read(state, fd, &f, NULL);
     }
 
     err = rc == NGX_ERROR ? ngx_errno : 0;
@@ -136,48 +130,28 @@ static ngx_int_t
 ngx_http_llm_state_usage_read(ngx_http_llm_state_t *state, ngx_fd_t fd,
     llm_book_file_t *f, uint32_t *restored)
 {
-    off_t      offset;
-    size_t     len;
-    u_char    *p, *end;
-    ssize_t    n;
-    ngx_int_t  rc;
-    u_char     buf[16384];
+    ngx_int_t                  rc;
+    ngx_http_llm_state_scan_t  sc;
 
     llm_book_file_init(f);
 
-    offset = 0;
-    len = 0;
+    sc.state = state;
+    sc.file = f;
+    sc.restored = restored;
 
-    for ( ;; ) {
-        n = pread(fd, buf + len, sizeof(buf) - len, offset);
-
-        if (n == -1) {
-            f->error = "pread() failed";
-            return NGX_ERROR;
-        }
-
-        if (n == 0) {
-            return llm_book_file_finish(f) == LLM_OK ? NGX_OK : NGX_DECLINED;
-        }
-
-        offset += n;
-        p = buf;
-        end = buf + len + n;
-
-        rc = ngx_http_llm_state_usage_take(state, f, &p, end, restored);
-        if (rc != NGX_OK) {
-            return rc;
-        }
-
-        len = end - p;
-        ngx_memmove(buf, p, len);
+    rc = ngx_http_llm_state_scan(fd, ngx_http_llm_state_usage_take, &sc,
+                                 &f->error);
+    if (rc != NGX_OK) {
+        return rc;
     }
+
+    return llm_book_file_finish(f) == LLM_OK ? NGX_OK : NGX_DECLINED;
 }
 
 
 static ngx_int_t
-ngx_http_llm_state_usage_take(ngx_http_llm_state_t *state,
-    llm_book_file_t *f, u_char **p, u_char *end, uint32_t *restored)
+ngx_http_llm_state_usage_take(ngx_http_llm_state_scan_t *sc, u_char **p,
+    u_char *end)
 {
     int              rc;
     llm_book_t      *bk;
@@ -185,19 +159,19 @@ ngx_http_llm_state_usage_take(ngx_http_llm_state_t *state,
 
     bk = NULL;
 
-    if (restored) {
-        bk = ngx_http_llm_book_lock(state->book);
+    if (sc->restored) {
+        bk = ngx_http_llm_book_lock(sc->state->book);
     }
 
-    while ((rc = llm_book_file_read(f, p, end, &row)) == LLM_OK) {
+    while ((rc = llm_book_file_read(sc->file, p, end, &row)) == LLM_OK) {
 
         if (bk && llm_book_restore(bk, &row, ngx_time()) == LLM_OK) {
-            (*restored)++;
+            (*sc->restored)++;
         }
     }
 
     if (bk) {
-        ngx_http_llm_book_unlock(state->book);
+        ngx_http_llm_book_unlock(sc->state->book);
     }
 
     return rc == LLM_ERROR ? NGX_DECLINED : NGX_OK;
