@@ -544,6 +544,9 @@ sub shares {
 # more of the same in quiet: workers do not grow
 
 sub leaks {
+    # also asks for the slots of both keys, by which shares of the dead go
+
+    wave('warm', 400);
     return if $x->sanitized;
 
     my $sizes = sub {
@@ -551,7 +554,6 @@ sub leaks {
             =~ /^RssAnon:\s+(\d+)/m } map { $_->workers } @both;
     };
 
-    wave('warm', 400);
     my @before = $sizes->();
     wave($_, 200) for qw(more again last);
     my @after = $sizes->();
