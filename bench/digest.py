@@ -14,22 +14,22 @@ from timed import summary
 NAMES = ['sha256', 'scan', 'noted', 'digest']
 
 
-def compiled(rig):
+def compiled(rig, name='digest'):
     """With the flags of the module, against the core that lies here."""
     cc = os.environ.get('CC') or 'cc'
     if not shutil.which(cc):
         raise Skipped('no ' + cc)
 
-    path = os.path.join(rig.dir, 'digest')
+    path = os.path.join(rig.dir, name)
     core = os.path.join(TOP, 'ngx_module')
     done = subprocess.run(
         [cc, '-std=gnu11', '-O2', '-fPIC', '-fstack-protector-strong',
-         '-I' + core, '-o', path, os.path.join(TOP, 'bench', 'digest.c')]
+         '-I' + core, '-o', path, os.path.join(TOP, 'bench', name + '.c')]
         + sorted(glob.glob(os.path.join(core, 'core', '*.c')))
         + ['-ljansson', '-lcrypto', '-lm'],
         capture_output=True)
     if done.returncode != 0:
-        raise Failure('digest.c: '
+        raise Failure(name + '.c: '
                       + done.stderr.decode(errors='replace')[:300])
     return path
 

@@ -1,91 +1,166 @@
-"""Bars and dots as SVG."""
+"""Bars and dots as SVG, for light pages and dark ones."""
 
 import math
 from xml.sax.saxutils import escape
 
-WIDTH, LEFT, ROW, TOP = 760, 230, 30, 64
-COLOURS = {'plain': '#8a94a0', 'ours': '#1f6feb', 'line': '#d0d7de'}
+WIDTH, LEFT, ROW, TOP = 760, 270, 30, 64
+
+# times from which on bars are logarithmic
+APART = 100
+
+# the picture has its own ground, so that it can be read on any page
+STYLE = '''<style>
+.ground { fill: #ffffff; stroke: #d1d9e0; }
+text { fill: #1f2328; font-family: sans-serif; font-size: 13px; }
+.title { font-size: 15px; font-weight: bold; }
+.dim { fill: #59636e; }
+.small { font-size: 11px; }
+.plain { fill: #8c959f; }
+.ours { fill: #0969da; }
+.span { stroke: #1f2328; stroke-width: 1.5; }
+.grid { stroke: #d1d9e0; }
+.one { stroke: #59636e; }
+.goal { stroke: #9a6700; stroke-width: 2; }
+@media (prefers-color-scheme: dark) {
+.ground { fill: #0d1117; stroke: #3d444d; }
+text { fill: #f0f6fc; }
+.dim { fill: #9198a1; }
+.plain { fill: #656c76; }
+.ours { fill: #4493f8; }
+.span { stroke: #f0f6fc; }
+.grid { stroke: #2a313c; }
+.one { stroke: #9198a1; }
+.goal { stroke: #d29922; }
+}
+</style>'''
 
 
 def page(title, unit, height, parts):
-    head = ('<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" '
-            'viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">'
-            % (WIDTH, height, WIDTH, height))
     return '\n'.join([
-        head, '<rect width="100%" height="100%" fill="#ffffff"/>',
-        '<text x="16" y="24" font-size="15" font-weight="bold">%s</text>'
-        % escape(title),
-        '<text x="16" y="44" fill="#57606a">%s</text>' % escape(unit)]
+        '<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" '
+        'viewBox="0 0 %d %d">' % (WIDTH, height, WIDTH, height), STYLE,
+        '<rect class="ground" x="0.5" y="0.5" width="%d" height="%d" rx="6"/>'
+        % (WIDTH - 1, height - 1),
+        text(16, 26, title, 'title', room=(84, WIDTH - 32)),
+        text(16, 46, unit, 'dim')]
         + parts + ['</svg>', ''])
 
 
+def text(x, y, said, kind='', anchor='start', room=None):
+    """room: from so many characters on it is made to fit into that width."""
+    more = ' class="%s"' % kind if kind else ''
+    if room and len(said) > room[0]:
+        more += ' textLength="%d" lengthAdjust="spacingAndGlyphs"' % room[1]
+    return '<text x="%.1f" y="%.1f"%s text-anchor="%s">%s</text>' % (
+        x, y, more, anchor, escape(said))
+
+
+def named(y, label):
+    return text(LEFT - 10, y, label, '', 'end', (37, LEFT - 20))
+
+
+def line(x1, y1, x2, y2, kind):
+    return '<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" class="%s"/>' % (
+        x1, y1, x2, y2, kind)
+
+
+def whisker(low, high, y):
+    return [line(low, y, high, y, 'span'),
+            line(low, y - 4, low, y + 4, 'span'),
+            line(high, y - 4, high, y + 4, 'span')]
+
+
 def colour(label):
-    return COLOURS['ours' if 'ngx-llm' in label else 'plain']
+    return 'ours' if 'ngx-llm' in label else 'plain'
 
 
 def number(x):
-    return '%d' % round(x) if abs(x) >= 100 else '%.1f' % x
+    if abs(x) >= 100:
+        return format(round(x), ',')
+    return '%.1f' % x if abs(x) >= 1 or x == 0 else '%.3f' % x
 
 
 def bars(title, unit, rows):
-    """rows: (label, value)."""
+    """rows: (label, value) or (label, value, interval or None)."""
+    rows = [tuple(row) + (None,) * (3 - len(row)) for row in rows]
     room = WIDTH - LEFT - 90
-    most = max([value for _, value in rows] + [1e-9])
+    ends = [value for _, value, _ in rows] \
+        + [interval[1] for _, _, interval in rows if interval]
+    most = max(ends + [1e-9])
+    # what a later control was faster by may be less than nothing
+    least = min([0] + [value for _, value, _ in rows]
+                + [interval[0] for _, _, interval in rows if interval])
+
+    # else the small ones could not be told apart
+    small = min([value for _, value, _ in rows] or [0])
+    logarithmic = small > 0 and most / small > APART
+    if logarithmic:
+        first = math.floor(math.log10(small))
+        unit += ' (logarithmic)'
+
+    def at(v):
+        if logarithmic:
+            share = (math.log10(max(v, 10 ** first)) - first) \
+                / (math.log10(most) - first)
+        else:
+            share = (v - least) / (most - least)
+        return LEFT + share * room
+
     parts = []
-
-    for i, (label, value) in enumerate(rows):
+    for i, (label, value, interval) in enumerate(rows):
         y = TOP + i * ROW
-        wide = max(1.0, value / most * room)
-        parts += [
-            '<text x="%d" y="%d" text-anchor="end">%s</text>'
-            % (LEFT - 10, y + 15, escape(label)),
-            '<rect x="%d" y="%d" width="%.1f" height="20" fill="%s"/>'
-            % (LEFT, y, wide, colour(label)),
-            '<text x="%.1f" y="%d">%s</text>'
-            % (LEFT + wide + 6, y + 15, number(value))]
+        low, high = sorted((at(0), at(value)))
+        end = high
+        parts += [named(y + 15, label),
+                  '<rect class="%s" x="%.1f" y="%d" width="%.1f" '
+                  'height="20"/>' % (colour(label), low, y,
+                                     max(1.0, high - low))]
+        if interval:
+            parts += whisker(at(interval[0]), at(interval[1]), y + 10)
+            end = max(end, at(interval[1]))
+        parts.append(text(end + 8, y + 15, number(value)))
 
+    parts.append(line(at(0), TOP - 6, at(0), TOP + len(rows) * ROW - 4,
+                      'one'))
     return page(title, unit, TOP + len(rows) * ROW + 12, parts)
 
 
 def dots(title, unit, rows):
-    """rows: (label, ratios, interval or None); the line is at 1."""
-    room = WIDTH - LEFT - 40
-    every = [v for _, values, _ in rows for v in values] + [0.95, 1.05]
+    """rows: (label, ratio, interval or None, goal or None); the line is
+    at 1, a goal is a mark of its own."""
+    room = WIDTH - LEFT - 80
+    every = [0.9, 1.1] + [v for _, ratio, interval, goal in rows
+                          for v in [ratio] + list(interval or [])
+                          + ([goal] if goal else [])]
     low, high = min(every), max(every)
-    low, high = low - (high - low) * 0.05, high + (high - low) * 0.05
+    low, high = low - (high - low) * 0.04, high + (high - low) * 0.04
 
     def at(v):
         return LEFT + (v - low) / (high - low) * room
 
     bottom = TOP + len(rows) * ROW
     parts = []
-    step = next((s for s in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-                 if (high - low) / s <= 8), (high - low) / 5)
+    step = next((s for s in (0.05, 0.1, 0.2, 0.25, 0.5, 1, 2, 5)
+                 if (high - low) / s <= 9), (high - low) / 5)
 
     # counted from 1, which is thereby among them
     for i in range(math.ceil((low - 1) / step),
                    math.floor((high - 1) / step) + 1):
         v = 1 + i * step
-        parts += [
-            '<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="%s"/>'
-            % (at(v), TOP - 8, at(v), bottom, COLOURS['line']),
-            '<text x="%.1f" y="%d" text-anchor="middle" fill="#57606a" '
-            'font-size="11">%.2f</text>' % (at(v), bottom + 16, v)]
-    parts.append('<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" '
-                 'stroke="#24292f"/>' % (at(1), TOP - 8, at(1), bottom))
+        parts += [line(at(v), TOP - 8, at(v), bottom, 'one' if i == 0
+                       else 'grid'),
+                  text(at(v), bottom + 16, '%g' % round(v, 2), 'dim small',
+                       'middle')]
 
-    for i, (label, values, interval) in enumerate(rows):
+    for i, (label, ratio, interval, goal) in enumerate(rows):
         y = TOP + i * ROW + 10
-        parts.append('<text x="%d" y="%d" text-anchor="end">%s</text>'
-                     % (LEFT - 10, y + 5, escape(label)))
+        parts.append(named(y + 5, label))
+        if goal:
+            parts.append(line(at(goal), y - 9, at(goal), y + 9, 'goal'))
         if interval:
-            parts.append('<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" '
-                         'stroke="%s" stroke-width="6" '
-                         'stroke-opacity="0.4"/>'
-                         % (at(interval[0]), y, at(interval[1]), y,
-                            colour(label)))
-        parts += ['<circle cx="%.1f" cy="%d" r="3.5" fill="%s" '
-                  'fill-opacity="0.6"/>' % (at(v), y, colour(label))
-                  for v in values]
+            parts += whisker(at(interval[0]), at(interval[1]), y)
+        parts += ['<circle class="%s" cx="%.1f" cy="%.1f" r="5"/>'
+                  % ('plain' if 'A/A' in label else 'ours', at(ratio), y),
+                  text(WIDTH - 16, y + 5, '%.2f' % ratio, '', 'end')]
 
-    return page(title, unit, bottom + 28, parts)
+    return page(title, unit, bottom + 30, parts)

@@ -1,16 +1,19 @@
 """Tables for the terminal and the folder of results."""
 
+import glob
 import json
 import os
-import time
+import re
 
+import goals
 import picture
 
 TITLES = {
     'cpu_us': 'CPU µs', 'rps': 'requests/s', 'p50': 'p50 µs',
     'p90': 'p90 µs', 'p99': 'p99 µs', 'ttft': 'first event µs',
     'commands': 'Redis commands', 'gbs': 'GB/s', 'redis_us': 'Redis CPU µs',
-    'tasks': 'tasks/s',
+    'tasks': 'tasks/s', 'capacity': 'requests/s of a core',
+    'transit': 'transit p50 µs',
 }
 WHAT = {
     'plain': 'plain nginx', 'twin': 'plain nginx, twin (A/A)',
@@ -20,9 +23,9 @@ WHAT = {
     'return-rate': 'nginx, return 200, at the rate',
     'hit-rate': 'ngx-llm, hit in memory, at the rate',
     'miss': 'ngx-llm, miss and store',
-    'limits': 'ngx-llm, every limit, in its own memory',
-    'exact': 'ngx-llm, every limit, by Redis, exact',
-    'leased': 'ngx-llm, every limit, by Redis, leased',
+    'limits': 'ngx-llm, full policy',
+    'exact': 'ngx-llm, full policy, by Redis, exact',
+    'leased': 'ngx-llm, full policy, by Redis, leased',
     'sha256': 'SHA-256 of the body', 'scan': 'the scan',
     'noted': 'the scan with notes for a digest',
     'digest': 'scan and digest',
@@ -42,7 +45,7 @@ def number(x):
 
 
 def what(s, name):
-    return s.get('what', {}).get(name) or WHAT[name]
+    return s.get('what', {}).get(name) or WHAT.get(name) or name
 
 
 def span(pair, form='%.3f'):
@@ -71,8 +74,9 @@ def timed_table(s):
 
     for name, row in s['summary'].items():
         cells = [what(s, name)]
-        cells += [number(row[m]['median']) if m in row else ''
-                  for m in metrics]
+        cells += [number(row[m]['median']) + (' rig-bound' if
+                                              row[m].get('bound') else '')
+                  if m in row else '' for m in metrics]
         g = row.get(gate, {})
         if late:
             cells.append(number(g['added']) if 'added' in g else '0')
@@ -88,17 +92,22 @@ def timed_table(s):
 
 
 def table(s):
+    if 'table' in s:
+        return s['table']['head'], s['table']['rows']
+
     if 'summary' in s:
         return timed_table(s)
 
     if 'counts' in s:
         return (['', 'plain nginx', 'ngx-llm', 'ratio'],
-                [[row['title'], number(row['plain']), number(row['ours']),
-                  '%.3f' % row['ratio']] for row in s['counts'].values()])
+                [[row['title'], number(row.get('plain')),
+                  number(row.get('ours')), '%.3f' % row['ratio']
+                  if row.get('ratio') is not None else '–']
+                 for row in s['counts'].values()])
 
     if 'syscalls' in s:
         return (['target', 'calls', 'which'],
-                [[WHAT[name], '%.2f' % row['total'],
+                [[what(s, name), '%.2f' % row['total'],
                   ', '.join('%s %.2f' % kv for kv in row['calls'].items())]
                  for name, row in s['syscalls'].items()])
 
@@ -127,8 +136,14 @@ def lines_below(s):
         said.append('%s (A/A ratio %s %s, %d rounds)' % (
             s['verdict'],
             '%.3f' % aa['ratio'] if 'ratio' in aa else '–',
-            span(aa.get('interval')), len(s['rounds'])))
-    return said + s['notes']
+            span(aa.get('interval')), rounds_of(s)))
+    return said + s.get('notes', [])
+
+
+def rounds_of(s):
+    if isinstance(s['rounds'], list):
+        return len(s['rounds'])
+    return max(len(v) for row in s['rounds'].values() for v in row.values())
 
 
 def section_text(name, s):
@@ -152,95 +167,207 @@ def section_text(name, s):
     return '\n'.join(lines)
 
 
-def section_md(name, s, pictures):
+def section_md(name, s, drawn, results):
     lines = ['## ' + s['title'], '']
     if s.get('unit'):
         lines += ['In ' + s['unit'] + '.', '']
+    if s.get('date', results['date']) != results['date']:
+        lines += ['Measured on %s, revision %s.' % (s['date'],
+                                                    s['revision']), '']
 
     head, rows = table(s)
     if rows:
-        lines.append('| ' + ' | '.join(head) + ' |')
-        lines.append('|---' + '|--:' * (len(head) - 1) + '|')
-        lines += ['| ' + ' | '.join(r) + ' |' for r in rows]
-        lines.append('')
-
+        lines += markdown(head, rows)
     for line in lines_below(s):
         lines += [line, '']
-    for path in pictures:
-        lines += ['![%s](%s)' % (name, os.path.basename(path)), '']
+    if drawn:
+        lines += ['![%s](%s.svg)' % (name, name), '']
     return '\n'.join(lines)
 
 
-def draw(name, s, stem):
-    """The pictures of a section; a section may have none."""
-    made = {}
-
+def picture_of(s):
+    """A section may have none."""
     if 'summary' in s:
         gate = s['gate']
-        bars = [(what(s, t), row[gate]['median'])
-                for t, row in s['summary'].items() if gate in row]
-        made[name] = picture.bars(s['title'], s['unit'], bars)
-
-        if 'ours' in s['summary'] or 'hit' in s['summary']:
-            dots = []
-            for t in s['summary']:
-                base = s['summary'][t][gate].get('base')
-                if base and t != 'direct':
-                    dots.append((what(s, t) + ('' if base == 'plain' else
-                                               ' ÷ ' + what(s, base)),
-                                 [r[t][gate] / r[base][gate]
-                                  for r in s['rounds']],
-                                 s['summary'][t][gate].get('interval')))
-            made[name + '-rounds'] = picture.dots(
-                s['title'], 'ratio to plain nginx, one dot per round', dots)
+        return picture.bars(s['title'], s['unit'], [
+            (what(s, t), row[gate]['median'], row[gate].get('range'))
+            for t, row in s['summary'].items() if gate in row])
 
     if 'counts' in s:
         bars = []
         for row in s['counts'].values():
-            bars.append((row['title'] + ', plain', row['plain']))
-            bars.append((row['title'] + ', ngx-llm', row['ours']))
-        made[name] = picture.bars(s['title'], s['unit'], bars)
+            for label, key in (('plain', 'plain'), ('ngx-llm', 'ours')):
+                if row.get(key) is not None:
+                    bars.append(('%s, %s' % (row['title'], label),
+                                 row[key]))
+        return picture.bars(s['title'], s['unit'], bars)
 
     if 'syscalls' in s:
-        made[name] = picture.bars(s['title'], s['unit'],
-                                  [(WHAT[t], row['total'])
-                                   for t, row in s['syscalls'].items()])
+        return picture.bars(s['title'], s['unit'],
+                            [(what(s, t), row['total'])
+                             for t, row in s['syscalls'].items()])
+
+    if s.get('bars'):
+        return picture.bars(s['title'], s.get('unit', ''), s['bars'])
+    return None
+
+
+# section, target, label, goal if there is one, of the pictures of all of it
+RATIOS = [
+    ('json', 'twin', 'plain nginx again (A/A)', None),
+    ('json', 'limits', '2 KB', 1.25),
+    ('json20', 'limits', '20 KB', None),
+    ('json200', 'limits', '200 KB', None),
+    ('tls', 'limits', '2 KB, TLS to the provider', None),
+    ('http2', 'limits', '2 KB, HTTP/2 to the client', None),
+    ('limits', 'exact', 'limits kept by Redis, exact', None),
+    ('limits', 'leased', 'limits kept by Redis, in chunks', None),
+    ('paced', 'limits', 'paced event', 1.05),
+    ('paced-http2', 'limits', 'paced event, HTTP/2', None),
+    ('cache', 'kept', 'hit in Redis', 1.0),
+    ('cache', 'miss', 'miss and store', None),
+    ('cache', 'hit-rate', 'hit in memory ÷ return 200', 1.4),
+]
+ADDED = [
+    ('ttft', 'first token'),
+    ('ttft100', 'first token, 100 streams'),
+    ('latency', '1,000 requests/s'),
+    ('latency-busy', '10,000 requests/s'),
+]
+
+
+def overview(sections):
+    """(name, picture) of what all sections say together."""
+    dots = []
+    for name, target, label, goal in RATIOS:
+        s = sections.get(name, {})
+        got = s.get('summary', {}).get(target, {}).get('cpu_us', {})
+        if 'ratio' in got:
+            dots.append((label, got['ratio'], got['interval'], goal))
+    if dots:
+        yield 'overview', picture.dots(
+            'CPU time beside plain nginx in the same rounds',
+            'ratio, 95 % interval; full policy; the upright marks are the '
+            'goals', dots)
+
+    bars = []
+    for name, label in ADDED:
+        s = sections.get(name, {})
+        for target, who in (('twin', 'plain (A/A)'),
+                            ('limits', 'ngx-llm')):
+            got = s.get('summary', {}).get(target, {}).get(s.get('gate'), {})
+            if 'added' in got:
+                bars.append(('%s: %s' % (label, who), got['added'],
+                             got['added_interval']))
+    if bars:
+        yield 'added', picture.bars('Latency added to plain nginx',
+                                    'µs at the median, 95 % interval', bars)
+
+
+# the files
+
+def columns(rounds):
+    """Rounds as {target: {metric: [one value for each round]}}."""
+    table = {}
+    for n, one in enumerate(rounds):
+        for target, sample in one.items():
+            for metric, value in sample.items():
+                values = table.setdefault(target, {}).setdefault(metric, [])
+                values += [None] * (n - len(values))
+                values.append(float('%.5g' % value)
+                              if isinstance(value, float) else value)
+    return table
+
+
+def as_json(results):
+    """Readable, but with the rounds of one metric on one line."""
+    lists = []
+
+    def marked(x):
+        if isinstance(x, dict):
+            return {k: marked(v) for k, v in x.items()}
+        if isinstance(x, (list, tuple)) and not any(
+                isinstance(v, (dict, list, tuple)) for v in x):
+            lists.append(json.dumps(x, ensure_ascii=False))
+            return '@list %d@' % (len(lists) - 1)
+        if isinstance(x, (list, tuple)):
+            return [marked(v) for v in x]
+        return float('%.6g' % x) if isinstance(x, float) else x
+
+    said = json.dumps(marked(results), indent=1, ensure_ascii=False)
+    return re.sub(r'"@list (\d+)@"', lambda m: lists[int(m[1])], said)
+
+
+def machine_md(results):
+    m = results['machine']
+    return ('%s (%d CPUs%s), Linux %s, %s, revision %s, on %s. Gateway on '
+            'core %d, mock on core %d, load on core %d. Load average %.1f '
+            'before, %.1f after; seed %d; %d s.' % (
+                m['cpu'], m['cpus'],
+                ', a virtual machine' if m.get('virtual') else '',
+                m['kernel'], m['nginx'], m['revision'], results['date'],
+                m['cores']['gateway'], m['cores']['mock'],
+                m['cores']['load'], m['load_before'][0], m['load_after'][0],
+                results['seed'], results['seconds']))
+
+
+def markdown(head, rows):
+    return ['| ' + ' | '.join(head) + ' |',
+            '|---' + '|--:' * (len(head) - 1) + '|'] \
+        + ['| ' + ' | '.join(r) + ' |' for r in rows] + ['']
+
+
+def merged(results, folder, order, update):
+    """With the sections of the last run that this one has not measured."""
+    path = os.path.join(folder, 'results.json')
+    for s in results['sections'].values():
+        s['date'] = results['date']
+        s['revision'] = results['machine']['revision']
+        if 'rounds' in s:
+            s['rounds'] = columns(s['rounds'])
+
+    if update and os.path.exists(path):
+        with open(path) as f:
+            before = json.load(f)
+        sections = {**before['sections'], **results['sections']}
+        results = {**before, 'sections': {
+            name: sections[name] for name in order if name in sections}}
+    return results
+
+
+def write(results, folder, order, update=False):
+    """The one current set; what an earlier one left is removed."""
+    os.makedirs(folder, exist_ok=True)
+    results = merged(results, folder, order, update)
+    sections = results['sections']
+
+    for path in glob.glob(os.path.join(folder, '*.svg')):
+        os.unlink(path)
+
+    made = dict(overview(sections))
+    lines = ['# ngx-llm beside plain nginx', '', machine_md(results), '',
+             'Versions: ' + ', '.join(
+                 '%s %s' % kv for kv in
+                 results['machine'].get('versions', {}).items()) + '.', '',
+             'Written by `bench/run`; [bench/README.md](../README.md) tells '
+             'what was measured and how far to trust it, '
+             '[results.json](results.json) has every round with load '
+             'average and stolen time.', '', '## Goals', '']
+    lines += markdown(*goals.table(results))
+    for name in made:
+        lines += ['![%s](%s.svg)' % (name, name), '']
+
+    for name, s in sections.items():
+        drawn = picture_of(s)
+        if drawn:
+            made[name] = drawn
+        lines.append(section_md(name, s, bool(drawn), results))
 
     paths = []
-    for kind, text in made.items():
-        path = '%s-%s.svg' % (stem, kind)
-        with open(path, 'w') as f:
-            f.write(text)
-        paths.append(path)
-    return paths
-
-
-def write(results, folder):
-    os.makedirs(folder, exist_ok=True)
-
-    stem = os.path.join(folder, time.strftime('%Y-%m-%d-%H%M%S'))
-    m = results['machine']
-    lines = ['# ngx-llm beside plain nginx, ' + results['date'], '',
-             '%s, %d CPUs, Linux %s, %s, revision %s. Gateway on core %d, '
-             'mock on core %d, load on core %d. Load average %.1f before, '
-             '%.1f after; seed %d; %d s.' % (
-                 m['cpu'], m['cpus'], m['kernel'], m['nginx'],
-                 m['revision'], m['cores']['gateway'], m['cores']['mock'],
-                 m['cores']['load'], m['load_before'][0],
-                 m['load_after'][0], results['seed'], results['seconds']),
-             '',
-             'bench/README.md tells what was measured and how far to trust '
-             'it.', '']
-
-    paths = [stem + '.json', stem + '.md']
-    for name, s in results['sections'].items():
-        pictures = draw(name, s, stem)
-        paths += pictures
-        lines.append(section_md(name, s, pictures))
-
-    with open(paths[0], 'w') as f:
-        json.dump(results, f, indent=1, ensure_ascii=False)
-        f.write('\n')
-    with open(paths[1], 'w') as f:
-        f.write('\n'.join(lines))
+    for name, said in [('results.json', as_json(results) + '\n'),
+                       ('results.md', '\n'.join(lines).rstrip() + '\n')] \
+            + [(name + '.svg', said) for name, said in made.items()]:
+        paths.append(os.path.join(folder, name))
+        with open(paths[-1], 'w') as f:
+            f.write(said)
     return paths

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -32,6 +33,10 @@ CACHE = ('cache', 'redis')
 QUEUES = {'submit': 'tasks', 'run': 'tasks', 'counted': 'counted',
           'beside': 'beside'}
 SLOTS = 32
+
+# What a kind of gateway may end with: TLS to the provider, HTTP/2 (clear text,
+# by prior knowledge) to the client.
+TLS, HTTP2 = '-tls', '-h2'
 
 # nginx alone: as a proxy, and with an answer that is in its configuration
 PLAIN = ('plain', 'return')
@@ -62,6 +67,18 @@ def cpu_ns(pid):
     return total
 
 
+def base(kind):
+    """Without TLS or HTTP/2."""
+    return re.sub('(%s|%s)$' % (TLS, HTTP2), '', kind)
+
+
+def chat(size, stream=False):
+    """A request of so many bytes."""
+    head = '{"model":"gpt-4o",%s"messages":[{"role":"user","content":"' \
+        % ('"stream":true,' if stream else '')
+    return head.ljust(size - 4, 'x') + '"}]}'
+
+
 def steal_ticks():
     with open('/proc/stat') as f:
         fields = f.readline().split()
@@ -84,7 +101,12 @@ class Gateway:
         self.port = port
         self.process = process
         self.url = 'http://127.0.0.1:%d%s' % (port, PATH)
+        self.http2 = None       # a URL, if the load is to speak HTTP/2
         self.worker = process.pid
+        self.workers = [process.pid]
+
+    def cpu_ns(self):
+        return sum(cpu_ns(pid) for pid in self.workers)
 
     def find_workers(self, n):
         path = '/proc/%d/task/%d/children' % (self.process.pid,
@@ -105,8 +127,12 @@ class Rig:
         self.shared = {}
         self.upstream = None
         self.mock = None
+        self.tls_upstream = None
+        self.tls_mock = None
+        self.certificate = None
         self.redis = None
         self.queues = {}
+        self.lengths = {}
         self.dir = tempfile.mkdtemp(prefix='ngx-llm-bench-')
 
     # processes
@@ -153,23 +179,46 @@ class Rig:
     # what everything talks to
 
     def start_mock(self):
-        if self.mock:
-            return
+        if not self.mock:
+            self.mock, self.upstream = self.mock_server('mock')
 
-        log = os.path.join(self.dir, 'mock.log')
-        self.mock = self.spawn([os.path.join(self.build, 'mock'),
-                                '--port', '0', '--journal', '0'],
-                               self.mock_core, log)
+    def start_tls_mock(self):
+        """A second one, with a certificate for "localhost"."""
+        if self.tls_mock:
+            return
+        if not shutil.which('openssl'):
+            raise Skipped('no openssl')
+
+        self.certificate = os.path.join(self.dir, 'cert.pem')
+        key = os.path.join(self.dir, 'key.pem')
+        subprocess.run(
+            ['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt',
+             'ec_paramgen_curve:P-256', '-nodes', '-keyout', key,
+             '-out', self.certificate, '-days', '2', '-subj',
+             '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'],
+            check=True, capture_output=True)
+        self.tls_mock, self.tls_upstream = self.mock_server(
+            'tls-mock', '--tls', self.certificate, key)
+
+    def mock_server(self, name, *options):
+        log = os.path.join(self.dir, name + '.log')
+        process = self.spawn([os.path.join(self.build, 'mock'), '--port',
+                              '0', '--journal', '0'] + list(options),
+                             self.mock_core, log)
         for _ in range(100):
             with open(log) as f:
                 found = re.search(r'listening on (\S+)', f.read())
             if found:
-                self.upstream = found.group(1)
-                return
-            if self.mock.poll() is not None:
+                return process, found.group(1)
+            if process.poll() is not None:
                 break
             time.sleep(0.05)
         raise Failure('the mock does not start: see %s' % log)
+
+    def mock_ns(self):
+        """CPU time of the mocks so far."""
+        return sum(cpu_ns(mock.pid) for mock in (self.mock, self.tls_mock)
+                   if mock)
 
     def start_redis(self):
         if not self.redis:
@@ -233,8 +282,9 @@ class Rig:
                 'exact' if kind == 'beside' else 'off')
         if kind not in CACHE + ('exact', 'leased'):
             return 'off'
-        return '"%s" limits=%s' % (self.start_redis(),
-                                   'off' if kind in CACHE else kind)
+        # a machine that is busy with something else must not make misses
+        return '"%s" timeout=1s limits=%s' % (
+            self.start_redis(), 'off' if kind in CACHE else kind)
 
     def redis_commands(self):
         """Commands that clients sent to the rig's Redis so far."""
@@ -263,13 +313,17 @@ class Rig:
         finally:
             c.close()
 
-    def config(self, kind, port, folder):
+    def config(self, kind, port, folder, http2=None):
         """plain, return (what a hit answers, from the configuration), ours
         (no cache), shipped (the same with its access log), cache (ours with
         a cache in memory and Redis), redis (in Redis alone), limits, exact,
         leased (no cache, every limit: alone, or kept by Redis), and those
-        with a queue of tasks (no cache)."""
+        with a queue of tasks (no cache).  Any of them with "-tls": TLS to
+        the provider; with "-h2": a second port that speaks HTTP/2."""
 
+        tls = kind.endswith(TLS)
+        kind = base(kind)
+        upstream = self.tls_upstream if tls else self.upstream
         user = 'user root;' if os.getuid() == 0 else ''
         name = 'bench/plain.conf' if kind in PLAIN else 'config/nginx.conf'
 
@@ -283,15 +337,24 @@ class Rig:
             'REDIS': self.redis_for(kind),
             'TENANTS': '"%s"' % self.tenants(kind), 'KEY': '',
             'PRICES': '"%s"' % os.path.join(TOP, 'config/prices.json'),
-            'UPSTREAM': self.upstream, 'PORT': str(port), 'SCHEME': 'http',
-            'BASE': '/v1', 'HOST': self.upstream, 'NAME': 'localhost',
+            'UPSTREAM': upstream, 'PORT': str(port),
+            'SCHEME': 'https' if tls else 'http',
+            'BASE': '/v1', 'HOST': upstream, 'NAME': 'localhost',
             'ADMIN_PORT': str(free_port()), 'RUN_DIR': folder,
-            'RESOLVER': '', 'SERVER': 'server %s;' % self.upstream,
-            'CA': '/etc/ssl/certs/ca-certificates.crt',
+            'RESOLVER': '', 'SERVER': 'server %s;' % upstream,
+            'CA': self.certificate if tls
+                  else '/etc/ssl/certs/ca-certificates.crt',
         }
         if os.environ.get('MODULE') == '':
             # linked into the binary
             text = text.replace('load_module @MODULE@;', '')
+
+        if http2:
+            text, n = re.subn(r'( +)listen 127\.0\.0\.1:@PORT@;',
+                              r'\g<0>\n\1listen 127.0.0.1:%d http2;' % http2,
+                              text)
+            if n != 1:
+                raise Failure('%s: no place for HTTP/2' % name)
 
         text = re.sub(r'@([A-Z_]+)@', lambda m: values[m.group(1)], text)
 
@@ -303,8 +366,7 @@ class Rig:
                           text, 1, re.S)
 
         if kind == 'submit':
-            text, n = re.subn(r'llm_tasks on;', 'llm_tasks on run=off;',
-                              text)
+            text, n = re.subn(r'\bllm_tasks on\b', r'\g<0> run=off', text)
             if n != 1:
                 raise Failure('config/nginx.conf: no tasks')
 
@@ -335,16 +397,19 @@ class Rig:
     def start(self, kind, name=None, tool=(), seconds=10, env=None):
         """tool: a command that runs nginx as a single process."""
         self.start_mock()
+        if kind.endswith(TLS):
+            self.start_tls_mock()
 
         name = name or kind
         port = free_port()
+        http2 = free_port() if kind.endswith(HTTP2) else None
         folder = tempfile.mkdtemp(prefix=name + '-', dir=self.dir)
         for sub in ('logs', 'tmp'):
             os.mkdir(os.path.join(folder, sub))
 
         conf = os.path.join(folder, 'nginx.conf')
         with open(conf, 'w') as f:
-            f.write(self.config(kind, port, folder))
+            f.write(self.config(kind, port, folder, http2))
         with open(os.path.join(folder, 'admin-secret'), 'w') as f:
             f.write(SECRET + '\n')
 
@@ -358,6 +423,8 @@ class Rig:
                              cwd=folder, env=env)
         gateway = Gateway(name, port, process)
         gateway.dir = folder
+        if http2:
+            gateway.http2 = 'http://127.0.0.1:%d%s' % (http2, PATH)
 
         deadline = time.monotonic() + seconds
         while not self.answers(gateway):
@@ -380,15 +447,15 @@ class Rig:
         except (OSError, http.client.HTTPException):
             return False
 
-    def ask(self, gateway, body=None):
+    def ask(self, gateway, body=None, headers=None):
         c = http.client.HTTPConnection('127.0.0.1', gateway.port, timeout=10)
         body = body or json.dumps({
             'model': 'gpt-4o',
             'messages': [{'role': 'user', 'content': 'warm-up'}]})
         try:
-            c.request('POST', PATH, body, {
+            c.request('POST', PATH, body, dict(headers or {}, **{
                 'Authorization': 'Bearer ' + SECRET,
-                'Content-Type': 'application/json'})
+                'Content-Type': 'application/json'}))
             answer = c.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read()
         finally:
@@ -397,7 +464,7 @@ class Rig:
     def instance(self, name):
         """The long-lived ones, started when first asked for."""
         if name not in self.shared:
-            kind = 'plain' if name == 'twin' else name
+            kind = re.sub('^twin', 'plain', name)
             self.shared[name] = self.start(kind, name)
         return self.shared[name]
 
@@ -409,18 +476,12 @@ class Rig:
     # load
 
     def load(self, gateway, args, seconds=60):
+        if gateway.http2:
+            return self.h2load(gateway, args, seconds)
         command = [os.path.join(self.build, 'load'),
                    '-H', 'Authorization: Bearer ' + SECRET] + \
                   [str(a) for a in args] + [gateway.url]
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True,
-                timeout=seconds,
-                preexec_fn=lambda: os.sched_setaffinity(
-                    0, {self.load_core}))
-        except subprocess.TimeoutExpired:
-            raise Failure('%s: load took over %d s' % (gateway.name, seconds))
-
+        done = self.run_load(gateway, command, seconds)
         said = done.stdout.decode(errors='replace').strip()
         if done.returncode != 0 or not said:
             # failing fast would look like speed
@@ -428,3 +489,95 @@ class Rig:
                 gateway.name, said[:300],
                 done.stderr.decode(errors='replace')[:300]))
         return json.loads(said.splitlines()[-1])
+
+    def run_load(self, gateway, command, seconds):
+        try:
+            return subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True,
+                timeout=seconds,
+                preexec_fn=lambda: os.sched_setaffinity(
+                    0, {self.load_core}))
+        except subprocess.TimeoutExpired:
+            raise Failure('%s: load took over %d s' % (gateway.name, seconds))
+
+    def h2load(self, gateway, args, seconds):
+        """args: of h2load, and "--size" with "--stream" as load has them.
+        Gives what load gives, as far as h2load tells it."""
+        if not shutil.which('h2load'):
+            raise Skipped('no h2load')
+
+        args, size, stream = list(args), 1024, '--stream' in args
+        if stream:
+            args.remove('--stream')
+        if '--size' in args:
+            at = args.index('--size')
+            size = args[at + 1]
+            del args[at:at + 2]
+
+        log = os.path.join(self.dir, 'h2load.log')
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(log)
+        command = ['h2load', '-d', self.h2_body(size, stream),
+                   '--log-file', log,
+                   '-H', 'Authorization: Bearer ' + SECRET,
+                   '-H', 'Content-Type: application/json'] + \
+                  [str(a) for a in args] + [gateway.http2]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = self.run_load(gateway, command, seconds)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        said = done.stdout.decode(errors='replace')
+
+        asked = re.search(r'requests: \d+ total, \d+ started, (\d+) done, '
+                          r'(\d+) succeeded, (\d+) failed, (\d+) errored, '
+                          r'(\d+) timeout', said)
+        # "traffic: 1.20MB (1258291) total, ..., 1.01MB (1059061) data"
+        data = re.search(r'\((\d+)\) data', said)
+        took = re.search(r'finished in ([\d.]+)(us|ms|s), ([\d.]+) req/s',
+                         said)
+        if done.returncode != 0 or not asked or not data or not took:
+            raise Failure('%s: h2load failed: %s %s' % (
+                gateway.name, said[-300:],
+                done.stderr.decode(errors='replace')[:300]))
+
+        ok = int(asked[2])
+        with open(log) as f:
+            rows = [line.split() for line in f]
+        times = sorted(int(row[2]) for row in rows if row[1] == '200')
+        # an answer that is cut short has status 200, too
+        length = self.answer_length(gateway, args, size, stream)
+        if not ok or int(asked[1]) != ok or len(times) < ok \
+                or int(data[1]) < ok * length:
+            raise Failure('%s: h2load: %s; %s bytes of data, %d times 200, '
+                          'an answer has %d bytes'
+                          % (gateway.name, asked[0], data[1], len(times),
+                             length))
+        return {'requests': ok, 'ok': ok, 'rps': float(took[3]),
+                'latency': {p: times[min(len(times) - 1,
+                                         int(len(times) * share))]
+                            for p, share in (('p50', 0.5), ('p90', 0.9),
+                                             ('p99', 0.99))},
+                'events': 0, 'late': 0,
+                'cpu_seconds': after.ru_utime + after.ru_stime
+                               - before.ru_utime - before.ru_stime}
+
+    def h2_body(self, size, stream):
+        path = os.path.join(self.dir, 'body-%d%s.json'
+                            % (size, '-stream' if stream else ''))
+        if not os.path.exists(path):
+            with open(path, 'w') as f:
+                f.write(chat(size, stream))
+        return path
+
+    def answer_length(self, gateway, args, size, stream):
+        """Of what the gateway answers to the same over HTTP/1.1."""
+        headers = dict(re.split(r': *', args[i + 1], 1)
+                       for i, a in enumerate(args) if a == '-H')
+        headers.pop('x-mock-pace-ms', None)
+        key = (gateway.name, size, stream, str(headers))
+        if key not in self.lengths:
+            status, _, said = self.ask(gateway, chat(size, stream), headers)
+            if status != 200 or (stream and b'[DONE]' not in said):
+                raise Failure('%s: %d, %r' % (gateway.name, status,
+                                              said[-200:]))
+            self.lengths[key] = len(said)
+        return self.lengths[key]

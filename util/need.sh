@@ -12,9 +12,13 @@ declare -A packages=(
     [run]="gcc libc6-dev make nginx redis-server curl ca-certificates"
     [test]="perl procps openssl libcmocka-dev libjansson-dev libhiredis-dev
             liblua5.1-0-dev redis-server nginx curl mandoc"
-    [check]="cppcheck clang libclang-rt-dev dpkg-dev libpcre2-dev zlib1g-dev
-             libssl-dev"
-    [bench]="python3 valgrind strace redis-server util-linux procps"
+    [check]="cppcheck clang clang-tidy libclang-rt-dev valgrind dpkg-dev
+             libpcre2-dev zlib1g-dev libssl-dev"
+    [coverage]="gcovr python3 dpkg-dev libpcre2-dev zlib1g-dev libssl-dev"
+    [bench]="python3 valgrind strace redis-server util-linux procps openssl
+             nghttp2-client"
+    [peers-lua]="nginx libnginx-mod-http-lua lua-cjson"
+    [peers-haproxy]="haproxy"
     [dashboard]="chromium fonts-dejavu-core"
     [promtool]="prometheus"
     [deb]="build-essential debhelper nginx-dev libhiredis-dev libjansson-dev

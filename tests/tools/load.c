@@ -17,7 +17,10 @@
 #include "load.h"
 
 
-#define RETRY_MS  10
+#define RETRY_MS   10
+
+/* at a rate: as many as it takes; only those needed are opened */
+#define OPEN_LOOP  1024
 
 
 load_options_t        load_options;
@@ -26,6 +29,8 @@ static load_conn_t   *conns;
 static load_conn_t   *idle;
 static int64_t        started;
 static int64_t        running;
+static int64_t        late;
+static uint64_t       blocked;              /* no connection was free then */
 static uint64_t       begin;
 static uint64_t       end;
 static loop_timer_t   ticker;
@@ -40,13 +45,14 @@ static void usage(void);
 static void request_make(load_options_t *o);
 static void request_body(load_options_t *o, buf_t *body, size_t *unique_at);
 static void tick(loop_timer_t *t);
+static int all_started(uint64_t now);
 static uint64_t due_at(int64_t n);
 
 
 int
 main(int argc, char **argv)
 {
-    int64_t           i, late;
+    int64_t           i;
     load_options_t   *o;
 
     o = &load_options;
@@ -76,13 +82,6 @@ main(int argc, char **argv)
     loop_timer(&ticker, begin);
     loop_run();
 
-    late = 0;
-
-    if (o->rate > 0 && o->requests == 0) {
-        late = (int64_t) ((o->warmup + o->seconds) * o->rate) - started;
-        late = late < 0 ? 0 : late;
-    }
-
     return stat_report(late);
 }
 
@@ -103,7 +102,7 @@ tick(loop_timer_t *t)
     for ( ;; ) {
         now = loop_now();
 
-        if ((o->requests != 0 && started >= o->requests) || now >= end) {
+        if (all_started(now)) {
             if (running == 0) {
                 loop_stop();
             }
@@ -113,17 +112,13 @@ tick(loop_timer_t *t)
 
         due = o->rate > 0 ? due_at(started) : now;
 
-        if (due >= end) {
-            loop_timer(&ticker, end);
-            return;
-        }
-
         if (due > now) {
             loop_timer(&ticker, due);
             return;
         }
 
         if (idle == NULL) {
+            blocked = now;
             return;
         }
 
@@ -131,9 +126,28 @@ tick(loop_timer_t *t)
         idle = c->idle_next;
         started++;
         running++;
+        late += o->rate > 0 && due <= blocked;
 
         load_conn_send(c, due);
     }
+}
+
+
+/* at a rate all that was due before the end is sent, however late: what a slow
+   server kept from being sent would be missing among the slow answers */
+
+static int
+all_started(uint64_t now)
+{
+    load_options_t  *o;
+
+    o = &load_options;
+
+    if (o->requests != 0 && started >= o->requests) {
+        return 1;
+    }
+
+    return (o->rate > 0 ? due_at(started) : now) >= end;
 }
 
 
@@ -175,7 +189,7 @@ options(int argc, char **argv)
     o = &load_options;
     url = NULL;
 
-    o->connections = 1;
+    o->connections = -1;
     o->size = 200;
     o->status = 200;
     o->timeout_ms = 10000;
@@ -193,6 +207,10 @@ options(int argc, char **argv)
 
             i++;
         }
+    }
+
+    if (o->connections == -1) {
+        o->connections = o->rate > 0 ? OPEN_LOOP : 1;
     }
 
     if (url == NULL || o->connections < 1 || o->timeout_ms < 1) {

@@ -40,6 +40,7 @@ typedef enum {
     HIST_TTFT,
     HIST_GAP,
     HIST_TRANSIT,
+    HIST_LAG,
     HISTS
 } load_hist_t;
 

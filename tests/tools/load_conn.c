@@ -51,6 +51,7 @@ void
 load_conn_send(load_conn_t *c, uint64_t due)
 {
     char              digits[UNIQUE_DIGITS + 1];
+    uint64_t          now;
     load_options_t   *o;
     static uint64_t   counter;
 
@@ -79,6 +80,11 @@ load_conn_send(load_conn_t *c, uint64_t due)
         snprintf(digits, sizeof(digits), "%016llu",
                  (unsigned long long) ++counter);
         memcpy(c->out.data + o->unique_at, digits, UNIQUE_DIGITS);
+    }
+
+    if (o->rate > 0) {
+        now = loop_now();
+        stat_value(HIST_LAG, due, now > due ? now - due : 0);
     }
 
     loop_timer(&c->timer, due + (uint64_t) o->timeout_ms * LOOP_MS);

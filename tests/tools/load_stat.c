@@ -35,11 +35,13 @@ static int64_t     stat_bytes;
 static int64_t     stat_max_events;
 static int64_t     stat_errors[ERRORS];
 static int64_t     stat_over[OVERS];
+static int64_t     stat_ttft_over[OVERS];
 
 
 static double hist_percentile(const hist_t *h, double share);
 static void hist_print(const char *name, const hist_t *h);
-static void over_print(void);
+static void over_count(int64_t *over, uint64_t ns);
+static void over_print(const char *name, const int64_t *over);
 
 
 /* what was due before "from" is warming up and not counted */
@@ -73,6 +75,10 @@ stat_value(load_hist_t hist, uint64_t due, uint64_t ns)
             + ((ns >> shift) & (HIST_STEPS - 1));
     }
 
+    if (hist == HIST_TTFT) {
+        over_count(stat_ttft_over, ns);
+    }
+
     h->buckets[i]++;
     h->count++;
     h->sum += ns;
@@ -87,7 +93,6 @@ void
 stat_result(load_error_t error, uint64_t due, uint64_t now, int64_t bytes,
     int64_t events)
 {
-    size_t    i;
     uint64_t  ns;
 
     if (due < stat_from) {
@@ -111,12 +116,7 @@ stat_result(load_error_t error, uint64_t due, uint64_t now, int64_t bytes,
 
     stat_ok++;
     stat_value(HIST_LATENCY, due, ns);
-
-    for (i = 0; i < load_options.overs; i++) {
-        if (ns > (uint64_t) load_options.over[i] * 1000) {
-            stat_over[i]++;
-        }
-    }
+    over_count(stat_over, ns);
 }
 
 
@@ -157,7 +157,12 @@ stat_report(int64_t late)
     hist_print("ttft", &hists[HIST_TTFT]);
     hist_print("gap", &hists[HIST_GAP]);
     hist_print("transit", &hists[HIST_TRANSIT]);
-    over_print();
+    hist_print("lag", &hists[HIST_LAG]);
+    over_print("over", stat_over);
+
+    if (load_options.stream) {
+        over_print("ttft_over", stat_ttft_over);
+    }
 
     printf("\"events\":%lld,\"max_events_per_read\":%lld,\"bytes\":%lld,"
            "\"late\":%lld,\"cpu_seconds\":%.3f}\n",
@@ -216,7 +221,20 @@ hist_print(const char *name, const hist_t *h)
 
 
 static void
-over_print(void)
+over_count(int64_t *over, uint64_t ns)
+{
+    size_t  i;
+
+    for (i = 0; i < load_options.overs; i++) {
+        if (ns > (uint64_t) load_options.over[i] * 1000) {
+            over[i]++;
+        }
+    }
+}
+
+
+static void
+over_print(const char *name, const int64_t *over)
 {
     size_t  i;
 
@@ -225,8 +243,12 @@ over_print(void)
     }
 
     for (i = 0; i < load_options.overs; i++) {
-        printf("%s\"%lld\":%lld", i == 0 ? "\"over\":{" : ",",
-               (long long) load_options.over[i], (long long) stat_over[i]);
+        if (i == 0) {
+            printf("\"%s\":{", name);
+        }
+
+        printf("%s\"%lld\":%lld", i == 0 ? "" : ",",
+               (long long) load_options.over[i], (long long) over[i]);
     }
 
     printf("},");

@@ -393,6 +393,38 @@ is "load: a server that stalls shows" "$("$bin/load" -c 1 -r 100 -d 0.5 \
     -H 'x-mock-delay-ms: 20' $chat | sed 's/.*"max":\([0-9]*\).*/\1/')" \
     '[2-9]?????'
 
+# A server that stands still while requests go on being due: nothing may be left
+# out, each counts from when it was due.
+stalled() {
+    local seconds=$1 load
+    shift
+    script '{}' >/dev/null
+    "$bin/load" -r 500 --over 100000 "$@" $chat >"$tmp/stalled" &
+    load=$!
+    get "$url/__mock/wait?requests=100" >/dev/null
+    kill -STOP "${pids[0]}"
+    sleep "$seconds"
+    kill -CONT "${pids[0]}"
+    wait $load
+}
+stalled_field() { sed "s/.*\"$1\":{*\(\"100000\":\)*\([0-9]*\).*/\2/" \
+    "$tmp/stalled"; }
+
+# those due in the first 150 ms of 250 wait for over 100 ms: 75, or 74
+for c in 2 1024; do
+    stalled 0.25 -c $c -d 1.5
+    is "load: 250 ms of stall, $c connections" "$(cat "$tmp/stalled")" \
+        '{"requests":750,"ok":750,*'
+    is "load: 74 or more were over 100 ms ($(stalled_field over))" \
+        "$(($(stalled_field over) >= 74))" 1
+done
+is "load: at a rate it does not wait for answers" "$(cat "$tmp/stalled")" \
+    '*"late":0,*'
+stalled 0.6 -c 2 -d 0.6
+is "load: over the end, what is due is sent" "$(cat "$tmp/stalled")" \
+    '{"requests":300,"ok":300,*'
+is "load: but late" "$(($(stalled_field late) > 0))" 1
+
 # --- faultproxy
 
 start proxy "$bin/faultproxy" --to "127.0.0.1:$port"
