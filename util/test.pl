@@ -1,14 +1,14 @@
 #!/usr/bin/env perl
 
-# Runs the suites named as arguments (unit, t, clients, dashboard) and adds
-# them up.  Every program prints TAP; each runs in a process group of its own,
+# Runs the suites named as arguments (unit, t, faults, clients, dashboard) and
+# adds them up.  Every program prints TAP; each runs in a process group of its own,
 # with a time limit, so that neither a hang nor a stray daemon outlives it.
 #
 # T          a list of files instead of all of a suite
 # V          1: shows all output; else only that of programs that failed
 # TEST_JOBS  programs at a time (unit: number of processors, t: 2, others 1);
 #            those of t that say "# Alone: WHY" run by themselves at the end
-# TEST_TIMEOUT  seconds for one program (unit 120, t 240, others 420)
+# TEST_TIMEOUT  seconds for one program (unit 120, t and faults 240, others 420)
 
 use warnings;
 use strict;
@@ -38,6 +38,8 @@ my %suites = (
     unit    => { timeout => 120, jobs => processors(), list => sub {
         map { "$unit/" . basename($_, '.c') } glob 'tests/unit/test_*.c' } },
     t       => { timeout => 240, jobs => 2, list => sub { glob 't/*.t' } },
+    faults  => { timeout => 240, jobs => 1,
+                 list => sub { glob 'tests/faults/*.t' } },
     clients => { timeout => 420, jobs => 1,
                  list => sub { 'tests/clients/run' } },
     dashboard => { timeout => 420, jobs => 1,

@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -405,6 +406,12 @@ loop_bind(const char *where, int *port)
         || getsockname(fd, &addr.any, &len) == -1)
     {
         die("bind to %s: %s", where, strerror(errno));
+    }
+
+    /* a worker of nginx is somebody else */
+
+    if (addr.any.sa_family == AF_UNIX && chmod(addr.un.sun_path, 0777) == -1) {
+        die("chmod %s: %s", where, strerror(errno));
     }
 
     *port = addr.any.sa_family == AF_INET ? ntohs(addr.in.sin_port) : 0;

@@ -249,7 +249,7 @@ sub stop_child {
     my @workers = $name eq 'nginx' ? workers_of($pid, 1) : ();
 
     kill 'CONT', $pid;
-    kill $signal // 'TERM', $pid;
+    kill $name eq 'nginx' ? fatal($signal // 'TERM') : $signal // 'TERM', $pid;
 
     my $status = $self->await($pid, $patience // 10);
 
@@ -258,9 +258,17 @@ sub stop_child {
         waitpid $pid, 0;
     }
 
-    kill 'KILL', @workers if $status // 1;
+    kill fatal('KILL'), @workers if $status // 1;
 
     return $status;
+}
+
+
+# another signal that kills, where killing would lose what was counted
+
+sub fatal {
+    my ($signal) = @_;
+    return $signal eq 'KILL' && $ENV{TEST_LLM_KILL} || $signal;
 }
 
 
@@ -521,12 +529,12 @@ sub sanitizer_reports {
 }
 
 
-# whether nginx is built with the sanitizers: it is slower, and its memory is
-# no measure
+# whether nginx is built with the sanitizers, or something else makes it slow
+# (TEST_LLM_SLOW): time and memory are no measure
 
 sub sanitized {
     my ($self) = @_;
-    return $self->{binary} =~ m{/asan/};
+    return $ENV{TEST_LLM_SLOW} || $self->{binary} =~ m{/asan/} ? 1 : 0;
 }
 
 

@@ -305,7 +305,8 @@ sub workers_of {
         open my $file, '<', "/proc/$pid/cmdline" or next;
         my $name = <$file> // '';
 
-        push @pids, $pid if $name =~ /worker process/
+        # under valgrind nobody can change its title
+        push @pids, $pid if $name =~ m{worker process|^/\S*/valgrind}
             && ($all || $name !~ /shutting down/);
     }
 
@@ -347,7 +348,7 @@ sub kill_worker {
     $self->allow(qr/\[alert\] .*process $pid exited on signal/);
     $self->allow(qr/\[alert\] .*locked by $pid/);
 
-    kill $signal // 'KILL', $pid;
+    kill Test::LLM::fatal($signal // 'KILL'), $pid;
 
     $self->until(sub {
         my @workers = $self->workers;

@@ -18,7 +18,6 @@ sub new {
     $t->until(sub { $t->read('proxy.out') =~ /control \S+:(\d+)/ })
         or die $t->read('proxy.out');
     my ($port) = $t->read('proxy.out') =~ /control \S+:(\d+)/;
-    chmod 0777, $path;
 
     my $control = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port")
         // die "control: $!";
