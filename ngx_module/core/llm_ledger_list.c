@@ -52,15 +52,28 @@ void
 llm_ledger_list_insert(llm_ledger_t *lg, llm_ledger_kind_e kind,
     llm_ledger_list_t *list, uint32_t i)
 {
-    uint32_t            prev, next;
+    uint32_t            prev, next, ahead;
     llm_ledger_link_t  *link;
 
-    /* from the end: who comes last mostly goes last */
+    /*
+     * from the end, for who comes last mostly goes last, and as far from the
+     * other one: the next of a key with an old line goes first again
+     */
 
     next = LLM_LEDGER_NONE;
     prev = list->last;
+    ahead = list->first;
 
     while (prev != LLM_LEDGER_NONE && llm_ledger_before(lg, kind, i, prev)) {
+
+        if (llm_ledger_before(lg, kind, i, ahead)) {
+            next = ahead;
+            prev = llm_ledger_link(lg, kind, ahead)->prev;
+            break;
+        }
+
+        ahead = llm_ledger_link(lg, kind, ahead)->next;
+
         next = prev;
         prev = llm_ledger_link(lg, kind, prev)->prev;
     }

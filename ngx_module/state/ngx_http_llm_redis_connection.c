@@ -287,6 +287,11 @@ ngx_http_llm_redis_down(ngx_http_llm_redis_t *rd,
         if (rd->state != NGX_HTTP_LLM_REDIS_UP || rd->url.master.len != 0) {
             /* back to the configuration; the next Sentinel may know better */
             rd->named = 0;
+
+            /* a Cluster that names the dead until it has an heir: following
+               it there was no turn between nodes */
+            rd->moves = 0;
+
             (void) ngx_http_llm_redis_next(rd);
         }
 
