@@ -45,6 +45,7 @@ my %gateway = (
 );
 
 $t->gateway(%gateway);
+$t->until(sub { $t->get('/v1/files', key => 'user')->status == 200 }, 10);
 
 
 # forms by hand

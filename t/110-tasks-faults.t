@@ -35,6 +35,7 @@ for my $workers (1, 2) {
     dies('after-end');
 
     submits();
+    batch();
     quiet();
 }
 
@@ -351,6 +352,57 @@ sub submits {
         keys %text), '', '... each once, or twice if its worker was that one';
 
     cleared($what, 300, 0, %before);
+}
+
+
+# the files of a batch are written, and nobody has said yet whose they are
+
+sub batch {
+    my $what = "batch-written, $t->{workers}";
+    my $mark = 'mark110';
+    my @lines = map { encode_json({ custom_id => "line-$_", method => 'POST',
+        url => '/v1/chat/completions', body => { model => 'gpt-4o', messages =>
+        [{ role => 'user', content => "<b$_>" }] } }) } 1 .. 5;
+
+    $mock->script({});
+
+    my $file = $t->post('/v1/files', join("\r\n", "--$mark",
+        'Content-Disposition: form-data; name="purpose"', '', 'batch',
+        "--$mark", 'Content-Disposition: form-data; name="file"; '
+        . 'filename="a.jsonl"', '', join("\n", @lines), "--$mark--", ''),
+        key => 'user', headers => { 'Content-Type' =>
+            "multipart/form-data; boundary=$mark" })->json->{id};
+
+    my %workers = arm('batch-written');
+    my $id = $t->post('/v1/batches', { input_file_id => $file,
+        endpoint => '/v1/chat/completions', completion_window => '24h' },
+        key => 'user')->json->{id};
+
+    died($what, %workers);
+
+    # not after the lease of the dead, now
+
+    $redis->command(ZADD => "${P}todo", 0, "b:$id");
+
+    my $is;
+    $t->until(sub {
+        $is = eval { $t->get("/v1/batches/$id", key => 'user')->json };
+        return $is && ($is->{status} // '') eq 'completed';
+    }, 20);
+
+    is $is->{status}, 'completed', '... it ends all the same';
+
+    my $files = $t->get('/v1/files?purpose=batch_output', key => 'user');
+
+    is join(' ', map { $_->{id} } grep { $_->{filename} =~ /^\Q$id\E/ }
+        @{$files->json->{data}}), $is->{output_file_id},
+        '... with one file, and none that nobody names';
+
+    my @out = split /\n/, $t->get("/v1/files/$is->{output_file_id}/content",
+        key => 'user')->body;
+
+    is join(' ', map { decode_json($_)->{custom_id} } @out),
+        join(' ', map { "line-$_" } 1 .. 5), '... and each line in it';
 }
 
 

@@ -15,6 +15,7 @@ use JSON::PP;
 use Time::HiRes qw(time sleep);
 
 use Test::LLM;
+use Test::LLM::Proxy;
 
 
 my $P = '{llm}:t:';
@@ -32,6 +33,10 @@ $t->write('prices.json', {
         batch_output => 2 } });
 
 my $redis = $t->redis(appendonly => 'yes');
+my $proxy = Test::LLM::Proxy->new($t, $redis);
+
+$t->token(REDIS => $proxy->url);
+
 my $socket = $t->path('internal.sock');
 my $mock = $t->gateway(mock => ['--journal', 4096],
     http => "llm_prices %%DIR%%/prices.json;
@@ -56,6 +61,7 @@ ends();
 cancels();
 too_large();
 away();
+slow();
 spent();
 dies();
 config();
@@ -349,6 +355,15 @@ sub refused {
         is $batch->{errors}{data}[0]{message}, 'You may not have batches.',
             'its words';
     }
+
+    # words that are too long are cut, between two characters
+
+    $mock->script({ match => { path => '/files', method => 'POST' },
+        status => 403, error_code => 'not_for_you',
+        error_message => 'x' . "\x{4e0d}" x 100 });
+
+    is ended(create(lines(3)))->{errors}{data}[0]{message},
+        'x' . "\x{4e0d}" x 63, 'long words: cut';
 }
 
 
@@ -452,6 +467,26 @@ sub away {
     is $batch->{output_file_id}, undef, 'without an output';
 
     $mock->serve;
+}
+
+
+# what comes faster than Redis takes it is held back
+
+sub slow {
+    $mock->script({ match => { path => '/chat/completions' },
+        content_bytes => 40000 });
+    $proxy->fault('latency 30');
+
+    my $batch = ended(create(lines(100)));
+
+    $proxy->fault('pass');
+
+    is $batch->{status}, 'completed', 'a slow Redis: completed';
+
+    my %row = rows($batch->{output_file_id});
+
+    is join(' ', map { length $_->{response}{body}{choices}[0]{message}
+        {content} } values %row), join(' ', (40000) x 100), 'all of it';
 }
 
 

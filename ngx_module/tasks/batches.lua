@@ -41,14 +41,18 @@
 --          perhaps since long.
 -- step     id, token, statuses (" in_progress cancelling "), stamp (a field
 --          that gets the time, '': none), ttl (0: it goes on; else this is
---          its end); then per field: name, value
+--          its end); then per field: name, value.  The files "out" and "err"
+--          are seen from then on (files.lua).
 --       -> ["ok", status] | ["is", status]: none of these, nothing was
---          written | ["lost"]: the token is not the lease's any more
+--          written | ["lost"]: the token is not the lease's any more, or a
+--          file is not ready
 -- results  bytes, ids
 --       -> per job [state, result, error], nil if there is none, of the first
 --          ones: as many as "bytes" allow, but one in any case
 
 local call, find = redis.call, string.find
+
+local GRACE = 60000              -- ms that a file's chunks live longer
 
 local P = KEYS[1]
 local BATCH = P .. 'batch:'
@@ -75,6 +79,29 @@ local function due(id)
 
     else
         call('ZADD', todo, 'LT', now, thing)
+    end
+end
+
+
+-- As close of files.lua for a file that is ready: with the batch that names
+-- it, so that who dies in between leaves none that nobody names.
+
+local function show(team, id)
+    local key, quota = P .. 'f:' .. id, P .. 'quota:' .. team
+    local is = call('HMGET', key, 'bytes', 'expires')
+    local at = is[2] * 1000
+
+    call('HSET', key, 'state', 'done')
+    call('PEXPIREAT', key, at)
+
+    call('HSET', quota, id, is[1])
+    call('ZADD', P .. 'files:' .. team, call('HINCRBY', quota, 'seq', 1), id)
+    call('ZADD', P .. 'exp:' .. team, at, id)
+
+    for _, name in ipairs({ 'files:', 'exp:', 'quota:' }) do
+        if call('PTTL', P .. name .. team) < at + GRACE - now then
+            call('PEXPIREAT', P .. name .. team, at + GRACE)
+        end
     end
 end
 
@@ -208,7 +235,19 @@ function ops.step()
         return { 'is', v[1] }
     end
 
-    local set = { unpack(ARGV, 7) }
+    local set, files = { unpack(ARGV, 7) }, {}
+
+    for i = 1, #set, 2 do
+        if set[i] == 'out' or set[i] == 'err' then
+            local is = call('HMGET', P .. 'f:' .. set[i + 1], 'team', 'state')
+
+            if is[1] ~= v[2] or is[2] ~= 'ready' then
+                return { 'lost' }
+            end
+
+            files[#files + 1] = set[i + 1]
+        end
+    end
 
     if stamp ~= '' then
         set[#set + 1] = stamp
@@ -217,6 +256,10 @@ function ops.step()
 
     if #set > 0 then
         call('HSET', key, unpack(set))
+    end
+
+    for i = 1, #files do
+        show(v[2], files[i])
     end
 
     if ttl > 0 then

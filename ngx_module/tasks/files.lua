@@ -10,7 +10,8 @@
 --
 -- KEYS[1]  the prefix of all keys, with its hash tag: "{llm}:t:"
 --
---   f:ID        hash: team, state ("open", "done"), token of its writer,
+--   f:ID        hash: team, state ("open", "ready": it is whole, and for a
+--               step of batches.lua to show, "done"), token of its writer,
 --               chunks and bytes (so far), at (the chunk whose time comes
 --               next to be renewed while it is open), name, purpose, created
 --               and expires (s)
@@ -24,13 +25,15 @@
 -- Files lapse by themselves: the hash, and a minute later its chunks, so that
 -- who has begun to read can end.  What a team has in use is the sum over
 -- exp:TEAM; the total is that sum kept, and each write takes off what has
--- lapsed.  An open file lapses an hour after its last chunk came.  The keys
--- of a team live as long as its last file.
+-- lapsed.  An open file lapses an hour after its last chunk came, and one
+-- that is ready an hour after that.  The keys of a team live as long as its
+-- last file.
 --
 -- put    team, id, token, n, bytes, quota, parcel
 --     -> ["ok"] | ["full", bytes in use] | ["lost"]: it is not this writer's.
 --        Chunk 0 begins the file anew, whoever wrote it before.
--- close  team, id, token, from, chunks, bytes, name, purpose, ttl (s)
+-- close  team, id, token, from, chunks, bytes, name, purpose, ttl (s), show
+--        ("0": it is ready only)
 --     -> ["more", from]: once more, from there | ["ok", created, expires] |
 --        ["lost"]: not this writer's, or a chunk is missing
 -- drop   team, id, token
@@ -297,9 +300,19 @@ function ops.close()
     local created = tonumber(time[1])
     local expires = created + ARGV[10]
 
-    call('HSET', key, 'team', team, 'state', 'done', 'token', token,
+    call('HSET', key, 'team', team,
+         'state', ARGV[11] == '0' and 'ready' or 'done', 'token', token,
          'chunks', chunks, 'bytes', ARGV[7], 'name', ARGV[8],
          'purpose', ARGV[9], 'created', created, 'expires', expires)
+
+    if ARGV[11] == '0' then
+        call('PEXPIRE', key, OPEN)
+        call('ZADD', P .. 'exp:' .. team, now + OPEN, id)
+        hold(team, now + OPEN + GRACE)
+
+        return { 'ok', created, expires }
+    end
+
     call('PEXPIREAT', key, at)
 
     call('HSET', quota, id, ARGV[7])

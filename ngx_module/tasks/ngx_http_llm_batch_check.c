@@ -58,8 +58,7 @@ ngx_http_llm_batch_check_lines(ngx_http_llm_batch_run_t *run)
             break;
 
         case NGX_ABORT:
-            ngx_http_llm_batch_fail(run, "invalid_input_file",
-                                    "The input file does not exist any more");
+            ngx_http_llm_batch_unread(run, rc);
             return;
 
         default:

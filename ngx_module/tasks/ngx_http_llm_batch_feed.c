@@ -93,17 +93,8 @@ ngx_http_llm_batch_feed_lines(ngx_http_llm_batch_run_t *run)
             rc = ngx_http_llm_batch_feed_line(run, &text);
         }
 
-        if (rc == NGX_ERROR) {
-            ngx_http_llm_batch_end(run, NGX_HTTP_LLM_BATCH_FULL);
-            return;
-        }
-
         if (rc != NGX_OK) {
-
-            /* it was there and right when it was checked */
-
-            ngx_http_llm_batch_fail(run, "invalid_input_file",
-                                    "The input file does not exist any more");
+            ngx_http_llm_batch_unread(run, rc);
             return;
         }
 
@@ -171,21 +162,15 @@ ngx_http_llm_batch_feed_begin(ngx_http_llm_batch_run_t *run)
 static ngx_int_t
 ngx_http_llm_batch_feed_line(ngx_http_llm_batch_run_t *run, llm_str_t *text)
 {
-    u_char               buf[NGX_HTTP_LLM_BATCH_ARENA];
-    ngx_str_t            id, piece[3], parcel;
-    llm_arena_t          arena;
-    llm_batch_line_t     line;
-
-    ngx_memzero(&arena, sizeof(llm_arena_t));
-
-    arena.pos = buf;
-    arena.end = buf + sizeof(buf);
+    u_char            buf[NGX_HTTP_LLM_BATCH_ARENA];
+    ngx_str_t         id, piece[3], parcel;
+    llm_batch_line_t  line;
 
     if (run->jobs == 0 && ngx_http_llm_batch_feed_begin(run) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    if (ngx_http_llm_batch_line(run, text, &arena, &line) != NGX_OK) {
+    if (ngx_http_llm_batch_line(run, text, buf, &line) != NGX_OK) {
         return NGX_DECLINED;
     }
 

@@ -4,12 +4,13 @@
  *
  * A batch whose jobs have ended: its input is read once more, and for each
  * line what became of it goes into the output or the error file.  Both become
- * the batch's in one step at the end; who dies before begins again, and the
- * files that nobody closed lapse.
+ * the batch's, and are seen, in one step at the end; who dies before begins
+ * again, and what it has written lapses.
  */
 
 
 #include "tasks/ngx_http_llm_batch_finish.h"
+#include "tasks/ngx_http_llm_fault.h"
 
 
 static void ngx_http_llm_batch_finish_lines(ngx_http_llm_batch_run_t *run);
@@ -106,9 +107,7 @@ ngx_http_llm_batch_finish_lines(ngx_http_llm_batch_run_t *run)
                 rc = NGX_OK;
 
             } else if (rc == NGX_ABORT) {
-                ngx_http_llm_batch_fail(run, "invalid_input_file",
-                                        "The input file does not exist any "
-                                        "more");
+                ngx_http_llm_batch_unread(run, rc);
                 return;
             }
         }
@@ -135,19 +134,13 @@ ngx_http_llm_batch_finish_line(ngx_http_llm_batch_run_t *run, llm_str_t *text)
 {
     u_char                             buf[NGX_HTTP_LLM_BATCH_ARENA];
     ngx_int_t                          rc;
-    llm_arena_t                        arena;
     llm_batch_line_t                   line;
     ngx_http_llm_batch_finish_t       *fin;
     ngx_http_llm_batch_finish_line_t  *ln;
 
     fin = run->finish;
 
-    ngx_memzero(&arena, sizeof(llm_arena_t));
-
-    arena.pos = buf;
-    arena.end = buf + sizeof(buf);
-
-    if (ngx_http_llm_batch_line(run, text, &arena, &line) != NGX_OK) {
+    if (ngx_http_llm_batch_line(run, text, buf, &line) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -353,6 +346,7 @@ ngx_http_llm_batch_finish_open(ngx_http_llm_batch_run_t *run, ngx_uint_t i)
     w->max = tcf->file_quota;
     w->ready = ngx_http_llm_batch_finish_ready;
     w->data = run;
+    w->hidden = 1;
 
     if (ngx_http_llm_blob_open(w) != NGX_OK) {
         return w->rc;
@@ -405,6 +399,8 @@ ngx_http_llm_batch_finish_end(ngx_http_llm_batch_run_t *run)
     }
 
     if (open == 0) {
+        NGX_HTTP_LLM_FAULT("batch-written");
+
         ngx_http_llm_batch_finish_commit(run);
     }
 }
@@ -413,6 +409,7 @@ ngx_http_llm_batch_finish_end(ngx_http_llm_batch_run_t *run)
 void
 ngx_http_llm_batch_finish_commit(ngx_http_llm_batch_run_t *run)
 {
+    ngx_str_t                     tokens;
     const char                   *status, *stamp;
     ngx_http_llm_batch_t         *b;
     ngx_http_llm_queue_call_t     call;
@@ -452,9 +449,16 @@ ngx_http_llm_batch_finish_commit(ngx_http_llm_batch_run_t *run)
     ngx_http_llm_batch_step_number(&call, "ok", fin->n[0]);
     ngx_http_llm_batch_step_number(&call, "bad", fin->n[1]);
 
-    if (ngx_http_llm_batch_finish_tokens(run, &call) != NGX_OK) {
-        ngx_http_llm_batch_end(run, NGX_HTTP_LLM_BATCH_FULL);
-        return;
+    if (fin->usage) {
+
+        if (ngx_http_llm_batch_finish_tokens(fin, run->pool, &tokens)
+            != NGX_OK)
+        {
+            ngx_http_llm_batch_end(run, NGX_HTTP_LLM_BATCH_FULL);
+            return;
+        }
+
+        ngx_http_llm_batch_step_text(&call, "tokens", &tokens);
     }
 
     (void) ngx_http_llm_batch_step(run, &call, ngx_http_llm_batch_finished);

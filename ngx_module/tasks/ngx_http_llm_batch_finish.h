@@ -13,6 +13,8 @@
 
 #include "tasks/ngx_http_llm_batch_private.h"
 
+#include "core/llm_answer.h"
+
 
 #define NGX_HTTP_LLM_BATCH_FINISH_POOL  16384
 
@@ -55,9 +57,13 @@ struct ngx_http_llm_batch_finish_s {
 ngx_int_t ngx_http_llm_batch_finish_tell(ngx_http_llm_batch_run_t *run,
     ngx_http_llm_batch_finish_line_t *ln);
 
-/* what all of them used, if it is known */
-ngx_int_t ngx_http_llm_batch_finish_tokens(ngx_http_llm_batch_run_t *run,
-    ngx_http_llm_queue_call_t *call);
+/* what one of them used, if it is known */
+void ngx_http_llm_batch_finish_used(ngx_http_llm_batch_finish_t *fin,
+    llm_answer_t *an);
+
+/* what all of them used: four numbers, with blanks between */
+ngx_int_t ngx_http_llm_batch_finish_tokens(ngx_http_llm_batch_finish_t *fin,
+    ngx_pool_t *pool, ngx_str_t *tokens);
 
 
 /* the output (0) or the error file (1); NGX_OK, else as its writer's rc */

@@ -191,9 +191,15 @@ ngx_http_llm_batch_init(ngx_http_llm_batch_run_t *run)
 
 ngx_int_t
 ngx_http_llm_batch_line(ngx_http_llm_batch_run_t *run, llm_str_t *text,
-    llm_arena_t *arena, llm_batch_line_t *line)
+    u_char *buf, llm_batch_line_t *line)
 {
+    llm_arena_t        arena;
     llm_batch_error_t  err;
+
+    ngx_memzero(&arena, sizeof(llm_arena_t));
+
+    arena.pos = buf;
+    arena.end = buf + NGX_HTTP_LLM_BATCH_ARENA;
 
     /* that no custom_id stands twice has been checked */
 
@@ -201,8 +207,21 @@ ngx_http_llm_batch_line(ngx_http_llm_batch_run_t *run, llm_str_t *text,
         return NGX_ERROR;
     }
 
-    return llm_batch_check(&run->check, text, 0, arena, line, &err) == LLM_OK
+    return llm_batch_check(&run->check, text, 0, &arena, line, &err) == LLM_OK
            ? NGX_OK : NGX_ERROR;
+}
+
+
+void
+ngx_http_llm_batch_unread(ngx_http_llm_batch_run_t *run, ngx_int_t rc)
+{
+    if (rc == NGX_ERROR) {
+        ngx_http_llm_batch_end(run, NGX_HTTP_LLM_BATCH_FULL);
+        return;
+    }
+
+    ngx_http_llm_batch_fail(run, "invalid_input_file",
+                            "The input file does not exist any more");
 }
 
 

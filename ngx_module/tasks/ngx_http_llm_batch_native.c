@@ -280,7 +280,6 @@ ngx_http_llm_native_found(ngx_http_llm_batch_run_t *run)
         ngx_http_llm_native_without(run);
 
     } else {
-        ngx_http_llm_native_done(run);
         ngx_http_llm_native_send(run);
     }
 
@@ -542,8 +541,7 @@ ngx_http_llm_native_failed(ngx_http_llm_batch_run_t *run, json_t *root)
         text = json_string_value(json_object_get(row, "message"));
 
         if (text) {
-            (void) ngx_cpystrn((u_char *) err[i].text, (u_char *) text,
-                               sizeof(err[i].text));
+            ngx_http_llm_batch_say(&err[i], text);
         }
     }
 

@@ -69,14 +69,8 @@ ngx_http_llm_native_lines(ngx_http_llm_batch_run_t *run)
             rc = ngx_http_llm_native_line(run, &text);
         }
 
-        if (rc == NGX_ERROR) {
-            ngx_http_llm_batch_end(run, NGX_HTTP_LLM_BATCH_FULL);
-            return;
-        }
-
         if (rc != NGX_OK) {
-            ngx_http_llm_batch_fail(run, "invalid_input_file",
-                                    "The input file does not exist any more");
+            ngx_http_llm_batch_unread(run, rc);
             return;
         }
 
@@ -130,7 +124,6 @@ ngx_http_llm_native_line(ngx_http_llm_batch_run_t *run, llm_str_t *text)
     u_char             buf[NGX_HTTP_LLM_BATCH_ARENA];
     const u_char      *start, *end;
     ngx_str_t         *model;
-    llm_arena_t        arena;
     llm_batch_line_t   line;
 
     model = &run->b.native_model;
@@ -139,12 +132,8 @@ ngx_http_llm_native_line(ngx_http_llm_batch_run_t *run, llm_str_t *text)
     end = start;
 
     if (model->len) {
-        ngx_memzero(&arena, sizeof(llm_arena_t));
 
-        arena.pos = buf;
-        arena.end = buf + sizeof(buf);
-
-        if (ngx_http_llm_batch_line(run, text, &arena, &line) != NGX_OK) {
+        if (ngx_http_llm_batch_line(run, text, buf, &line) != NGX_OK) {
             return NGX_DECLINED;
         }
 

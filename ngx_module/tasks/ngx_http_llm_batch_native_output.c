@@ -9,7 +9,6 @@
 
 #include "tasks/ngx_http_llm_batch_native.h"
 
-#include "core/llm_answer.h"
 #include "core/llm_json.h"
 
 
@@ -313,15 +312,7 @@ ngx_http_llm_native_used(ngx_http_llm_batch_run_t *run, llm_str_t *line)
     llm_answer_scan(&an, run->b.ob.endpoint, (u_char *) start,
                     js.end - start);
 
-    if (an.usage.prompt_tokens < 0) {
-        return;
-    }
-
-    fin->usage = 1;
-    fin->tokens[0] += an.usage.prompt_tokens;
-    fin->tokens[1] += ngx_max(an.usage.cached_tokens, 0);
-    fin->tokens[2] += ngx_max(an.usage.completion_tokens, 0);
-    fin->tokens[3] += ngx_max(an.usage.reasoning_tokens, 0);
+    ngx_http_llm_batch_finish_used(fin, &an);
 }
 
 
@@ -377,12 +368,8 @@ ngx_http_llm_native_fetched(ngx_http_llm_batch_run_t *run)
 static void
 ngx_http_llm_native_pay(ngx_http_llm_batch_run_t *run)
 {
-    u_char                       *p;
-    ngx_str_t                     path, value;
-    ngx_http_llm_loopback_t      *lb;
-    ngx_http_llm_batch_finish_t  *fin;
-
-    fin = run->finish;
+    ngx_str_t                 path, value;
+    ngx_http_llm_loopback_t  *lb;
 
     ngx_str_set(&path, "usage");
 
@@ -391,16 +378,12 @@ ngx_http_llm_native_pay(ngx_http_llm_batch_run_t *run)
         return;
     }
 
-    p = ngx_pnalloc(lb->pool, 4 * (NGX_INT64_LEN + 1));
-    if (p == NULL) {
+    if (ngx_http_llm_batch_finish_tokens(run->finish, lb->pool, &value)
+        != NGX_OK)
+    {
         ngx_http_llm_batch_end(run, NGX_HTTP_LLM_BATCH_FULL);
         return;
     }
-
-    value.data = p;
-    value.len = ngx_sprintf(p, "%uL %uL %uL %uL", fin->tokens[0],
-                            fin->tokens[1], fin->tokens[2], fin->tokens[3])
-                - p;
 
     if (ngx_http_llm_native_header(run, "X-Llm-Usage", &value) != NGX_OK
         || ngx_http_llm_native_header(run, "X-Llm-Endpoint",

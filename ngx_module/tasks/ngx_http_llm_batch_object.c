@@ -7,8 +7,7 @@
 
 
 #include "tasks/ngx_http_llm_batch_private.h"
-
-#include <jansson.h>
+#include "http/ngx_http_llm_json.h"
 
 
 typedef struct {
@@ -274,6 +273,28 @@ ngx_http_llm_batch_tokens(ngx_http_llm_batch_t *b)
 }
 
 
+/* cut between characters: half of one would be no JSON */
+
+void
+ngx_http_llm_batch_say(llm_batch_error_t *err, const char *text)
+{
+    size_t  len;
+
+    len = ngx_strlen(text);
+
+    if (len >= sizeof(err->text)) {
+        len = sizeof(err->text) - 1;
+
+        while (len && ((u_char) text[len] & 0xc0) == 0x80) {
+            len--;
+        }
+    }
+
+    ngx_memcpy(err->text, text, len);
+    err->text[len] = '\0';
+}
+
+
 /* [[code, line, text, param or null], ...] */
 
 ngx_int_t
@@ -299,7 +320,7 @@ ngx_http_llm_batch_errors(ngx_pool_t *pool, llm_batch_error_t *err,
         }
     }
 
-    text = json_dumps(list, JSON_COMPACT);
+    text = ngx_http_llm_json_dump(list, JSON_COMPACT);
 
     if (text) {
         s.data = (u_char *) text;
@@ -340,8 +361,7 @@ ngx_http_llm_batch_told(ngx_pool_t *pool, ngx_http_llm_batch_t *b)
         text = json_string_value(json_array_get(row, 2));
 
         if (text) {
-            (void) ngx_cpystrn((u_char *) err[i].text, (u_char *) text,
-                               sizeof(err[i].text));
+            ngx_http_llm_batch_say(&err[i], text);
         }
 
         if (err[i].code == NULL) {

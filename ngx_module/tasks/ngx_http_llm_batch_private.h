@@ -106,6 +106,9 @@ typedef struct {
 ngx_int_t ngx_http_llm_batch_read(ngx_pool_t *pool,
     ngx_http_llm_redis_reply_t *fields, ngx_http_llm_batch_t *b);
 
+/* the words of an error, perhaps a provider's: what is too long is cut */
+void ngx_http_llm_batch_say(llm_batch_error_t *err, const char *text);
+
 /* errors of a check, as JSON that read() understands */
 ngx_int_t ngx_http_llm_batch_errors(ngx_pool_t *pool, llm_batch_error_t *err,
     ngx_uint_t n, ngx_str_t *json);
@@ -240,9 +243,15 @@ ngx_int_t ngx_http_llm_batch_open(ngx_http_llm_batch_run_t *run,
 ngx_int_t ngx_http_llm_batch_next(ngx_http_llm_batch_run_t *run,
     llm_str_t *line);
 
-/* one that is known to be right; NGX_OK or NGX_ERROR */
+/*
+ * One that is known to be right; NGX_OK or NGX_ERROR.  "buf" has
+ * NGX_HTTP_LLM_BATCH_ARENA bytes, which "line" points to.
+ */
 ngx_int_t ngx_http_llm_batch_line(ngx_http_llm_batch_run_t *run,
-    llm_str_t *text, llm_arena_t *arena, llm_batch_line_t *line);
+    llm_str_t *text, u_char *buf, llm_batch_line_t *line);
+
+/* a line that was there and right before could not be had (next(), line()) */
+void ngx_http_llm_batch_unread(ngx_http_llm_batch_run_t *run, ngx_int_t rc);
 
 void ngx_http_llm_batch_close(ngx_http_llm_batch_run_t *run);
 

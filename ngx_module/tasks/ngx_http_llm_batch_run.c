@@ -397,8 +397,7 @@ ngx_http_llm_batch_fail(ngx_http_llm_batch_run_t *run, const char *code,
     ngx_memzero(&err, sizeof(llm_batch_error_t));
 
     err.code = code;
-    (void) ngx_cpystrn((u_char *) err.text, (u_char *) text,
-                       sizeof(err.text));
+    ngx_http_llm_batch_say(&err, text);
 
     ngx_http_llm_batch_fail_all(run, &err, 1);
 }

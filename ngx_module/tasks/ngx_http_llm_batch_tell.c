@@ -8,8 +8,6 @@
 
 #include "tasks/ngx_http_llm_batch_finish.h"
 
-#include "core/llm_answer.h"
-
 #include <jansson.h>
 
 
@@ -130,13 +128,7 @@ ngx_http_llm_batch_answer(ngx_http_llm_batch_run_t *run,
 
     llm_answer_scan(&an, run->b.ob.endpoint, body.data, body.len);
 
-    if (an.usage.prompt_tokens >= 0) {
-        fin->usage = 1;
-        fin->tokens[0] += an.usage.prompt_tokens;
-        fin->tokens[1] += ngx_max(an.usage.cached_tokens, 0);
-        fin->tokens[2] += ngx_max(an.usage.completion_tokens, 0);
-        fin->tokens[3] += ngx_max(an.usage.reasoning_tokens, 0);
-    }
+    ngx_http_llm_batch_finish_used(fin, &an);
 
     return NGX_OK;
 }
@@ -259,29 +251,34 @@ ngx_http_llm_batch_set(llm_batch_result_t *res, const char *code,
 }
 
 
-ngx_int_t
-ngx_http_llm_batch_finish_tokens(ngx_http_llm_batch_run_t *run,
-    ngx_http_llm_queue_call_t *call)
+void
+ngx_http_llm_batch_finish_used(ngx_http_llm_batch_finish_t *fin,
+    llm_answer_t *an)
 {
-    ngx_str_t                     s;
-    ngx_http_llm_batch_finish_t  *fin;
-
-    fin = run->finish;
-
-    if (!fin->usage) {
-        return NGX_OK;
+    if (an->usage.prompt_tokens < 0) {
+        return;
     }
 
-    s.data = ngx_pnalloc(run->pool, 4 * (NGX_INT64_LEN + 1));
-    if (s.data == NULL) {
+    fin->usage = 1;
+    fin->tokens[0] += an->usage.prompt_tokens;
+    fin->tokens[1] += ngx_max(an->usage.cached_tokens, 0);
+    fin->tokens[2] += ngx_max(an->usage.completion_tokens, 0);
+    fin->tokens[3] += ngx_max(an->usage.reasoning_tokens, 0);
+}
+
+
+ngx_int_t
+ngx_http_llm_batch_finish_tokens(ngx_http_llm_batch_finish_t *fin,
+    ngx_pool_t *pool, ngx_str_t *tokens)
+{
+    tokens->data = ngx_pnalloc(pool, 4 * (NGX_INT64_LEN + 1));
+    if (tokens->data == NULL) {
         return NGX_ERROR;
     }
 
-    s.len = ngx_sprintf(s.data, "%uL %uL %uL %uL", fin->tokens[0],
-                        fin->tokens[1], fin->tokens[2], fin->tokens[3])
-            - s.data;
-
-    ngx_http_llm_batch_step_text(call, "tokens", &s);
+    tokens->len = ngx_sprintf(tokens->data, "%uL %uL %uL %uL", fin->tokens[0],
+                              fin->tokens[1], fin->tokens[2], fin->tokens[3])
+                  - tokens->data;
 
     return NGX_OK;
 }

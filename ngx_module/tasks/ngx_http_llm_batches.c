@@ -15,8 +15,6 @@
 #define NGX_HTTP_LLM_BATCHES_MOST    100
 
 
-static ngx_http_llm_batches_t *ngx_http_llm_batches_find(
-    ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_batches_begin(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_batches_one(ngx_http_llm_batches_t *bs);
 static ngx_int_t ngx_http_llm_batches_none(ngx_http_llm_batches_t *bs);
@@ -44,30 +42,13 @@ ngx_http_llm_batches_stage(ngx_http_llm_ctx_t *ctx)
 {
     ngx_http_llm_batches_t  *bs;
 
-    bs = ngx_http_llm_batches_find(ctx);
+    bs = ngx_http_llm_tasks_begun(ctx, ngx_http_llm_batches_cleanup);
 
     if (bs == NULL) {
         return ngx_http_llm_batches_begin(ctx);
     }
 
     return bs->pending ? NGX_AGAIN : bs->next(bs);
-}
-
-
-/* the request's cleanup knows it */
-
-static ngx_http_llm_batches_t *
-ngx_http_llm_batches_find(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_http_cleanup_t  *cln;
-
-    for (cln = ctx->request->cleanup; cln; cln = cln->next) {
-        if (cln->handler == ngx_http_llm_batches_cleanup) {
-            return cln->data;
-        }
-    }
-
-    return NULL;
 }
 
 
@@ -488,7 +469,10 @@ ngx_http_llm_batches_told(void *data)
         rc = ngx_http_llm_error(ctx, NGX_HTTP_TOO_MANY_REQUESTS, "requests",
                                 "queue_full", "Too many batches of this team "
                                 "have not ended yet.");
-        ctx->error.wait = 60 * 1000;
+
+        if (!ctx->revoked) {
+            ctx->error.wait = 60 * 1000;
+        }
 
         return rc;
     }

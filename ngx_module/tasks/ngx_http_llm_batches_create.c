@@ -8,8 +8,7 @@
 
 #include "tasks/ngx_http_llm_batches_private.h"
 #include "http/ngx_http_llm_body.h"
-
-#include <jansson.h>
+#include "http/ngx_http_llm_json.h"
 
 
 #define NGX_HTTP_LLM_BATCHES_BODY      65536
@@ -35,6 +34,7 @@ ngx_http_llm_batches_parse(ngx_http_llm_batches_t *bs)
 {
     json_t               *root;
     ngx_int_t             rc;
+    json_error_t          error;
     ngx_http_llm_ctx_t   *ctx;
 
     ctx = bs->ctx;
@@ -50,8 +50,9 @@ ngx_http_llm_batches_parse(ngx_http_llm_batches_t *bs)
                                         "64 KB.", NULL);
     }
 
-    root = json_loadb((char *) ctx->body.data, ctx->body.len,
-                      JSON_REJECT_DUPLICATES, NULL);
+    if (ngx_http_llm_json_load(&ctx->body, &root, &error) == NGX_ERROR) {
+        return NGX_ERROR;
+    }
 
     if (!json_is_object(root)) {
         json_decref(root);
@@ -189,7 +190,7 @@ ngx_http_llm_batches_metadata(ngx_http_llm_batches_t *bs, json_t *value)
         }
     }
 
-    text = json_dumps(value, JSON_COMPACT);
+    text = ngx_http_llm_json_dump(value, JSON_COMPACT);
     if (text == NULL) {
         return NGX_ERROR;
     }
@@ -257,6 +258,11 @@ ngx_http_llm_batches_bad(ngx_http_llm_batches_t *bs, ngx_uint_t status,
 
     rc = ngx_http_llm_error(ctx, status, "invalid_request_error", code,
                             message);
+
+    if (ctx->revoked) {
+        return rc;
+    }
+
     ctx->error.param = param;
 
     if (s == NULL) {

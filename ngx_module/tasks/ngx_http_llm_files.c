@@ -15,7 +15,6 @@
 #define NGX_HTTP_LLM_FILES_URI  "/v1/files"
 
 
-static ngx_http_llm_files_t *ngx_http_llm_files_get(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_files_begin(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_files_route(ngx_http_llm_files_t *fs);
 static ngx_int_t ngx_http_llm_files_show(ngx_http_llm_files_t *fs);
@@ -33,7 +32,7 @@ ngx_http_llm_files_stage(ngx_http_llm_ctx_t *ctx)
     ngx_int_t              rc;
     ngx_http_llm_files_t  *fs;
 
-    fs = ngx_http_llm_files_get(ctx);
+    fs = ngx_http_llm_tasks_begun(ctx, ngx_http_llm_files_cleanup);
 
     if (fs == NULL) {
         rc = ngx_http_llm_files_begin(ctx);
@@ -42,7 +41,7 @@ ngx_http_llm_files_stage(ngx_http_llm_ctx_t *ctx)
             return rc;
         }
 
-        fs = ngx_http_llm_files_get(ctx);
+        fs = ngx_http_llm_tasks_begun(ctx, ngx_http_llm_files_cleanup);
     }
 
     if (ctx->revoked) {
@@ -58,23 +57,6 @@ ngx_http_llm_files_stage(ngx_http_llm_ctx_t *ctx)
     }
 
     return fs->step(fs);
-}
-
-
-/* the request's cleanup knows it */
-
-static ngx_http_llm_files_t *
-ngx_http_llm_files_get(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_http_cleanup_t  *cln;
-
-    for (cln = ctx->request->cleanup; cln; cln = cln->next) {
-        if (cln->handler == ngx_http_llm_files_cleanup) {
-            return cln->data;
-        }
-    }
-
-    return NULL;
 }
 
 
@@ -384,6 +366,10 @@ ngx_http_llm_files_unknown(ngx_http_llm_files_t *fs, ngx_str_t *id,
 
     rc = ngx_http_llm_error(ctx, NGX_HTTP_NOT_FOUND, "invalid_request_error",
                             NULL, "");
+
+    if (ctx->revoked) {
+        return rc;
+    }
 
     p = ngx_pnalloc(ctx->request->pool,
                     sizeof("No such File object: ") - 1 + id->len);

@@ -46,6 +46,7 @@ struct ngx_http_llm_blob_writer_s {
 
     void                      (*ready)(ngx_http_llm_blob_writer_t *w);
     void                       *data;
+    ngx_uint_t                  hidden;      /* somebody else shows it */
 
     /*
      * NGX_OK; NGX_ABORT: Redis failed; NGX_DECLINED: the team's quota is
@@ -72,7 +73,10 @@ ngx_int_t ngx_http_llm_blob_open(ngx_http_llm_blob_writer_t *w);
 ngx_int_t ngx_http_llm_blob_write(ngx_http_llm_blob_writer_t *w, u_char **p,
     u_char *last);
 
-/* no more: the file becomes visible, ready() tells; w->rc says how it went */
+/*
+ * No more: the file becomes visible, unless "hidden"; ready() tells, w->rc
+ * says how it went.
+ */
 ngx_int_t ngx_http_llm_blob_close(ngx_http_llm_blob_writer_t *w);
 
 /* the writer's end, at any time; what was not closed is removed */
@@ -108,7 +112,7 @@ struct ngx_http_llm_blob_reader_s {
     ngx_uint_t                  chunk;
 };
 
-/* NGX_OK: the handler will be called; else Redis is not usable now */
+/* NGX_OK: the handler will be called; NGX_ABORT: Redis is not usable now */
 ngx_int_t ngx_http_llm_blob_find(ngx_http_llm_blob_reader_t *rd,
     ngx_str_t *id);
 ngx_int_t ngx_http_llm_blob_read(ngx_http_llm_blob_reader_t *rd,

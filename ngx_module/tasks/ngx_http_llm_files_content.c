@@ -65,19 +65,8 @@ ngx_http_llm_files_content_found(ngx_http_llm_files_t *fs)
 {
     ngx_int_t  rc;
 
-    switch (fs->reader.rc) {
-
-    case NGX_OK:
-        break;
-
-    case NGX_DECLINED:
-        return ngx_http_llm_files_unknown(fs, &fs->id, "id");
-
-    case NGX_ABORT:
-        return ngx_http_llm_tasks_unavailable(fs->ctx);
-
-    default:
-        return NGX_ERROR;
+    if (fs->reader.rc != NGX_OK) {
+        return ngx_http_llm_files_unread(fs);
     }
 
     fs->last = fs->reader.file.chunks;

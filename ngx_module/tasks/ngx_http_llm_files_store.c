@@ -376,6 +376,7 @@ ngx_http_llm_blob_end(ngx_http_llm_blob_writer_t *w)
     ngx_http_llm_queue_add(&call, &w->file.filename);
     ngx_http_llm_queue_add(&call, &w->file.purpose);
     ngx_http_llm_queue_add_number(&call, ngx_max(ttl, 1));
+    ngx_http_llm_queue_add_number(&call, !w->hidden);
 
     w->op = ngx_http_llm_queue_eval(tcf, tcf->files, &call,
                                     ngx_http_llm_blob_reply, w);

@@ -2,9 +2,9 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * The queue as C sees it: calls of queue.lua and files.lua, whose heads tell
- * what each operation takes and gives; ids; and how bodies and results lie in
- * Redis.
+ * The queue as C sees it: calls of queue.lua, files.lua and batches.lua, whose
+ * heads tell what each operation takes and gives; ids; and how bodies and
+ * results lie in Redis.
  */
 
 
@@ -72,8 +72,8 @@ ngx_int_t ngx_http_llm_queue_token(u_char *token);
 /*
  * How text lies in Redis (state/parcel: compressed when long, sealed when
  * llm_tasks has encrypt=on).  "about" is the id it belongs to and a letter
- * for what it is, "b", "r", "e", or the number of a file's chunk: a parcel
- * that was moved cannot be opened.  open(): NGX_DECLINED: it is not readable
+ * for what it is, "b" or "r", or the number of a file's chunk: a parcel that
+ * was moved cannot be opened.  open(): NGX_DECLINED: it is not readable
  * here (another secret, damaged).
  */
 ngx_int_t ngx_http_llm_queue_pack(ngx_http_llm_tasks_conf_t *tcf,

@@ -43,10 +43,6 @@ ngx_http_llm_runner_init_process(ngx_cycle_t *cycle,
     rn = &ngx_http_llm_runner;
     tcf = ngx_http_llm_tasks_conf(mcf);
 
-    if (!tcf->on || tcf->redis == NULL) {
-        return NGX_OK;
-    }
-
     ngx_memzero(rn, sizeof(ngx_http_llm_runner_t));
 
     rn->mcf = mcf;
@@ -58,9 +54,9 @@ ngx_http_llm_runner_init_process(ngx_cycle_t *cycle,
     ngx_queue_init(&rn->outbox);
     ngx_queue_init(&rn->batches);
 
-    if (ngx_http_llm_runner_name() != NGX_OK
-        || ngx_http_llm_todo_init() != NGX_OK)
-    {
+    ngx_http_llm_todo_init();
+
+    if (ngx_http_llm_runner_name() != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -100,7 +96,7 @@ ngx_http_llm_runner_init_process(ngx_cycle_t *cycle,
 
 
 void
-ngx_http_llm_runner_exit_process(ngx_http_llm_main_conf_t *mcf)
+ngx_http_llm_runner_exit_process(void)
 {
     ngx_http_llm_runner_t  *rn;
 

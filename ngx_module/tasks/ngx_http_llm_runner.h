@@ -17,13 +17,13 @@
 
 
 /*
- * A worker's life.  It claims when it is told that there is work, when a task
- * has ended, and once a second.  exit: what has not been answered goes back
- * into the queue.
+ * A worker's life, where llm_tasks is on and has a Redis.  It claims when it
+ * is told that there is work, when a task has ended, and once a second.
+ * exit: what has not been answered goes back into the queue.
  */
 ngx_int_t ngx_http_llm_runner_init_process(ngx_cycle_t *cycle,
     ngx_http_llm_main_conf_t *mcf);
-void ngx_http_llm_runner_exit_process(ngx_http_llm_main_conf_t *mcf);
+void ngx_http_llm_runner_exit_process(void);
 
 /*
  * There is new work (tasks were submitted, something is due now): this
@@ -36,6 +36,10 @@ void ngx_http_llm_runner_wake(ngx_http_llm_main_conf_t *mcf);
  * the work when they look by themselves) comes by ngx_http_llm_fleet_work
  * (policy/ngx_http_llm_flight.h), which init sets.
  */
+
+
+/* ms since the epoch, as tasks have their times */
+int64_t ngx_http_llm_runner_wall(void);
 
 
 /*

@@ -164,9 +164,6 @@ void ngx_http_llm_runner_busy(void);
 void ngx_http_llm_runner_complain(const char *what,
     ngx_http_llm_redis_reply_t *reply);
 
-/* ms since the epoch */
-int64_t ngx_http_llm_runner_wall(void);
-
 /* its calls have changed in number */
 void ngx_http_llm_runner_running(ngx_int_t n);
 
@@ -240,7 +237,7 @@ void ngx_http_llm_runner_archive(ngx_http_llm_runner_task_t *task);
 
 
 /* ngx_http_llm_todo.c */
-ngx_int_t ngx_http_llm_todo_init(void);
+void ngx_http_llm_todo_init(void);
 void ngx_http_llm_todo_look(void);             /* is something due? */
 void ngx_http_llm_todo_send(void);             /* what was gathered */
 ngx_uint_t ngx_http_llm_todo_busy(void);

@@ -64,7 +64,7 @@ ngx_http_llm_tasks_exit_process(ngx_http_llm_main_conf_t *mcf)
 
     /* it gives back what it holds while commands still go out */
 
-    ngx_http_llm_runner_exit_process(mcf);
+    ngx_http_llm_runner_exit_process();
     ngx_http_llm_redis_exit_process(tcf->redis);
 }
 
@@ -94,6 +94,21 @@ ngx_http_llm_tasks_team(ngx_http_llm_ctx_t *ctx, ngx_str_t *team)
     }
 
     return NGX_OK;
+}
+
+
+void *
+ngx_http_llm_tasks_begun(ngx_http_llm_ctx_t *ctx, ngx_http_cleanup_pt handler)
+{
+    ngx_http_cleanup_t  *cln;
+
+    for (cln = ctx->request->cleanup; cln; cln = cln->next) {
+        if (cln->handler == handler) {
+            return cln->data;
+        }
+    }
+
+    return NULL;
 }
 
 

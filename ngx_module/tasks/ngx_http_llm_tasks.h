@@ -96,6 +96,10 @@ void ngx_http_llm_tasks_exit_process(ngx_http_llm_main_conf_t *mcf);
  */
 ngx_int_t ngx_http_llm_tasks_team(ngx_http_llm_ctx_t *ctx, ngx_str_t *team);
 
+/* what a request began with: the data of its cleanup "handler", or NULL */
+void *ngx_http_llm_tasks_begun(ngx_http_llm_ctx_t *ctx,
+    ngx_http_cleanup_pt handler);
+
 /*
  * For the head of each endpoint: NGX_OK, or an error in ctx->error (its
  * status is returned): 404 without llm_tasks or llm_internal, 503

@@ -14,8 +14,6 @@
 #define NGX_HTTP_LLM_TASKS_URI  (sizeof("/api/tasks/") - 1)
 
 
-static ngx_http_llm_tasks_api_t *ngx_http_llm_tasks_find(
-    ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_tasks_begin(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_tasks_route(ngx_http_llm_tasks_api_t *api);
 static ngx_int_t ngx_http_llm_tasks_cancel(ngx_http_llm_tasks_api_t *api,
@@ -34,7 +32,7 @@ ngx_http_llm_tasks_stage(ngx_http_llm_ctx_t *ctx)
 {
     ngx_http_llm_tasks_api_t  *api;
 
-    api = ngx_http_llm_tasks_find(ctx);
+    api = ngx_http_llm_tasks_begun(ctx, ngx_http_llm_tasks_cleanup);
 
     if (api == NULL) {
         return ngx_http_llm_tasks_begin(ctx);
@@ -56,23 +54,6 @@ ngx_http_llm_tasks_stage(ngx_http_llm_ctx_t *ctx)
     }
 
     return api->step(api);
-}
-
-
-/* the request's cleanup knows it */
-
-static ngx_http_llm_tasks_api_t *
-ngx_http_llm_tasks_find(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_http_cleanup_t  *cln;
-
-    for (cln = ctx->request->cleanup; cln; cln = cln->next) {
-        if (cln->handler == ngx_http_llm_tasks_cleanup) {
-            return cln->data;
-        }
-    }
-
-    return NULL;
 }
 
 

@@ -102,9 +102,7 @@ ngx_http_llm_tasks_fill(ngx_http_llm_tasks_api_t *api)
 static ngx_int_t
 ngx_http_llm_tasks_open_call(ngx_http_llm_tasks_api_t *api)
 {
-    int64_t                       now;
     ngx_str_t                     owner, s;
-    ngx_time_t                   *tp;
     ngx_http_llm_queue_call_t    *call;
     ngx_http_llm_tasks_conf_t    *tcf;
     ngx_http_llm_tasks_submit_t  *sb;
@@ -123,9 +121,6 @@ ngx_http_llm_tasks_open_call(ngx_http_llm_tasks_api_t *api)
     sb->mark_has_item = sb->has_item;
     sb->filled = 0;
     sb->bytes = 0;
-
-    tp = ngx_timeofday();
-    now = (int64_t) tp->sec * 1000 + tp->msec;
 
     owner.data = api->ctx->key->name.data;
     owner.len = api->ctx->key->name.len;
@@ -158,7 +153,8 @@ ngx_http_llm_tasks_open_call(ngx_http_llm_tasks_api_t *api)
     ngx_http_llm_queue_add(call, &s);
 
     ngx_http_llm_queue_add_text(call, "");
-    ngx_http_llm_queue_add_number(call, now + (int64_t) tcf->deadline * 1000);
+    ngx_http_llm_queue_add_number(call, ngx_http_llm_runner_wall()
+                                        + (int64_t) tcf->deadline * 1000);
     ngx_http_llm_queue_add_number(call, (int64_t) (tcf->deadline
                                        + ngx_max(tcf->keep, tcf->results))
                                         * 1000);
@@ -405,7 +401,7 @@ ngx_http_llm_tasks_full(ngx_http_llm_tasks_api_t *api)
                                    (ngx_uint_t) sb->ts.n, sb->live,
                                    sb->limit);
 
-    if (rc != NGX_ERROR) {
+    if (rc == NGX_HTTP_TOO_MANY_REQUESTS) {
         api->ctx->error.wait = NGX_HTTP_LLM_TASKS_FULL;
         api->ctx->error.no_retry = (int64_t) sb->ts.n > sb->limit;
     }

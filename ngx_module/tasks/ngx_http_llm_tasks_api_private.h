@@ -38,7 +38,7 @@ typedef ngx_int_t (*ngx_http_llm_tasks_reply_pt)(
     ngx_http_llm_tasks_api_t *api, ngx_http_llm_redis_reply_t *reply);
 
 
-/* a task that is asked for; its strings are in api->hold and api->packed */
+/* a task that is asked for; its strings are in api->hold and api->results */
 
 typedef struct {
     ngx_str_t                     id;

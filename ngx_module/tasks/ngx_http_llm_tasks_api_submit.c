@@ -70,6 +70,7 @@ ngx_http_llm_tasks_submit(ngx_http_llm_tasks_api_t *api)
     sb->arena.left = NGX_HTTP_LLM_TASKS_ARENA;
     sb->arena.alloc = ngx_http_llm_tasks_alloc;
     sb->arena.data = ctx->request->pool;
+    sb->arena.failed = 0;
 
     llm_tasks_init(&sb->ts, &body, &model, LLM_TASKS_MOST, &sb->arena,
                    &sb->err);
@@ -105,7 +106,7 @@ ngx_http_llm_tasks_scan(ngx_http_llm_tasks_api_t *api)
     rc = llm_tasks_scan(&sb->ts, NGX_HTTP_LLM_TASKS_SLICE);
 
     if (rc == LLM_ERROR) {
-        return ngx_http_llm_tasks_wrong(api);
+        return sb->arena.failed ? NGX_ERROR : ngx_http_llm_tasks_wrong(api);
     }
 
     if (ngx_http_llm_tasks_idem_update(sb, &api->ctx->body) != NGX_OK) {

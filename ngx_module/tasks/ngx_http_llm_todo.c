@@ -27,13 +27,11 @@ static void ngx_http_llm_todo_detach(ngx_http_llm_redis_op_t **op);
 ngx_http_llm_todo_list_t  ngx_http_llm_todo;
 
 
-ngx_int_t
+void
 ngx_http_llm_todo_init(void)
 {
     ngx_memzero(&ngx_http_llm_todo, sizeof(ngx_http_llm_todo_list_t));
     ngx_queue_init(&ngx_http_llm_todo.things);
-
-    return NGX_OK;
 }
 
 

@@ -426,12 +426,9 @@ ngx_http_llm_webhook_count(ngx_http_llm_todo_t *todo, ngx_uint_t given_up)
 static int64_t
 ngx_http_llm_webhook_elapsed(ngx_http_llm_webhook_task_t *task)
 {
-    int64_t      now;
-    ngx_time_t  *tp;
+    int64_t  ms;
 
-    tp = ngx_timeofday();
+    ms = ngx_http_llm_runner_wall() - task->finished;
 
-    now = (int64_t) tp->sec * 1000 + tp->msec;
-
-    return ngx_max(now - task->finished, 0);
+    return ngx_max(ms, 0);
 }
