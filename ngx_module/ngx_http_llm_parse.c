@@ -45,13 +45,15 @@ ngx_http_llm_parse(ngx_http_llm_ctx_t *ctx)
     ctx->arena.left = NGX_HTTP_LLM_ARENA_MAX;
     ctx->arena.alloc = ngx_http_llm_parse_alloc;
     ctx->arena.data = r->pool;
+    ctx->arena.failed = 0;
 
     if (llm_request_parse(&ctx->rq, ctx->endpoint, ctx->body.data,
                           ctx->body.len, ngx_http_llm_cache_usable(ctx),
                           &ctx->arena, &err)
         != LLM_OK)
     {
-        return ngx_http_llm_parse_bad(ctx, &err);
+        return ctx->arena.failed ? NGX_ERROR
+                                 : ngx_http_llm_parse_bad(ctx, &err);
     }
 
     ctx->model.data = ctx->rq.model.data;

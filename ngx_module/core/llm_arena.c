@@ -42,6 +42,7 @@ llm_arena_alloc(llm_arena_t *a, size_t size)
 
     p = a->alloc(a->data, block);
     if (p == NULL) {
+        a->failed = 1;
         return NULL;
     }
 

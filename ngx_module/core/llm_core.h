@@ -47,6 +47,7 @@ typedef struct {
     size_t                left;            /* bytes alloc() may still give */
     void               *(*alloc)(void *data, size_t size);
     void                 *data;
+    unsigned              failed;          /* alloc() did; set to 0 before */
 } llm_arena_t;
 
 

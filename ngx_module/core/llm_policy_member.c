@@ -459,7 +459,8 @@ llm_policy_keep(llm_policy_parser_t *ps, json_t *value)
     ps->row->metadata.data = (unsigned char *) p;
     ps->row->metadata.len = json_dumpb(value, p, len, JSON_COMPACT);
 
-    return LLM_OK;
+    return ps->row->metadata.len == len ? LLM_OK
+                                        : llm_policy_no_memory(&ps->at);
 }
 
 

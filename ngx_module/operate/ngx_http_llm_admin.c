@@ -10,6 +10,7 @@
 #include "operate/ngx_http_llm_admin.h"
 #include "operate/ngx_http_llm_admin_private.h"
 #include "http/ngx_http_llm_body.h"
+#include "http/ngx_http_llm_json.h"
 #include "http/ngx_http_llm_reply.h"
 #include "state/ngx_http_llm_source.h"
 #include "state/ngx_http_llm_zone.h"
@@ -21,7 +22,7 @@
 #define NGX_HTTP_LLM_ADMIN_BODY  (64 * 1024)
 
 
-static ngx_uint_t ngx_http_llm_admin_allowed(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_admin_allowed(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_admin_find(ngx_http_llm_admin_t *ad);
 static ngx_int_t ngx_http_llm_admin_allow(ngx_http_llm_admin_t *ad,
     ngx_uint_t methods);
@@ -190,7 +191,13 @@ ngx_http_llm_admin_handler(ngx_http_request_t *r)
     ad->status = NGX_HTTP_OK;
     ad->mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
 
-    if (!ngx_http_llm_admin_allowed(r)) {
+    rc = ngx_http_llm_admin_allowed(r);
+
+    if (rc == NGX_ERROR) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (rc != NGX_OK) {
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                       "llm: a request without the admin secret is refused");
 
@@ -235,7 +242,7 @@ ngx_http_llm_admin_handler(ngx_http_request_t *r)
 
 /* by SHA-256, so that neither bytes nor length can be found out by time */
 
-static ngx_uint_t
+static ngx_int_t
 ngx_http_llm_admin_allowed(ngx_http_request_t *r)
 {
     u_char                    sha256[SHA256_DIGEST_LENGTH];
@@ -245,7 +252,7 @@ ngx_http_llm_admin_allowed(ngx_http_request_t *r)
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
 
     if (llcf->admin == NULL || r->headers_in.authorization == NULL) {
-        return 0;
+        return NGX_DECLINED;
     }
 
     value = r->headers_in.authorization->value;
@@ -253,7 +260,7 @@ ngx_http_llm_admin_allowed(ngx_http_request_t *r)
     if (value.len < 7
         || ngx_strncasecmp(value.data, (u_char *) "Bearer ", 7) != 0)
     {
-        return 0;
+        return NGX_DECLINED;
     }
 
     value.data += 7;
@@ -265,10 +272,11 @@ ngx_http_llm_admin_allowed(ngx_http_request_t *r)
     }
 
     if (SHA256(value.data, value.len, sha256) == NULL) {
-        return 0;
+        return NGX_ERROR;
     }
 
-    return CRYPTO_memcmp(sha256, llcf->admin, SHA256_DIGEST_LENGTH) == 0;
+    return CRYPTO_memcmp(sha256, llcf->admin, SHA256_DIGEST_LENGTH) == 0
+           ? NGX_OK : NGX_DECLINED;
 }
 
 
@@ -306,7 +314,7 @@ ngx_http_llm_admin_find(ngx_http_llm_admin_t *ad)
         }
 
         if (rc == NGX_ERROR) {
-            return NGX_HTTP_BAD_REQUEST;
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
         if (r->method == api->method
@@ -480,6 +488,7 @@ ngx_http_llm_admin_body(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_llm_admin_json(ngx_http_llm_admin_t *ad, ngx_str_t *body)
 {
+    ngx_int_t     rc;
     json_error_t  error;
 
     if (body->len == 0 && ad->api->body == 1) {
@@ -488,20 +497,24 @@ ngx_http_llm_admin_json(ngx_http_llm_admin_t *ad, ngx_str_t *body)
             "expected.");
     }
 
-    ad->json = body->len == 0
-               ? json_object()
-               : json_loadb((char *) body->data, body->len,
-                            JSON_REJECT_DUPLICATES, &error);
+    if (body->len == 0) {
+        ad->json = json_object();
+        rc = ad->json ? NGX_OK : NGX_ERROR;
 
-    if (ad->json && json_is_object(ad->json)) {
-        return NGX_DECLINED;
+    } else {
+        rc = ngx_http_llm_json_load(body, &ad->json, &error);
     }
 
-    if (body->len == 0) {
+    if (rc == NGX_ERROR) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ad->json) {
+    if (rc == NGX_OK) {
+
+        if (json_is_object(ad->json)) {
+            return NGX_DECLINED;
+        }
+
         return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
             "invalid_json", NULL, "The request body must be a JSON object.");
     }

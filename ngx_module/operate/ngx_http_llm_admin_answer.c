@@ -8,6 +8,7 @@
 
 #include "operate/ngx_http_llm_admin_private.h"
 #include "http/ngx_http_llm_compat.h"
+#include "http/ngx_http_llm_json.h"
 #include "http/ngx_http_llm_reply.h"
 
 
@@ -35,7 +36,7 @@ ngx_http_llm_admin_answer(ngx_http_llm_admin_t *ad, ngx_uint_t status,
 
     /* money has at most so many digits */
 
-    text = json_dumps(json, JSON_COMPACT|JSON_REAL_PRECISION(15));
+    text = ngx_http_llm_json_dump(json, JSON_COMPACT|JSON_REAL_PRECISION(15));
 
     json_decref(json);
 

@@ -7,6 +7,7 @@
 
 
 #include "operate/ngx_http_llm_admin_rows.h"
+#include "http/ngx_http_llm_json.h"
 #include "policy/ngx_http_llm_keys_store.h"
 
 
@@ -52,7 +53,8 @@ ngx_http_llm_admin_row_parse(ngx_http_llm_admin_t *ad,
     size_t        path;
     llm_arena_t   arena;
 
-    text = json_dumps(ad->json, JSON_COMPACT|JSON_REAL_PRECISION(17));
+    text = ngx_http_llm_json_dump(ad->json,
+                                  JSON_COMPACT|JSON_REAL_PRECISION(17));
     if (text == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -72,6 +74,10 @@ ngx_http_llm_admin_row_parse(ngx_http_llm_admin_t *ad,
 
     if (rc == LLM_OK) {
         return NGX_DECLINED;
+    }
+
+    if (arena.failed || ngx_http_llm_json_no_memory()) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     param = NULL;

@@ -26,7 +26,7 @@ static void ngx_http_llm_metrics_cleanup(void *data);
 static ngx_int_t ngx_http_llm_metrics_turn(ngx_http_llm_metrics_t *m);
 static ngx_chain_t *ngx_http_llm_metrics_chain(ngx_http_llm_metrics_t *m);
 static uint64_t ngx_http_llm_metrics_us(void);
-static void ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m,
+static ngx_int_t ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m,
     ngx_buf_t *b);
 static ngx_int_t ngx_http_llm_metrics_send(ngx_http_llm_metrics_t *m,
     ngx_chain_t *out);
@@ -179,7 +179,11 @@ ngx_http_llm_metrics_turn(ngx_http_llm_metrics_t *m)
         return NGX_ERROR;
     }
 
-    ngx_http_llm_metrics_fill(m, out->buf);
+    /* half a page would be taken for a whole one */
+
+    if (ngx_http_llm_metrics_fill(m, out->buf) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     if (ngx_http_llm_metrics_sections[m->section] == NULL) {
         out->buf->last_buf = 1;
@@ -248,7 +252,7 @@ ngx_http_llm_metrics_chain(ngx_http_llm_metrics_t *m)
 
 /* whole lines only; what was shared memory a moment ago is text now */
 
-static void
+static ngx_int_t
 ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m, ngx_buf_t *b)
 {
     uint64_t                   start;
@@ -273,6 +277,10 @@ ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m, ngx_buf_t *b)
         idle = 0;
 
         rc = ngx_http_llm_metrics_sections[m->section](m, &pm, &at);
+
+        if (rc == NGX_ERROR) {
+            return NGX_ERROR;
+        }
 
         if (pm.overflow) {
 
@@ -308,6 +316,8 @@ ngx_http_llm_metrics_fill(ngx_http_llm_metrics_t *m, ngx_buf_t *b)
             break;
         }
     }
+
+    return NGX_OK;
 }
 
 

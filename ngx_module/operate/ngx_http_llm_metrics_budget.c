@@ -49,15 +49,11 @@ ngx_http_llm_metrics_budgets(ngx_http_llm_metrics_t *m, llm_prometheus_t *pm,
 
     rc = ngx_http_llm_metrics_budget_read(m);
 
-    if (rc == NGX_ERROR) {
-        return NGX_OK;
-    }
-
     if (rc == NGX_OK) {
         at->part = 1;
     }
 
-    return NGX_AGAIN;
+    return rc == NGX_ERROR ? NGX_ERROR : NGX_AGAIN;
 }
 
 
@@ -142,6 +138,7 @@ ngx_http_llm_metrics_budget_team(ngx_http_llm_metrics_t *m, ngx_pool_t *pool,
     llm_str_t *name)
 {
     llm_now_t                      now;
+    ngx_int_t                      rc;
     ngx_str_t                      s;
     llm_team_t                    *team;
     llm_limits_t                   limits;
@@ -152,10 +149,10 @@ ngx_http_llm_metrics_budget_team(ngx_http_llm_metrics_t *m, ngx_pool_t *pool,
     s.data = name->data;
     s.len = name->len;
 
-    if (ngx_http_llm_keys_find_team(m->mcf, &s, pool, &team) != NGX_OK
-        || team->limit.rates.budget == LLM_UNLIMITED)
-    {
-        return NGX_OK;
+    rc = ngx_http_llm_keys_find_team(m->mcf, &s, pool, &team);
+
+    if (rc != NGX_OK || team->limit.rates.budget == LLM_UNLIMITED) {
+        return rc == NGX_ERROR ? NGX_ERROR : NGX_OK;
     }
 
     limits.limit[0] = &team->limit;

@@ -79,7 +79,7 @@ ngx_http_llm_metrics_usage(ngx_http_llm_metrics_t *m, llm_prometheus_t *pm,
     case 0:
         rc = ngx_http_llm_metrics_usage_begin(m, pm);
 
-        if (rc != NGX_OK) {
+        if (rc == NGX_DECLINED) {
             return NGX_OK;
         }
         break;
@@ -105,7 +105,7 @@ ngx_http_llm_metrics_usage(ngx_http_llm_metrics_t *m, llm_prometheus_t *pm,
         at->i = 0;
     }
 
-    return NGX_AGAIN;
+    return rc == NGX_ERROR ? NGX_ERROR : NGX_AGAIN;
 }
 
 
@@ -203,8 +203,7 @@ ngx_http_llm_metrics_usage_read(ngx_http_llm_metrics_t *m)
     if ((u->pairs + NGX_HTTP_LLM_METRICS_BATCH) * 2 > u->size
         && ngx_http_llm_metrics_usage_grow(m, u) != NGX_OK)
     {
-        u->cursor = LLM_BOOK_END;
-        return NGX_OK;
+        return NGX_ERROR;
     }
 
     bk = ngx_http_llm_usage_lock_next(m->mcf);

@@ -94,7 +94,7 @@ ngx_http_llm_trace_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     tc->to.data = p;
 
     p = ngx_cpymem(p, tc->uri.data, tc->uri.len);
-    ngx_memcpy(p, NGX_HTTP_LLM_TRACE_URI + 1,
+    ngx_memcpy(p, &NGX_HTTP_LLM_TRACE_URI[1],
                sizeof(NGX_HTTP_LLM_TRACE_URI) - 2);
 
     mcf->trace = tc;

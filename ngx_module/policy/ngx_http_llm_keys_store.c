@@ -8,6 +8,7 @@
 
 #include "policy/ngx_http_llm_keys_store_private.h"
 #include "policy/ngx_http_llm_revoke.h"
+#include "http/ngx_http_llm_json.h"
 #include "http/ngx_http_llm_quiet.h"
 
 
@@ -390,6 +391,7 @@ ngx_http_llm_keys_apply(ngx_http_llm_main_conf_t *mcf, ngx_str_t *field,
     arena.data = pool;
 
     llm_policy_row_clear(&row, kind);
+    ngx_http_llm_json_watch();
 
     rc = llm_policy_row_parse(&row, (char *) record->data, record->len,
                               LLM_POLICY_RECORD, NULL, &arena, err,
@@ -400,7 +402,11 @@ ngx_http_llm_keys_apply(ngx_http_llm_main_conf_t *mcf, ngx_str_t *field,
                       "llm: what is kept of \"%V\" cannot be read: %s", field,
                       err);
         ngx_destroy_pool(pool);
-        return NGX_DECLINED;
+
+        /* without memory it need not be wrong */
+
+        return arena.failed || ngx_http_llm_json_no_memory() ? NGX_ERROR
+                                                             : NGX_DECLINED;
     }
 
     row.name.data = name.data;

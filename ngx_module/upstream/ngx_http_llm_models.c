@@ -441,6 +441,11 @@ ngx_http_llm_models_send(ngx_http_llm_ctx_t *ctx, json_t *json)
 
     ctx->answer.body.len = json_dumpb(json, (char *) ctx->answer.body.data,
                                       len, JSON_COMPACT);
+
+    if (ctx->answer.body.len != len) {
+        return NGX_ERROR;
+    }
+
     ctx->answer.status = NGX_HTTP_OK;
     ctx->answer.from = NULL;
 

@@ -248,6 +248,16 @@ test_error(void **state)
     error("{\"error\":[]}", 1, 0, "", "", "");
     error("{\"error\":{}}", 1, 0, "", "", "");
     error("{\"error\":null}", 0, 0, "", "", "");
+    assert_int_equal(an.error_null, 1);
+
+    /* that it was there counts, and only of the top object */
+
+    error("{\"\\u0065rror\":null,\"error\":7}", 1, 0, "", "", "");
+    assert_int_equal(an.error_null, 1);
+    error("{\"response\":{\"error\":null}}", 0, 0, "", "", "");
+    assert_int_equal(an.error_null, 0);
+    error("{\"a\":\"\\\"error\\\":null\"}", 0, 0, "", "", "");
+    assert_int_equal(an.error_null, 0);
     error("{\"detail\":\"Not Found\"}", 0, 0, "", "", "");
     error("{\"x\":{\"error\":{\"message\":\"m\"}}}", 0, 0, "", "", "");
     error("{\"message\":\"m\",\"type\":\"t\",\"param\":null,\"code\":null}",

@@ -97,9 +97,11 @@ full(void)
 
     for (i = 0; i < 60; i++) {
         for (k = 0; k < 4; k++) {
-            snprintf(text[k], sizeof(text[k]), k ? "%c%u" : "",
-                     'a' + k, (unsigned) any(3));
+            snprintf(text[k], sizeof(text[k]), "%c%u", 'a' + k,
+                     (unsigned) any(3));
         }
+
+        text[0][0] = '\0';
 
         rec = record(bk, WALL - 7200 + i * 120, text[0], text[1], text[2],
                      text[3]);

@@ -352,6 +352,71 @@ test_numbers(void **state)
 }
 
 
+/* the rows that are busy, a few looks at a time */
+
+static void
+test_busy(void **state)
+{
+    uint32_t           row;
+    unsigned           look, turns, seen;
+    llm_limit_t        a = limit("k:a", 2, 0, 0), b = limit("k:b", 1, 0, 0),
+                       c = limit("k:c", 7, 0, 0);
+    llm_ticket_t       t[5];
+    llm_ledger_busy_t  busy;
+
+    (void) state;
+
+    t[0] = enter(&a, NULL, 0, 0, NOW, LLM_OK);
+    t[1] = enter(&a, NULL, 0, 0, NOW, LLM_OK);
+    t[2] = enter(&b, NULL, 0, 0, NOW, LLM_OK);
+    t[3] = enter(&b, NULL, 0, 0, NOW, LLM_AGAIN);
+    t[4] = enter(&c, NULL, 0, 0, NOW, LLM_OK);
+    leave(t[4]);
+
+    for (look = 1; look <= lg->nodes + 1; look++) {
+        row = 0;
+        turns = 0;
+        seen = 0;
+
+        do {
+            assert_true(turns++ <= lg->nodes);
+            row = llm_ledger_busy(lg, row, look, &busy);
+
+            if (busy.name.len == 0) {
+                continue;
+            }
+
+            assert_int_equal(busy.name.len, 3);
+
+            if (busy.name.data[2] == 'a') {
+                assert_int_equal(busy.held, 2);
+                assert_int_equal(busy.waiting, 0);
+                assert_int_equal(busy.concurrency, 2);
+                seen += 1;
+
+            } else {
+                assert_int_equal(busy.name.data[2], 'b');
+                assert_int_equal(busy.held, 1);
+                assert_int_equal(busy.waiting, 1);
+                assert_int_equal(busy.concurrency, 1);
+                seen += 100;
+            }
+
+        } while (row != 0);
+
+        assert_int_equal(seen, 101);
+    }
+
+    leave(t[3]);
+    leave(t[2]);
+    leave(t[1]);
+    leave(t[0]);
+
+    assert_int_equal(llm_ledger_busy(lg, 0, lg->nodes, &busy), 0);
+    assert_int_equal(busy.name.len, 0);
+}
+
+
 int
 main(void)
 {
@@ -366,6 +431,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_update, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reap, setup, teardown),
         cmocka_unit_test_setup_teardown(test_numbers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_busy, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

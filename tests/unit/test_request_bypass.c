@@ -172,8 +172,8 @@ test_bypass_url(void **state)
         PART("{\"input_audio\":{\"data\":\"https://a/\"}}"),
         PART("{\"image_url\":{\"url\":\"" DATA_URL "\"}},"
              "{\"image_url\":{\"url\":\"gs://a/b\"}}"),
-        "{\"output\":{\"type\":\"computer_screenshot\","
-        "\"image_url\":\"https://a/\"}}"
+        ("{\"output\":{\"type\":\"computer_screenshot\","
+         "\"image_url\":\"https://a/\"}}")
     };
 
     static const char *const  here[] = {

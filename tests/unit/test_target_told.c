@@ -124,6 +124,15 @@ test_nothing(void **state)
 
     assert_int_equal(remains(1000), LLM_TARGET_UNKNOWN);
     assert_int_equal(begin(&c, 1000000, 1000), LLM_OK);
+    assert_int_equal(c.tokens.cost, 1000000);
+
+    /* starts of what is never told of limits are not noted */
+
+    conf.limitless = 1;
+    assert_int_equal(begin(&c, 1000000, 1000), LLM_OK);
+    assert_int_equal(c.running, 1);
+    assert_int_equal(c.tokens.cost, 0);
+    end(&c, 1000000, 1000);
 }
 
 

@@ -103,7 +103,7 @@ test_bad(void **state)
         "http:h", "http:\\\\h", "file:///etc/passwd", "gopher://h/",
         " http://h", "http://h ", "http://h/a b", "http://h/\t",
         "http://h/\r\nX: y", "http://h/\x7f", "http://h/\xc3\xa9",
-        "http://b\xc3\xbc" "cher.example/", "http://h/#f", "http://h#f",
+        ("http://b\xc3\xbc" "cher.example/"), "http://h/#f", "http://h#f",
         "http://u@h/", "http://u:p@h/", "http://u:1@h/", "http://@h/",
         "http://h:80@e/", "http://h\\@e/", "http://h/\\x",
         "http://h:", "http://h:/", "http://h:0/", "http://h:00080/",
