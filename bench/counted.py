@@ -1,7 +1,11 @@
 """Sections that count: instructions, system calls and bytes do not depend
 on how busy the machine is."""
 
+import contextlib
+import hashlib
+import http.client
 import itertools
+import json
 import os
 import re
 import resource
@@ -11,12 +15,16 @@ import socket
 import subprocess
 import time
 
+import digest
 import tasks
-from rig import Failure, PATH, SECRET, Skipped
+from rig import Failure, PATH, SECRET, Skipped, chat
 from timed import CHUNK
 
 FEW, MANY = 100, 600
-STREAMS = 1000
+STREAMS = [1000, 3000]
+SIZES = [2048, 20480]
+WAITING = 1000
+FEW_KEYS, MANY_KEYS = 1000, 100000
 
 
 def need(tool):
@@ -76,6 +84,8 @@ def instructions(rig, rnd, say, o):
     notes = ['an event is a share of its stream: 50 contents, a role and '
              'an end']
     cases = [case + ('plain', 'ours') for case in cases]
+    cases.insert(1, ('limits', 'full policy, JSON, 2 KB', ['--size', 2048],
+                     FEW, MANY, 1, 'plain', 'limits'))
 
     if shutil.which('redis-server'):
         cases += cache_cases(rig)
@@ -96,6 +106,10 @@ def instructions(rig, rnd, say, o):
         table['task'] = task(rig, table['json']['plain'])
         notes.append('a task is beside a request of 1 KB')
 
+    table.update(limiter(rig))
+    notes.append('a check is enter and close of the core (bench/limiter.c): '
+                 'a slot, requests and tokens per minute, of key and team')
+
     return {'title': 'User-space instructions (callgrind)',
             'unit': 'instructions per request or event', 'counts': table,
             'notes': notes}
@@ -109,6 +123,29 @@ def task(rig, plain):
     ours = (spent[1] - spent[0]) / (MANY - FEW)
     return {'title': 'task, submitted, run and fetched', 'plain': plain,
             'ours': ours, 'ratio': ours / plain}
+
+
+def limiter(rig):
+    path = digest.compiled(rig, 'limiter')
+    valgrind = need('valgrind')
+    out = os.path.join(rig.dir, 'limiter.callgrind')
+    few, many = 1000, 11000
+    table = {}
+
+    for key, title, args in [
+            ('limiter', 'limiter check', ['1']),
+            ('limiter10k', 'limiter check, 10,000 keys in turn', ['10000']),
+            ('limiter-all', 'limiter check, per day and budget, too',
+             ['1', 'all'])]:
+        spent = []
+        for n in (few, many):
+            digest.run(rig, [valgrind, '--tool=callgrind', '-q',
+                             '--callgrind-out-file=' + out, path, str(n)]
+                       + args)
+            spent.append(total(out))
+        table[key] = {'title': title,
+                      'ours': (spent[1] - spent[0]) / (many - few)}
+    return table
 
 
 def cache_cases(rig):
@@ -271,6 +308,13 @@ def rss(pid):
     return int(found.group(1)) * 1024
 
 
+def own(pid, what):
+    """What is in /proc/PID/status, in bytes."""
+    with open('/proc/%d/status' % pid) as f:
+        found = re.search(r'^%s:\s+(\d+) kB' % what, f.read(), re.M)
+    return int(found.group(1)) * 1024
+
+
 def open_stream(gateway, body):
     head = ('POST %s HTTP/1.1\r\nHost: bench\r\n'
             'Authorization: Bearer %s\r\nContent-Type: application/json\r\n'
@@ -293,48 +337,177 @@ def first_event(s):
         raise Failure('a stream was refused: %r' % seen[:200])
 
 
-def stream_bytes(rig, kind, body, count):
+def grown(gateway, add, counts):
+    """RSS of the worker per open request, when there are so many of them."""
+    # what the first ones allocate for ever is not theirs
+    add(20)
+    before, have, each = rss(gateway.worker), 0, []
+    for n in counts:
+        add(n - have)
+        have = n
+        time.sleep(0.3)
+        each.append((rss(gateway.worker) - before) / n)
+    return each
+
+
+def streams_bytes(rig, kind, body, counts):
     gateway = rig.start(kind, 'rss-' + kind)
     streams = []
+
+    def add(n):
+        for _ in range(n):
+            streams.append(open_stream(gateway, body))
+        for s in streams[-n:]:
+            first_event(s)
+
     try:
-        # what the first streams allocate for ever is not theirs
-        for n in (20, count):
-            before = rss(gateway.worker)
-            for _ in range(n):
-                streams.append(open_stream(gateway, body))
-            for s in streams[-n:]:
-                first_event(s)
-            time.sleep(0.3)
-            each = (rss(gateway.worker) - before) / n
-        return each
+        return grown(gateway, add, counts)
     finally:
         for s in streams:
             s.close()
         rig.stop(gateway.process, signal.SIGTERM)
 
 
+@contextlib.contextmanager
+def policy(rig, name, tenants, **replaced):
+    """Gateways with other tenants, and something else in the configuration."""
+    path = os.path.join(rig.dir, name + '.json')
+    with open(path, 'w') as f:
+        json.dump(tenants, f)
+
+    written = rig.config
+
+    def config(*args, **more):
+        text = written(*args, **more)
+        for old, new in replaced.values():
+            if text.count(old) != 1:
+                raise Failure('config/nginx.conf: no "%s"' % old)
+            text = text.replace(old, new)
+        return text
+
+    rig.tenants, rig.config = lambda kind: path, config
+    try:
+        yield
+    finally:
+        del rig.tenants, rig.config
+
+
+def digest_of(secret):
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def waiting_bytes(rig, body):
+    """One request has the only slot, the others stand in line for it."""
+    limits = {'concurrency': 1, 'queue': {'size': WAITING + 100,
+                                          'timeout_ms': 600000}}
+    keys = {'bench': dict(limits, sha256=digest_of(SECRET))}
+    waiting = []
+
+    with policy(rig, 'waiting', {'keys': keys}):
+        gateway = rig.start('ours', 'waiting')
+
+    def asked():
+        return rig.mock_requests() - before
+
+    def add(n):
+        for _ in range(n):
+            waiting.append(open_stream(gateway, body))
+        # all of them have been read when the last one is in line
+        deadline = time.monotonic() + 20
+        while in_line(gateway) < len(waiting) - 1:
+            if time.monotonic() > deadline:
+                raise Failure('of %d requests only %d wait'
+                              % (len(waiting) - 1, in_line(gateway)))
+            time.sleep(0.1)
+
+    before = rig.mock_requests()
+    try:
+        waiting.append(open_stream(gateway, body))
+        first_event(waiting[0])
+        each = grown(gateway, add, [WAITING])[0]
+        if asked() != 1:
+            raise Failure('%d requests did not wait' % (asked() - 1))
+        return each
+    finally:
+        for s in waiting:
+            s.close()
+        rig.stop(gateway.process, signal.SIGTERM)
+
+
+def in_line(gateway):
+    """As /metrics tells."""
+    with open(os.path.join(gateway.dir, 'nginx.conf')) as f:
+        ports = re.findall(r'listen 127\.0\.0\.1:(\d+)', f.read())
+    port = next(int(p) for p in ports if int(p) != gateway.port)
+
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=10)
+    try:
+        c.request('GET', '/metrics')
+        found = re.search(r'^llm_slots_waiting (\d+)',
+                          c.getresponse().read().decode(), re.M)
+        return int(found.group(1))
+    finally:
+        c.close()
+
+
+def key_bytes(rig):
+    """Shared memory and the worker's own, by the difference of two files."""
+    spent = []
+    for n in FEW_KEYS, MANY_KEYS:
+        keys = {'k%d' % i: {'sha256': digest_of('sk-%d' % i),
+                            'team': 't%d' % (i % 100),
+                            'requests_per_minute': 60000}
+                for i in range(n)}
+        keys['bench'] = {'sha256': digest_of(SECRET)}
+        teams = {'t%d' % i: {} for i in range(100)}
+
+        with policy(rig, 'keys-%d' % n, {'teams': teams, 'keys': keys},
+                    zone=('llm_zone llm 32m', 'llm_zone llm 32m keys=64m')):
+            gateway = rig.start('ours', 'keys', seconds=60)
+        try:
+            spent.append(max(own(pid, 'RssShmem') for pid in
+                             (gateway.process.pid, gateway.worker))
+                         + own(gateway.worker, 'RssAnon'))
+        finally:
+            rig.stop(gateway.process, signal.SIGTERM)
+    return (spent[1] - spent[0]) / (MANY_KEYS - FEW_KEYS)
+
+
 def memory(rig, rnd, say, o):
+    counts = STREAMS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    want = STREAMS * 2 + 200
-    if soft < want:
-        if hard != resource.RLIM_INFINITY and hard < want:
+    if hard != resource.RLIM_INFINITY:
+        counts = [n for n in counts if n * 2 + 200 <= hard]
+        if not counts:
             raise Skipped('no more than %d open files' % hard)
+    want = counts[-1] * 2 + 200
+    if soft < want:
         resource.setrlimit(resource.RLIMIT_NOFILE, (want, hard))
 
     table, n = {}, 0
-    for size in (2048, 20480):
-        row = {'title': '%d KB prompt' % (size // 1024)}
-        text = 'x' * (size - 90)
-        body = ('{"model":"gpt-4o","stream":true,"messages":[{"role":"user",'
-                '"content":"%s"}]}' % text).encode()
+    for size in SIZES:
+        body = chat(size, True).encode()
+        each = {}
         for kind in ('plain', 'ours'):
-            row[kind] = stream_bytes(rig, kind, body, STREAMS)
+            each[kind] = streams_bytes(rig, kind, body, counts)
             n += 1
-            say(n, 4)
-        row['ratio'] = row['ours'] / row['plain']
-        table[str(size)] = row
+            say(n, len(SIZES) * 2 + 2)
+        for i, count in enumerate(counts):
+            plain, ours = each['plain'][i], each['ours'][i]
+            table['%d-%d' % (size, count)] = {
+                'title': 'open stream, %d KB prompt, of %d'
+                         % (size // 1024, count),
+                'plain': plain, 'ours': ours, 'ratio': ours / plain}
 
-    return {'title': 'Memory of an open stream that is silent (%d of them)'
-                     % STREAMS,
-            'unit': 'bytes of the worker\'s RSS per stream',
-            'counts': table, 'notes': []}
+    table['waiting'] = {'title': 'request in line for a slot, 2 KB prompt, '
+                                 'of %d' % WAITING,
+                        'ours': waiting_bytes(rig, chat(2048, True).encode())}
+    say(n + 1, n + 2)
+    table['key'] = {'title': 'key of the tenants file, of %d' % MANY_KEYS,
+                    'ours': key_bytes(rig)}
+    say(n + 2, n + 2)
+
+    return {'title': 'Memory of what is open and silent, and of keys',
+            'unit': 'bytes each, of the worker\'s RSS', 'counts': table,
+            'notes': ['a key: in the memory that the workers share, and in a '
+                      'worker\'s own']}

@@ -333,7 +333,8 @@ class Rig:
         values = {
             'USER': user, 'WORKERS': '2' if kind == 'beside' else '1',
             'CONNECTIONS': str(CONNECTIONS),
-            'MODULE': os.path.join(self.build, 'ngx_http_llm_module.so'),
+            'MODULE': os.environ.get('MODULE') or os.path.join(
+                self.build, 'ngx_http_llm_module.so'),
             'REDIS': self.redis_for(kind),
             'TENANTS': '"%s"' % self.tenants(kind), 'KEY': '',
             'PRICES': '"%s"' % os.path.join(TOP, 'config/prices.json'),

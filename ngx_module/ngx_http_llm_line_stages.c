@@ -24,6 +24,11 @@
 #include "upstream/ngx_http_llm_native.h"
 
 
+/* of a body that has no memory of its own: as much as it is worth */
+
+#define NGX_HTTP_LLM_LINE_BODY  1535
+
+
 static ngx_int_t ngx_http_llm_line_identify(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_line_late(ngx_http_llm_ctx_t *ctx);
@@ -165,6 +170,7 @@ ngx_http_llm_line_identify(ngx_http_llm_ctx_t *ctx)
 static ngx_int_t
 ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx)
 {
+    size_t               max;
     ngx_int_t            rc;
     ngx_table_elt_t     *h;
     ngx_http_request_t  *r;
@@ -194,7 +200,14 @@ ngx_http_llm_line_read(ngx_http_llm_ctx_t *ctx)
 
     r->request_body_in_single_buf = 1;
 
+    /* a block that is not the pool's can be given back before its end */
+
+    max = r->pool->max;
+    r->pool->max = ngx_min(max, NGX_HTTP_LLM_LINE_BODY);
+
     rc = ngx_http_read_client_request_body(r, ngx_http_llm_line_body);
+
+    r->pool->max = max;
 
     if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
         ctx->rc = rc;

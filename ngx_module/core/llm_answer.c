@@ -414,6 +414,7 @@ llm_answer_error(llm_answer_scan_t *sc, llm_at_e at, llm_json_token_e token)
         /* it may be a string alone */
 
         an->error = !null;
+        an->error_null |= null && sc->js.depth == 1;
         an->error_message = text;
         an->error_message.len = string ? text.len : 0;
         an->error_type.len = 0;

@@ -43,6 +43,7 @@ typedef struct {
                                                  "data" is not empty;
                                                  responses: status is
                                                  "completed" */
+    unsigned              error_null:1;       /* a top-level "error" is null */
 } llm_answer_t;
 
 

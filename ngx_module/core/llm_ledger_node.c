@@ -223,11 +223,11 @@ llm_ledger_node_evict(llm_ledger_t *lg, const llm_now_t *now, uint32_t keep)
     uint32_t            i, looks, *chain;
     llm_ledger_node_t  *n;
 
-    for (looks = 0; looks < LLM_LEDGER_LOOKS; looks++) {
+    for (looks = 0; /* void */ ; looks++) {
 
         i = lg->idle.first;
-        if (i == LLM_LEDGER_NONE) {
-            return i;
+        if (i == LLM_LEDGER_NONE || looks == LLM_LEDGER_LOOKS) {
+            return LLM_LEDGER_NONE;
         }
 
         n = llm_ledger_node(lg, i);
@@ -239,10 +239,6 @@ llm_ledger_node_evict(llm_ledger_t *lg, const llm_now_t *now, uint32_t keep)
         /* what it has taken is not to be forgotten: its turn comes again */
 
         llm_ledger_node_touch(lg, i);
-    }
-
-    if (looks == LLM_LEDGER_LOOKS) {
-        return LLM_LEDGER_NONE;
     }
 
     llm_ledger_store(&n->used, 0);

@@ -48,8 +48,11 @@ llm_target_start(llm_targets_t *tg, uint32_t i, const llm_target_conf_t *conf,
     }
 
     llm_target_budget_start(&row->budget, conf);
-    llm_target_pace_take(&row->requests, &call->requests, 1, now);
-    llm_target_pace_take(&row->tokens, &call->tokens, tokens, now);
+
+    if (!conf->limitless) {
+        llm_target_pace_take(&row->requests, &call->requests, 1, now);
+        llm_target_pace_take(&row->tokens, &call->tokens, tokens, now);
+    }
 
     call->started = now;
     call->number = ++row->started;

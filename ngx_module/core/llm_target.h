@@ -50,6 +50,8 @@ typedef struct {
     unsigned              pace:1;           /* by the provider's headers */
     unsigned              windowed:1;       /* its limits come back at once,
                                                not little by little */
+    unsigned              limitless:1;      /* it is never told of limits:
+                                               starts are not noted for them */
     unsigned              most;             /* calls at a time; 0: any */
     unsigned              margin;           /* requests kept back */
 } llm_target_conf_t;

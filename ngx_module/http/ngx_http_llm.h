@@ -308,7 +308,6 @@ struct ngx_http_llm_ctx_s {
     /* a provider's slots */
     llm_ticket_t                gate;
     llm_limits_t                gate_limits;
-    llm_limit_t                 gate_flow;
 
     /* accounts */
     void                       *pauses;          /* between events, NULL */

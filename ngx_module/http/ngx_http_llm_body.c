@@ -7,6 +7,7 @@
 #include "http/ngx_http_llm_body.h"
 
 
+static u_char *ngx_http_llm_body_join(ngx_http_request_body_t *rb, size_t len);
 static ngx_int_t ngx_http_llm_body_read(ngx_http_request_t *r, ngx_buf_t *b,
     u_char *p, size_t size);
 
@@ -42,6 +43,13 @@ ngx_http_llm_body(ngx_http_request_t *r, ngx_str_t *body)
         body->len += (size_t) ngx_buf_size(cl->buf);
     }
 
+    p = ngx_http_llm_body_join(r->request_body, body->len);
+
+    if (p) {
+        body->data = p;
+        return NGX_OK;
+    }
+
     p = ngx_pnalloc(r->pool, body->len);
     if (p == NULL) {
         return NGX_ERROR;
@@ -68,6 +76,74 @@ ngx_http_llm_body(ngx_http_request_t *r, ngx_str_t *body)
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * What came together with the header is in front of what nginx has read into
+ * a buffer of its own, and that has room for both (request_body_in_single_buf
+ * asks for it).  NULL: it is not so.
+ */
+
+static u_char *
+ngx_http_llm_body_join(ngx_http_request_body_t *rb, size_t len)
+{
+    size_t        front;
+    u_char       *p;
+    ngx_buf_t    *b, *buf;
+    ngx_chain_t  *cl;
+
+    buf = rb->buf;
+
+    if (buf == NULL || (size_t) (buf->end - buf->start) < len) {
+        return NULL;
+    }
+
+    p = buf->start;
+    front = 0;
+
+    for (cl = rb->bufs; cl; cl = cl->next) {
+
+        b = cl->buf;
+
+        if (ngx_buf_size(b) == 0) {
+            continue;
+        }
+
+        if (!ngx_buf_in_memory(b)) {
+            return NULL;
+        }
+
+        if (b->pos == p) {
+            p = b->last;
+            continue;
+        }
+
+        if (cl != rb->bufs || (b->pos >= buf->start && b->pos < buf->end)) {
+            return NULL;
+        }
+
+        front = b->last - b->pos;
+    }
+
+    b = rb->bufs->buf;
+
+    if (front) {
+        ngx_memmove(buf->start + front, buf->start, len - front);
+        ngx_memcpy(buf->start, b->pos, front);
+    }
+
+    /* $request_body reads the chain, too */
+
+    b->start = buf->start;
+    b->pos = b->start;
+    b->last = b->start + len;
+    b->end = buf->end;
+    b->temporary = 1;
+
+    rb->bufs->next = NULL;
+
+    return b->pos;
 }
 
 

@@ -9,6 +9,9 @@
 #include <openssl/rand.h>
 
 
+#define NGX_HTTP_LLM_ID_FRONT  (sizeof("req_") - 1 + 16)
+
+
 static uint64_t ngx_http_llm_id_mix(uint64_t z);
 
 
@@ -16,6 +19,9 @@ static uint64_t ngx_http_llm_id_mix(uint64_t z);
 
 static uint64_t  ngx_http_llm_id_worker;
 static uint64_t  ngx_http_llm_id_count;
+
+/* what all ids of this worker begin with */
+static u_char    ngx_http_llm_id_front[NGX_HTTP_LLM_ID_FRONT];
 
 
 ngx_int_t
@@ -31,6 +37,9 @@ ngx_http_llm_id_init_process(ngx_cycle_t *cycle)
     ngx_http_llm_id_worker = seed[0];
     ngx_http_llm_id_count = seed[1];
 
+    ngx_memcpy(ngx_http_llm_id_front, "req_", 4);
+    ngx_hex_dump(ngx_http_llm_id_front + 4, (u_char *) seed, 8);
+
     return NGX_OK;
 }
 
@@ -40,7 +49,7 @@ ngx_http_llm_id(ngx_http_request_t *r, ngx_str_t *id)
 {
     u_char            c;
     size_t            i;
-    uint64_t          n[2];
+    uint64_t          n;
     ngx_table_elt_t  *h;
 
     h = ngx_http_llm_header_in(r, "x-request-id", sizeof("x-request-id") - 1);
@@ -64,17 +73,16 @@ ngx_http_llm_id(ngx_http_request_t *r, ngx_str_t *id)
         }
     }
 
-    id->len = sizeof("req_") - 1 + 32;
+    id->len = NGX_HTTP_LLM_ID_FRONT + 16;
     id->data = ngx_pnalloc(r->pool, id->len);
     if (id->data == NULL) {
         return NGX_ERROR;
     }
 
-    n[0] = ngx_http_llm_id_worker;
-    n[1] = ngx_http_llm_id_mix(++ngx_http_llm_id_count);
+    n = ngx_http_llm_id_mix(++ngx_http_llm_id_count);
 
-    ngx_memcpy(id->data, "req_", 4);
-    ngx_hex_dump(id->data + 4, (u_char *) n, sizeof(n));
+    ngx_memcpy(id->data, ngx_http_llm_id_front, NGX_HTTP_LLM_ID_FRONT);
+    ngx_hex_dump(id->data + NGX_HTTP_LLM_ID_FRONT, (u_char *) &n, 8);
 
     return NGX_OK;
 }
@@ -94,7 +102,22 @@ ngx_http_llm_random(void)
 ngx_table_elt_t *
 ngx_http_llm_header_in(ngx_http_request_t *r, const char *name, size_t len)
 {
-    return ngx_http_llm_header_next(r, name, len, NULL);
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *end;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (end = h + part->nelts; h < end; h++) {
+            if (h->key.len == len
+                && ngx_memcmp(h->lowcase_key, name, len) == 0)
+            {
+                return h;
+            }
+        }
+    }
+
+    return NULL;
 }
 
 

@@ -164,12 +164,14 @@ ngx_http_llm_reply_hidden(ngx_table_elt_t *h)
 ngx_int_t
 ngx_http_llm_reply_headers(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
-    u_char  *p, *v;
+    u_char  *p, *v, *end;
 
     p = ngx_pnalloc(r->pool, NGX_HTTP_LLM_REPLY_TEXT);
     if (p == NULL) {
         return NGX_ERROR;
     }
+
+    end = p + NGX_HTTP_LLM_REPLY_TEXT;
 
     if (ngx_http_llm_header(r, "x-request-id", ctx->id.data, ctx->id.len)
         != NGX_OK)
@@ -220,6 +222,12 @@ ngx_http_llm_reply_headers(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     v = p;
     p = ngx_http_llm_reply_timing(ctx, p);
+
+    /* what is left, unless the pool has gone on behind it */
+
+    if (r->pool->current->d.last == end) {
+        r->pool->current->d.last = p;
+    }
 
     return ngx_http_llm_header(r, "Server-Timing", v, p - v);
 }

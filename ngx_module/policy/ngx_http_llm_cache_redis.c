@@ -243,9 +243,6 @@ ngx_http_llm_cache_reply(void *data, ngx_http_llm_redis_reply_t *reply)
         break;
 
     case NGX_HTTP_LLM_REDIS_INTEGER:
-        ngx_http_llm_flight_locked(ctx);
-        break;
-
     case NGX_HTTP_LLM_REDIS_STATUS:
         ngx_http_llm_flight_locked(ctx);
         break;

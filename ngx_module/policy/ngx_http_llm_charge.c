@@ -23,6 +23,8 @@
 
 #define NGX_HTTP_LLM_CHARGE_MAX   ((int64_t) 1 << 40)
 
+#define NGX_HTTP_LLM_CHARGE_NAME  64
+
 
 static int64_t ngx_http_llm_charge_output(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_zone_t *zone, uint64_t model);
@@ -37,6 +39,15 @@ static void ngx_http_llm_charge_name(ngx_http_llm_ctx_t *ctx,
 static void ngx_http_llm_charge_price(ngx_http_llm_ctx_t *ctx,
     llm_price_t *price);
 static uint64_t ngx_http_llm_charge_model(ngx_http_llm_ctx_t *ctx);
+
+
+/* the model that was hashed last: mostly the next one's, too */
+
+static struct {
+    u_char                      name[NGX_HTTP_LLM_CHARGE_NAME];
+    size_t                      len;
+    uint64_t                    hash;
+} ngx_http_llm_charge_last;
 
 
 void
@@ -489,14 +500,30 @@ ngx_http_llm_charge_model(ngx_http_llm_ctx_t *ctx)
 
     static const uint64_t  key[2] = { 0, 0 };
 
-    if (ctx->model_of != ctx->target + 1) {
+    if (ctx->model_of == ctx->target + 1) {
+        return ctx->model_hash;
+    }
 
-        ngx_http_llm_charge_name(ctx, &model);
+    ngx_http_llm_charge_name(ctx, &model);
 
-        llm_siphash(key, model.data, model.len, hash);
+    ctx->model_of = ctx->target + 1;
 
-        ctx->model_hash = hash[0];
-        ctx->model_of = ctx->target + 1;
+    if (model.len && model.len == ngx_http_llm_charge_last.len
+        && ngx_memcmp(model.data, ngx_http_llm_charge_last.name, model.len)
+           == 0)
+    {
+        ctx->model_hash = ngx_http_llm_charge_last.hash;
+        return ctx->model_hash;
+    }
+
+    llm_siphash(key, model.data, model.len, hash);
+
+    ctx->model_hash = hash[0];
+
+    if (model.len <= NGX_HTTP_LLM_CHARGE_NAME) {
+        ngx_memcpy(ngx_http_llm_charge_last.name, model.data, model.len);
+        ngx_http_llm_charge_last.len = model.len;
+        ngx_http_llm_charge_last.hash = hash[0];
     }
 
     return ctx->model_hash;

@@ -202,7 +202,9 @@ ngx_http_llm_identify_secret(ngx_http_request_t *r, ngx_str_t *secret)
         *secret = h->value;
 
         if (secret->len < 7
-            || ngx_strncasecmp(secret->data, (u_char *) "Bearer ", 7) != 0)
+            || (ngx_memcmp(secret->data, "Bearer ", 7) != 0
+                && ngx_strncasecmp(secret->data, (u_char *) "Bearer ", 7)
+                   != 0))
         {
             return NGX_DECLINED;
         }

@@ -142,6 +142,7 @@ ngx_int_t
 ngx_http_llm_limit_flow(ngx_http_llm_ctx_t *ctx)
 {
     u_char                   *p;
+    llm_limit_t              *flow;
     const llm_limit_t        *who;
     ngx_http_llm_target_t    *target;
     ngx_http_llm_provider_t  *provider;
@@ -155,21 +156,23 @@ ngx_http_llm_limit_flow(ngx_http_llm_ctx_t *ctx)
 
     who = ctx->limits.limit[ctx->limits.n - 1];
 
+    flow = ngx_palloc(ctx->request->pool, sizeof(llm_limit_t));
     p = ngx_pnalloc(ctx->request->pool, who->name.len + 4 + NGX_INT_T_LEN);
-    if (p == NULL) {
+
+    if (flow == NULL || p == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_memzero(&ctx->gate_flow, sizeof(llm_limit_t));
+    ngx_memzero(flow, sizeof(llm_limit_t));
 
-    ctx->gate_flow.name.data = p;
-    ctx->gate_flow.name.len = ngx_sprintf(p, "f:%ui:%*s", provider->slot,
-                                          who->name.len, who->name.data)
-                              - p;
-    ctx->gate_flow.hash = llm_policy_hash(&ctx->gate_flow.name);
-    ctx->gate_flow.weight = who->weight;
+    flow->name.data = p;
+    flow->name.len = ngx_sprintf(p, "f:%ui:%*s", provider->slot,
+                                 who->name.len, who->name.data)
+                     - p;
+    flow->hash = llm_policy_hash(&flow->name);
+    flow->weight = who->weight;
 
-    ctx->gate_limits.limit[0] = &ctx->gate_flow;
+    ctx->gate_limits.limit[0] = flow;
     ctx->gate_limits.limit[1] = &provider->limit;
     ctx->gate_limits.n = 2;
 

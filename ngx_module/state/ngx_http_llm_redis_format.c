@@ -66,6 +66,13 @@ ngx_http_llm_redis_args(u_char *p, ngx_uint_t argc, ngx_str_t *argv)
         *p++ = CR; *p++ = LF;
     }
 
+    /*
+     * hiredis looks at the byte behind a command of one word; there is room,
+     * no number has as many digits as were counted for it
+     */
+
+    *p = '\0';
+
     return p;
 }
 

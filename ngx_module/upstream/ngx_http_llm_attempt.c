@@ -13,6 +13,8 @@
 #define NGX_HTTP_LLM_ATTEMPT_STATES  4
 
 
+static ngx_http_request_t *ngx_http_llm_attempt_subrequest(
+    ngx_http_llm_attempt_t *at, ngx_str_t *uri, ngx_str_t *args);
 static void ngx_http_llm_attempt_reset(ngx_http_llm_attempt_t *at);
 static void ngx_http_llm_attempt_states(ngx_http_llm_ctx_t *ctx,
     ngx_http_request_t *sr);
@@ -76,9 +78,13 @@ ngx_http_llm_attempt_launch(ngx_http_llm_attempt_t *at, ngx_uint_t target)
 
     if (ngx_http_llm_attempt_body(ctx, at) != NGX_OK
         || ngx_http_llm_attempt_uri(at, &uri) != NGX_OK
-        || ngx_http_llm_attempt_args(at, &args) != NGX_OK
-        || ngx_http_subrequest(r, &uri, &args, &sr, &at->ps, 0) != NGX_OK)
+        || ngx_http_llm_attempt_args(at, &args) != NGX_OK)
     {
+        return NGX_ERROR;
+    }
+
+    sr = ngx_http_llm_attempt_subrequest(at, &uri, &args);
+    if (sr == NULL) {
         return NGX_ERROR;
     }
 
@@ -117,6 +123,55 @@ ngx_http_llm_attempt_launch(ngx_http_llm_attempt_t *at, ngx_uint_t target)
 }
 
 
+/*
+ * nginx leaves a subrequest for which there was not enough memory half made:
+ * never run, but waited for.  What it changed is taken back.
+ */
+
+static ngx_http_request_t *
+ngx_http_llm_attempt_subrequest(ngx_http_llm_attempt_t *at, ngx_str_t *uri,
+    ngx_str_t *args)
+{
+    void                          *active;
+    ngx_uint_t                     count;
+    ngx_http_request_t            *r, *sr;
+    ngx_http_postponed_request_t  **p;
+
+    r = at->ctx->request;
+
+    /* nor does it end one that finds no room for its state: it has to be */
+
+    if (r->upstream_states && at->ctx->beside == NULL) {
+
+        if (ngx_array_push(r->upstream_states) == NULL) {
+            return NULL;
+        }
+
+        r->upstream_states->nelts--;
+    }
+
+    active = r->connection->data;
+    count = r->main->count;
+    sr = NULL;
+
+    if (ngx_http_subrequest(r, uri, args, &sr, &at->ps, 0) == NGX_OK) {
+        return sr;
+    }
+
+    r->connection->data = active;
+    r->main->count = count;
+
+    for (p = &r->postponed; sr && *p; p = &(*p)->next) {
+        if ((*p)->request == sr) {
+            *p = NULL;
+            break;
+        }
+    }
+
+    return NULL;
+}
+
+
 static void
 ngx_http_llm_attempt_reset(ngx_http_llm_attempt_t *at)
 {
@@ -147,6 +202,8 @@ ngx_http_llm_attempt_reset(ngx_http_llm_attempt_t *at)
     at->stamp = NULL;
     at->final = NULL;
     at->parked = NULL;
+    at->spare = NULL;
+    at->filled = 0;
     at->overflow = 0;
     at->timedout = 0;
     at->connected = 0;
@@ -354,6 +411,80 @@ ngx_http_llm_attempt_succeed(ngx_http_llm_attempt_t *at)
     /* it is posted, too, and must not end twice */
 
     sr->write_event_handler = ngx_http_request_empty_handler;
+}
+
+
+void
+ngx_http_llm_attempt_spare(ngx_http_llm_attempt_t *at)
+{
+    ngx_list_t       *list;
+    ngx_list_part_t  *part;
+
+    list = &at->ctx->request->headers_out.headers;
+    part = &list->part;
+
+    if (list->last == part && part->nelts == 0) {
+        at->spare = part->elts;
+        at->spare_size = list->nalloc * list->size;
+
+        at->ctx->wake(at->ctx);
+    }
+}
+
+
+void
+ngx_http_llm_attempt_buffer(ngx_http_llm_attempt_t *at)
+{
+    u_char               *p;
+    size_t                size;
+    ngx_buf_t            *b;
+    ngx_http_upstream_t  *u;
+
+    u = at->sr->upstream;
+
+    if (at->spare == NULL || at->done || u == NULL || u->buffering) {
+        return;
+    }
+
+    b = &u->buffer;
+
+    if (u->out_bufs || u->busy_bufs || b->last != b->start) {
+        return;
+    }
+
+    if (b->start != at->spare) {
+        size = at->spare_size;
+
+        if (size >= (size_t) (b->end - b->start)
+            || ngx_pfree(at->sr->pool, b->start) != NGX_OK)
+        {
+            at->spare = NULL;
+            return;
+        }
+
+        p = at->spare;
+
+    } else if (at->filled) {
+        size = u->conf->buffer_size;
+
+        p = ngx_palloc(at->sr->pool, size);
+        if (p == NULL) {
+            return;
+        }
+
+        at->spare = NULL;
+
+    } else {
+        return;
+    }
+
+    b->start = p;
+    b->pos = p;
+    b->last = p;
+    b->end = p + size;
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, at->sr->connection->log, 0,
+                   "llm attempt buffer: %uz", size);
 }
 
 

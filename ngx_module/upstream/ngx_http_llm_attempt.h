@@ -62,6 +62,9 @@ struct ngx_http_llm_attempt_s {
     ngx_chain_t                *busy;
     ngx_chain_t                *parked;      /* until it leads: the reader's */
 
+    u_char                     *spare;       /* to read events into, NULL */
+    size_t                      spare_size;
+
     llm_usage_t                 usage;
     size_t                      text_bytes;  /* generated, of a stream */
     llm_sse_text_t              text;
@@ -85,6 +88,7 @@ struct ngx_http_llm_attempt_s {
     unsigned                    told:1;      /* of the provider's limits */
     unsigned                    sent:1;      /* its header is the client's */
     unsigned                    connected:1;
+    unsigned                    filled:1;    /* spare was too small */
 };
 
 
@@ -122,6 +126,19 @@ void ngx_http_llm_attempt_unread(ngx_http_llm_attempt_t *at);
  * provider is still being sent it: ctx->body is empty then.
  */
 ngx_int_t ngx_http_llm_attempt_forget(ngx_http_llm_attempt_t *at);
+
+/*
+ * A provider's header needs a large buffer, the events of a stream that
+ * trickles do not.  At the commit, before main gets the attempt's headers:
+ * main's own list is spare memory from there on, to read events into.
+ */
+void ngx_http_llm_attempt_spare(ngx_http_llm_attempt_t *at);
+
+/*
+ * Between two reads, never from inside a filter: the large buffer gives way
+ * to the spare memory, or is back once a read has filled that.
+ */
+void ngx_http_llm_attempt_buffer(ngx_http_llm_attempt_t *at);
 
 /* the attempt that this subrequest is, or NULL */
 ngx_http_llm_attempt_t *ngx_http_llm_attempt(ngx_http_request_t *r);

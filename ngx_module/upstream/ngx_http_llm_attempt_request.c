@@ -33,7 +33,7 @@ static ngx_str_t  ngx_http_llm_attempt_path[] = {
 };
 
 
-/* a client's headers that are for the gateway, not for a provider */
+/* a client's headers that are for the gateway, not for a provider; sorted */
 
 static ngx_str_t  ngx_http_llm_attempt_hide[] = {
     ngx_string("api-key"),
@@ -50,6 +50,11 @@ static ngx_str_t  ngx_http_llm_attempt_hide[] = {
     ngx_string("x-request-timeout-ms"),
     ngx_null_string
 };
+
+
+/* of the header "x-request-id", when it has been needed once */
+
+static ngx_uint_t  ngx_http_llm_attempt_id_hash;
 
 
 static ngx_str_t  ngx_http_llm_attempt_patience[] = {
@@ -197,7 +202,13 @@ ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
 
     ngx_str_set(&nh->key, "X-Request-Id");
     nh->lowcase_key = (u_char *) "x-request-id";
-    nh->hash = ngx_hash_key(nh->lowcase_key, nh->key.len);
+
+    if (ngx_http_llm_attempt_id_hash == 0) {
+        ngx_http_llm_attempt_id_hash = ngx_hash_key(nh->lowcase_key,
+                                                    nh->key.len);
+    }
+
+    nh->hash = ngx_http_llm_attempt_id_hash;
     nh->value = ctx->id;
     ngx_http_llm_header_unlink(nh);
 
@@ -266,13 +277,18 @@ ngx_http_llm_attempt_bears(ngx_http_llm_ctx_t *ctx, ngx_table_elt_t *h)
 static ngx_uint_t
 ngx_http_llm_attempt_hidden(ngx_table_elt_t *h)
 {
+    u_char      c;
     ngx_str_t  *hide;
 
     if (h->key.len > 6 && ngx_memcmp(h->lowcase_key, "x-llm-", 6) == 0) {
         return 1;
     }
 
-    for (hide = ngx_http_llm_attempt_hide; hide->len; hide++) {
+    c = h->lowcase_key[0];
+
+    for (hide = ngx_http_llm_attempt_hide; hide->len && hide->data[0] <= c;
+         hide++)
+    {
         if (h->key.len == hide->len
             && ngx_memcmp(h->lowcase_key, hide->data, hide->len) == 0)
         {

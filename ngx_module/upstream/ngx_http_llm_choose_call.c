@@ -139,6 +139,7 @@ ngx_http_llm_choose_conf(ngx_http_llm_ctx_t *ctx,
     tc->adaptive = provider->adaptive ? 1 : 0;
     tc->pace = provider->pace ? 1 : 0;
     tc->windowed = provider->windowed ? 1 : 0;
+    tc->limitless = 0;
     tc->margin = (unsigned) provider->margin;
 
     /* its slots are the ledger's; here only a bound that learns needs them */
@@ -156,6 +157,7 @@ ngx_http_llm_choose_general(llm_target_conf_t *tc)
 {
     tc->adaptive = 0;
     tc->pace = 0;
+    tc->limitless = 1;
     tc->most = 0;
 }
 

@@ -220,6 +220,10 @@ ngx_http_llm_forward_wait(ngx_http_llm_ctx_t *ctx)
         return NGX_AGAIN;
     }
 
+    if (ctx->attempt->sent) {
+        ngx_http_llm_attempt_buffer(ctx->attempt);
+    }
+
     if (ctx->timer.timer_set) {
         return NGX_AGAIN;
     }

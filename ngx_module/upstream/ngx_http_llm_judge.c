@@ -101,8 +101,8 @@ ngx_http_llm_judge_body(ngx_http_llm_attempt_t *at, llm_answer_t *an)
 
     /* a response has that member by right */
 
-    if (an->valid && !an->error && at->ctx->endpoint != LLM_RESPONSES
-        && memmem(at->hold, at->held, "\"error\"", 7) != NULL)
+    if (an->valid && an->error_null && !an->error
+        && at->ctx->endpoint != LLM_RESPONSES)
     {
         at->held = llm_dialect_clean(at->hold, at->held);
     }

@@ -350,6 +350,10 @@ ngx_http_llm_relay_commit(ngx_http_llm_attempt_t *at)
         return NGX_OK;
     }
 
+    if (at->stream) {
+        ngx_http_llm_attempt_spare(at);
+    }
+
     if (ngx_http_llm_reply_hoist(at->ctx, at->sr) != NGX_OK) {
         return NGX_ERROR;
     }

@@ -85,6 +85,15 @@ ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
                                    ngx_current_msec - at->last_event);
     }
 
+    b = &at->sr->upstream->buffer;
+
+    if (at->spare && b->start == at->spare && b->last == b->end
+        && !at->filled)
+    {
+        at->filled = 1;
+        at->ctx->wake(at->ctx);
+    }
+
     out = NULL;
     ll = &out;
 
