@@ -18,11 +18,13 @@ CORE_H    = $(wildcard ngx_module/core/*.h)
 UNIT      = $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 UNIT_H    = $(wildcard tests/unit/*.h)
 FUZZ      = $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_TIME = 20
+FUZZ_TIME = 600
+FUZZ_RUNS = 20000
 TOOL_H    = $(wildcard tests/tools/*.h)
 TOOL_LIB  = $(wildcard tests/tools/lib_*.c)
 TOOLS     = $(BUILD)/mock $(BUILD)/load $(BUILD)/faultproxy \
-            $(BUILD)/llmctl $(BUILD)/llmctl-san $(BUILD)/scale/turn.so
+            $(BUILD)/llmctl $(BUILD)/llmctl-san $(BUILD)/scale/turn.so \
+            $(BUILD)/alloc/fail.so
 
 # what is built, not with which forty options; V=1 shows these
 Q         = $(if $(V),,@)
@@ -34,10 +36,11 @@ CORE_FUZZ = $(CORE:ngx_module/core/%.c=$(BUILD)/core-fuzz/%.o)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
-.PHONY: all help module llmctl tools run sim test test-unit test-t \
-        test-clients test-dashboard scale check \
-        check-style check-analyze check-nodebug check-unit check-fuzz \
-        check-t bench matrix \
+.PHONY: all help module release llmctl tools run sim test test-unit test-t \
+        test-clients test-dashboard scale faults soak check \
+        check-style check-analyze check-clang check-tidy check-nodebug \
+        check-unit check-fuzz check-valgrind coverage fuzz fuzz-keep \
+        check-t bench bench-peers matrix \
         install uninstall deb deb-test clean need-build need-run need-test need-check \
         need-bench
 
@@ -51,6 +54,11 @@ help:
 #:                    installed nginx; NGINX_SRC=DIR: another source tree
 module: need-build
 	@util/build-module.sh $(BUILD) $(NGINX_SRC)
+
+#: make release       the same, optimised across files, as it is installed:
+#:                    build/release/ngx_http_llm_module.so
+release: need-build
+	@LTO=1 util/build-module.sh $(BUILD)/release $(NGINX_SRC)
 
 need-build:
 	@util/need.sh build
@@ -120,16 +128,39 @@ test-dashboard: need-test module $(TOOLS)
 	@util/test.pl dashboard
 
 #: make scale         a million keys: memory, look-ups, changes, deaths of
-#:                    workers (some minutes and 3 GB; SCALE_KEYS=N: fewer)
-scale: need-test module $(BUILD)/mock $(BUILD)/scale/turn.so
+#:                    workers (3 GB; SCALE_KEYS=N: fewer); and what a request
+#:                    costs beside more and more keys, waiting requests, open
+#:                    streams, gateways, for docs/scaling.md (SCALE_PARTS of
+#:                    file redis journal keys waiting streams length gateways
+#:                    known; SCALE_MOST=N: no point above it)
+scale: need-test need-bench module $(BUILD)/mock $(BUILD)/load \
+       $(BUILD)/scale/turn.so
 	@TEST_BUILD=$(BUILD) \
 	    TEST_NGINX_MODULE=$(BUILD)/ngx_http_llm_module.so \
 	    tests/scale/keys.pl
+	@tests/scale/curves.py
+
+# without allocations of its own that the compiler would make into others
+$(BUILD)/alloc/fail.so: tests/alloc/fail.c | need-build
+	@mkdir -p $(@D)
+	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
+	$(Q)$(CC) $(CFLAGS_C) -fno-builtin -shared -fPIC -o $@ $< -ldl
 
 $(BUILD)/scale/turn.so: tests/scale/turn.c | need-build
 	@mkdir -p $(@D)
 	@echo '  CC ' $(patsubst $(BUILD)/%,%,$@)
 	$(Q)$(CC) $(CFLAGS_C) -shared -fPIC -o $@ $< -ldl
+
+#: make faults        the faults of tests/faults/README.md under load, some ten
+#:                    minutes; make soak: an hour of them, drawn by lot
+#:                    (SOAK=600: ten minutes)
+faults: need-test module $(TOOLS)
+	@util/test.pl faults
+
+soak: need-test module $(TOOLS)
+	@TEST_BUILD=$(BUILD) \
+	    TEST_NGINX_MODULE=$${TEST_NGINX_MODULE-$(BUILD)/ngx_http_llm_module.so} \
+	    tests/faults/soak.pl
 
 #: make sim           plays a day of several gateways, about a minute a scene
 #:                    (docs/limits.md shows its pictures)
@@ -164,11 +195,13 @@ $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/core/libcore.a $(UNIT_H) \
 	    $(BUILD)/core/libcore.a -lcmocka -ljansson -lhiredis -llua5.1 -lcrypto -lm
 
 
-#: make check         style, static analysis, a build without debug logs, the
-#:                    tests under sanitizers, short fuzz runs; alone:
-#:                    check-style, check-analyze, check-nodebug, check-unit,
-#:                    check-fuzz, check-t
-check: check-style check-analyze check-nodebug check-unit check-fuzz check-t
+#: make check         style, static analysis, builds by clang and without debug
+#:                    logs, the tests under sanitizers and valgrind, short fuzz
+#:                    runs; alone: check-style, check-analyze, check-clang,
+#:                    check-tidy, check-nodebug, check-unit, check-fuzz,
+#:                    check-t, check-valgrind
+check: check-style check-analyze check-clang check-tidy check-nodebug check-unit \
+       check-fuzz check-t check-valgrind
 
 need-check:
 	@util/need.sh build test check
@@ -181,6 +214,20 @@ check-style:
 check-analyze: need-check
 	@util/check-analyze.sh $(BUILD)/analyze
 
+# its warnings are others than gcc's, with which all of this is built
+check-clang: need-check
+	@CC=clang util/build-module.sh $(BUILD)/clang
+	@clang $(CFLAGS_UNIT) -std=gnu11 -fsyntax-only -Ingx_module -Illmctl \
+	    -Itests/tools -Itests/unit -Itests/sim -Itests/fuzz \
+	    $(CORE) $(wildcard llmctl/*.c tests/*/*.c)
+
+check-tidy: need-check module
+	@util/check-tidy.sh $(BUILD)
+
+# what is installed, as it is; some minutes
+check-valgrind: need-check need-test module $(TOOLS)
+	@util/check-valgrind.sh $(BUILD)/valgrind
+
 # what only a debug log uses is a warning in an nginx without --with-debug
 check-nodebug: need-build
 	@CC="$(CC) -DNGX_DEBUG=0" util/build-module.sh $(BUILD)/nodebug
@@ -188,8 +235,18 @@ check-nodebug: need-build
 check-unit: need-check $(UNIT:%=$(BUILD)/unit-san/%)
 	@TEST_UNIT_DIR=$(BUILD)/unit-san util/test.pl unit
 
+# from the seeds alone and the same each time
 check-fuzz: need-check $(FUZZ:%=$(BUILD)/fuzz/%)
-	@util/fuzz.sh $(BUILD)/fuzz $(FUZZ_TIME)
+	@util/fuzz.sh $(BUILD)/fuzz runs $(FUZZ_RUNS)
+
+#: make fuzz          every fuzz target for FUZZ_TIME seconds (600), going on
+#:                    from build/fuzz/corpus; FUZZ_ONLY="json sse": only these;
+#:                    make fuzz-keep takes the best of it into tests/fuzz/seed
+fuzz: need-check $(FUZZ:%=$(BUILD)/fuzz/%)
+	@util/fuzz.sh $(BUILD)/fuzz time $(FUZZ_TIME)
+
+fuzz-keep: need-check $(FUZZ:%=$(BUILD)/fuzz/%)
+	@util/fuzz.sh $(BUILD)/fuzz keep
 
 check-t: need-check $(TOOLS)
 	@tree=$${NGINX_SRC:-$$(util/nginx-source.sh $(BUILD)/src)} \
@@ -234,10 +291,22 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/core-fuzz/libcore.a \
 	    -ljansson -lcrypto -lm
 
 
+#: make coverage      lines and branches that the tests reach, per file: the
+#:                    core by the unit tests, the module by t/ (half an hour);
+#:                    PARTS=core: that alone
+coverage: need-test $(TOOLS)
+	@util/need.sh coverage
+	@util/coverage.sh $(BUILD)/coverage $(or $(PARTS),core module)
+
+
 #: make bench         measures against plain nginx and peers, writes
-#:                    bench/results/
-bench: need-bench module $(TOOLS)
-	@bench/run
+#:                    bench/results/ (PEERS=off: without the peers, which
+#:                    take 1 GB below build/peers)
+bench: need-bench release $(TOOLS) $(if $(filter off,$(PEERS)),,bench-peers)
+	@MODULE=$(BUILD)/release/ngx_http_llm_module.so bench/run
+
+bench-peers: need-bench
+	@bench/peers/setup.sh $(BUILD)/peers
 
 need-bench:
 	@util/need.sh build bench
@@ -253,7 +322,7 @@ matrix:
 
 #: make install       into the installed nginx, make uninstall removes it;
 #:                    DESTDIR is respected (docs/install.md)
-install: module llmctl
+install: release llmctl
 	@util/install.sh "$(DESTDIR)"
 
 uninstall:

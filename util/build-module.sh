@@ -37,11 +37,15 @@ if [ -f "$tree/conf_flags" ]; then
     flags=("${NGX_CONF_FLAGS[@]}")
 fi
 
+# across files: 5 % fewer instructions for half a minute more to link
+across=
+[ -z "${LTO:-}" ] || across="-flto=auto -fno-semantic-interposition"
+
 work=$out/nginx
 [ "$tree" = "$system" ] || work=$work-$(printf %s "$tree" | cksum | cut -d' ' -f1)
 
 # configured anew when a file came or went, or configure itself is another
-state=$({ echo "$tree" "${flags[@]}" "${CC:-cc}" "${CFLAGS:-}"
+state=$({ echo "$tree" "${flags[@]}" "${CC:-cc}" "${CFLAGS:-} $across"
           find "$here/ngx_module" -name '*.[ch]' | LC_ALL=C sort
           cksum "$here/ngx_module/config" "$here/ngx_module/config.make" \
                 "$tree/$configure" \
@@ -62,8 +66,8 @@ if [ "$state" != "$(cat "$work/state" 2>/dev/null)" ]; then
 
     if ! (cd "$work/tree" && $configure "${flags[@]}" ${CC:+--with-cc="$CC"} \
           --with-cc-opt="-O2 -g -fPIC -Wextra -Wno-unused-parameter \
-                         ${CFLAGS:-}" \
-          --with-ld-opt="-fPIC -Wl,-z,relro -Wl,-z,now" \
+                         $across ${CFLAGS:-}" \
+          --with-ld-opt="-fPIC -Wl,-z,relro -Wl,-z,now ${across:+-O2 $across}" \
           --add-dynamic-module="$here/ngx_module" \
           --builddir="$work/objs") >"$work/configure.log" 2>&1
     then

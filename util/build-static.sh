@@ -4,6 +4,7 @@
 # linked in, AddressSanitizer and UndefinedBehaviorSanitizer on, every
 # ngx_palloc() a malloc() of its own, so that an overflow inside a pool shows,
 # and the points at which a test can have a worker die.  TREE is not written to.
+# STATIC_FLAGS: other flags than the sanitizers', STATIC_LINK: linked, too.
 
 set -eu
 
@@ -19,7 +20,10 @@ else
     configure=auto/configure
 fi
 
-state=$({ echo "$tree" "${CC:-cc}"
+sanitize="-fsanitize=address,undefined -fno-omit-frame-pointer"
+flags=${STATIC_FLAGS:--O1 -g $sanitize -DNGX_DEBUG_PALLOC=1 -DNGX_DEBUG_MALLOC=1}
+
+state=$({ echo "$tree" "${CC:-cc}" "$flags" "${STATIC_LINK-}"
           find "$here/ngx_module" -name '*.[ch]' | LC_ALL=C sort
           cksum "$here/ngx_module/config" "$here/ngx_module/config.make" \
                 "$tree/$configure" "$0"; })
@@ -35,18 +39,15 @@ if [ "$state" != "$(cat "$out/state" 2>/dev/null)" ]; then
         esac
     done
 
-    sanitize="-fsanitize=address,undefined -fno-omit-frame-pointer"
-
     if ! (cd "$out/tree" && $configure ${CC:+--with-cc="$CC"} \
           --prefix="$out" --error-log-path=stderr \
           --http-log-path="$out/access.log" --builddir="$out/objs" --with-compat --with-debug \
           --with-pcre-jit --with-threads --with-http_ssl_module \
           --with-http_v2_module --with-http_realip_module \
           --with-http_stub_status_module --with-http_auth_request_module \
-          --with-cc-opt="-O1 -g $sanitize \
-              -DNGX_DEBUG_PALLOC=1 -DNGX_DEBUG_MALLOC=1 \
-              -DNGX_HTTP_LLM_FAULTS" \
-          --with-ld-opt="$sanitize" \
+          --with-http_sub_module \
+          --with-cc-opt="$flags -DNGX_HTTP_LLM_FAULTS" \
+          --with-ld-opt="$flags ${STATIC_LINK-}" \
           --add-module="$here/ngx_module") >"$out/configure.log" 2>&1
     then
         tail -n 20 "$out/configure.log" >&2

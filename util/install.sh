@@ -89,7 +89,7 @@ put_in_place() {
     modules=$(nginx -V 2>&1 | grep -o -- '--modules-path=[^ ]*' | cut -d= -f2)
     export MODULES_PATH=${modules:-/usr/lib/nginx/modules}
 
-    install -D -m 644 "$build/ngx_http_llm_module.so" \
+    install -D -m 644 "$build/release/ngx_http_llm_module.so" \
         "$stage$MODULES_PATH/ngx_http_llm_module.so"
     "$here/layout.sh" "$build/llmctl" "$stage"
 

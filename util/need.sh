@@ -14,7 +14,7 @@ declare -A packages=(
             liblua5.1-0-dev redis-server nginx curl mandoc"
     [check]="cppcheck clang clang-tidy libclang-rt-dev valgrind dpkg-dev
              libpcre2-dev zlib1g-dev libssl-dev"
-    [coverage]="gcovr python3 dpkg-dev libpcre2-dev zlib1g-dev libssl-dev"
+    [coverage]="gcc python3 dpkg-dev libpcre2-dev zlib1g-dev libssl-dev"
     [bench]="python3 valgrind strace redis-server util-linux procps openssl
              nghttp2-client"
     [peers-lua]="nginx libnginx-mod-http-lua lua-cjson"
