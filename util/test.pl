@@ -6,7 +6,8 @@
 #
 # T          a list of files instead of all of a suite
 # V          1: shows all output; else only that of programs that failed
-# TEST_JOBS  programs at a time (unit: number of processors, t: 2, others 1);
+# TEST_JOBS  programs at a time (unit: number of processors, t: 3, since they
+#            mostly wait, others 1);
 #            those of t that say "# Alone: WHY" run by themselves at the end
 # TEST_TIMEOUT  seconds for one program (unit 120, t and faults 240, others 420)
 
@@ -37,7 +38,7 @@ my $unit = $ENV{TEST_UNIT_DIR} || "$build/unit";
 my %suites = (
     unit    => { timeout => 120, jobs => processors(), list => sub {
         map { "$unit/" . basename($_, '.c') } glob 'tests/unit/test_*.c' } },
-    t       => { timeout => 240, jobs => 2, list => sub { glob 't/*.t' } },
+    t       => { timeout => 240, jobs => 3, list => sub { glob 't/*.t' } },
     faults  => { timeout => 240, jobs => 1,
                  list => sub { glob 'tests/faults/*.t' } },
     clients => { timeout => 420, jobs => 1,
