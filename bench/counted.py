@@ -108,7 +108,7 @@ def instructions(rig, rnd, say, o):
 
     table.update(limiter(rig))
     notes.append('a check is enter and close of the core (bench/limiter.c): '
-                 'a slot, requests and tokens per minute, of key and team')
+                 'a slot, requests and tokens per minute')
 
     return {'title': 'User-space instructions (callgrind)',
             'unit': 'instructions per request or event', 'counts': table,
@@ -133,9 +133,11 @@ def limiter(rig):
     table = {}
 
     for key, title, args in [
-            ('limiter', 'limiter check', ['1']),
-            ('limiter10k', 'limiter check, 10,000 keys in turn', ['10000']),
-            ('limiter-all', 'limiter check, per day and budget, too',
+            ('limiter', 'limiter check of a key', ['1', 'key']),
+            ('limiter10k', 'the same, 10,000 keys in turn',
+             ['10000', 'key']),
+            ('limiter-team', 'of key and team', ['1', 'team']),
+            ('limiter-all', 'of both, per day and budget, too',
              ['1', 'all'])]:
         spent = []
         for n in (few, many):

@@ -70,7 +70,7 @@ def instructions(sections):
 
 def limiter(sections):
     got = counts(sections, 'instructions', 'limiter')
-    return row('limiter check', '≤ 2,000 instructions',
+    return row('limiter check of a key', '≤ 2,000 instructions',
                *([format(round(got['ours']), ','), got['ours'] <= 2000]
                  if got else []))
 

@@ -2,14 +2,15 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * A limiter check: what a request takes from the buckets of its key and team
- * and the slot it holds, and at its end what it used instead.  Does so COUNT
- * times, for whoever counts the instructions.
+ * A limiter check: what a request takes from the buckets of its key (and
+ * team) and the slot it holds, and at its end what it used instead.  Does so
+ * COUNT times, for whoever counts the instructions.
  *
- *     limiter COUNT KEYS [all]
+ *     limiter COUNT KEYS key|team|all
  *
- * KEYS take turns.  all: besides requests and tokens per minute and slots,
- * requests and tokens per day and a budget.
+ * KEYS take turns.  key: its requests and tokens per minute and its slots
+ * alone; team: those of a team, too; all: and requests and tokens per day and
+ * a budget, of both.
  */
 
 
@@ -78,12 +79,12 @@ main(int argc, char **argv)
     llm_ticket_t    t;
     llm_reading_t   rd;
 
-    count = argc > 2 ? atoi(argv[1]) : 0;
-    nkeys = argc > 2 ? atoi(argv[2]) : 0;
-    all = argc > 3;
+    count = argc == 4 ? atoi(argv[1]) : 0;
+    nkeys = argc == 4 ? atoi(argv[2]) : 0;
+    all = argc == 4 && strcmp(argv[3], "all") == 0;
 
     if (count < 1 || nkeys < 1 || nkeys > KEYS) {
-        fprintf(stderr, "limiter COUNT KEYS [all]\n");
+        fprintf(stderr, "limiter COUNT KEYS key|team|all\n");
         return 2;
     }
 
@@ -105,7 +106,7 @@ main(int argc, char **argv)
     memset(&ask, 0, sizeof(llm_ask_t));
     memset(&used, 0, sizeof(llm_amount_t));
 
-    ls.n = 2;
+    ls.n = strcmp(argv[3], "key") == 0 ? 1 : 2;
     ls.limit[1] = &team.limit;
 
     ask.limits = &ls;

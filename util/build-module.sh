@@ -37,9 +37,12 @@ if [ -f "$tree/conf_flags" ]; then
     flags=("${NGX_CONF_FLAGS[@]}")
 fi
 
-# across files: 5 % fewer instructions for half a minute more to link
-across=
-[ -z "${LTO:-}" ] || across="-flto=auto -fno-semantic-interposition"
+# across files: 6 % fewer instructions for half a minute more to link
+across= exports=
+if [ -n "${LTO:-}" ]; then
+    across="-O3 -flto=auto -fno-semantic-interposition"
+    exports=-Wl,--version-script=$here/ngx_module/exports.map
+fi
 
 work=$out/nginx
 [ "$tree" = "$system" ] || work=$work-$(printf %s "$tree" | cksum | cut -d' ' -f1)
@@ -67,7 +70,7 @@ if [ "$state" != "$(cat "$work/state" 2>/dev/null)" ]; then
     if ! (cd "$work/tree" && $configure "${flags[@]}" ${CC:+--with-cc="$CC"} \
           --with-cc-opt="-O2 -g -fPIC -Wextra -Wno-unused-parameter \
                          $across ${CFLAGS:-}" \
-          --with-ld-opt="-fPIC -Wl,-z,relro -Wl,-z,now ${across:+-O2 $across}" \
+          --with-ld-opt="-fPIC -Wl,-z,relro -Wl,-z,now $across $exports" \
           --add-dynamic-module="$here/ngx_module" \
           --builddir="$work/objs") >"$work/configure.log" 2>&1
     then
