@@ -188,7 +188,7 @@ my @kinds = (('json') x 6, ('stream') x 5, ('hit') x 4, ('joined') x 2,
     ('busy') x 4, ('ill') x 4, ('abort') x 5, ('early') x 2, ('compare') x 3,
     ('embed') x 3, ('responses') x 4, ('unpriced') x 3, ('silent') x 2,
     ('broken') x 2, ('nobody') x 2, ('wrong') x 2, qw(large odd stranger),
-    ('failing') x 2, 'line');
+    ('failing') x 2, qw(line tokens));
 
 sub crowd {
     my ($self, $n) = @_;
@@ -202,7 +202,8 @@ sub crowd {
         $self->{kinds}{$kind}++;
 
         # some come together
-        my $more = $kind eq 'joined' ? 3 : $kind eq 'line' ? 4 : 1;
+        my $more = $kind eq 'joined' ? 3
+            : $kind =~ /^(?:line|tokens)$/ ? 4 : 1;
 
         $n -= $more - 1;
         $self->drain(12 - $more) if $more > 1;
@@ -288,6 +289,11 @@ sub start {
     } elsif ($kind eq 'large') {
         $key = 'blue2';
         $body{max_tokens} = 1_000_000;
+
+    } elsif ($kind eq 'tokens') {
+        $key = 'blue2';
+        $body{max_tokens} = 2000;
+        $mock{'delay-ms'} = 60;
 
     } elsif ($kind eq 'line') {
         $key = 'blue1';
