@@ -17,7 +17,7 @@ import time
 
 import digest
 import tasks
-from rig import Failure, PATH, SECRET, Skipped, chat
+from rig import Failure, PATH, SECRET, Skipped, chat, first_event
 from timed import CHUNK
 
 FEW, MANY = 100, 600
@@ -325,18 +325,6 @@ def open_stream(gateway, body):
     s = socket.create_connection(('127.0.0.1', gateway.port), 10)
     s.sendall(head.encode() + body)
     return s
-
-
-def first_event(s):
-    seen = b''
-    while b'data:' not in seen:
-        got = s.recv(65536)
-        if not got:
-            raise Failure('a stream ended before its first event: %r'
-                          % seen[:200])
-        seen += got
-    if not seen.startswith(b'HTTP/1.1 200'):
-        raise Failure('a stream was refused: %r' % seen[:200])
 
 
 def grown(gateway, add, counts):

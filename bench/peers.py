@@ -17,7 +17,8 @@ import time
 
 import rig as rig_module
 import timed
-from rig import Failure, Gateway, PATH, SECRET, TOP, cpu_ns, steal_ticks
+from rig import (Failure, Gateway, PATH, SECRET, TOP, cpu_ns, first_event,
+                 steal_ticks)
 
 HERE = os.path.join(TOP, 'bench', 'peers')
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
@@ -402,18 +403,6 @@ def open_stream(gateway):
                                  in headers_of(gateway).items()),
                    len(body), body)).encode())
     return s
-
-
-def first_event(s):
-    seen = b''
-    while b'data:' not in seen:
-        got = s.recv(65536)
-        if not got:
-            raise Failure('a stream ended before its first event: %r'
-                          % seen[:200])
-        seen += got
-    if not seen.startswith(b'HTTP/1.1 200'):
-        raise Failure('a stream was refused: %r' % seen[:200])
 
 
 def memory(rig, gateway):

@@ -582,3 +582,15 @@ class Rig:
                                               said[-200:]))
             self.lengths[key] = len(said)
         return self.lengths[key]
+
+
+def first_event(s):
+    seen = b''
+    while b'data:' not in seen:
+        got = s.recv(65536)
+        if not got:
+            raise Failure('a stream ended before its first event: %r'
+                          % seen[:200])
+        seen += got
+    if not seen.startswith(b'HTTP/1.1 200'):
+        raise Failure('a stream was refused: %r' % seen[:200])

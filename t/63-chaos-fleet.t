@@ -202,30 +202,11 @@ sub freed {
     my ($held, $foreign);
 
     ok $x->until(sub {
-        ($held, $foreign) = shares();
+        ($held, $foreign) = $redis->shares;
         return $held == 0;
     }, 20), "$when: no slot is held in Redis" or diag($held);
 
     is $foreign, '', "$when: only the living have shares";
-}
-
-
-# slots that are kept in Redis, and for whom that is no gateway
-
-sub shares {
-    my %alive = map { $_ => 1 } $redis->gateways;
-    my ($held, %foreign) = (0);
-
-    for my $key (@{$redis->command(KEYS => '{llm}:s:*')}) {
-        my %share = @{$redis->command(HGETALL => $key)};
-
-        for my $id (keys %share) {
-            $foreign{$id} = 1 if !$alive{$id};
-            $held += (split / /, $share{$id})[0];
-        }
-    }
-
-    return ($held, join ' ', sort keys %foreign);
 }
 
 

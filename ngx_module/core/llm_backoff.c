@@ -36,10 +36,10 @@ typedef struct {
 static int64_t llm_backoff_number(llm_backoff_text_t t, int scale);
 static int64_t llm_backoff_date(llm_backoff_text_t t, int64_t now);
 static int llm_backoff_fixdate(llm_backoff_text_t *t, llm_backoff_date_t *d);
-static int llm_backoff_asctime(llm_backoff_text_t *t, llm_backoff_date_t *d);
+static int llm_backoff_ansi(llm_backoff_text_t *t, llm_backoff_date_t *d);
 static int llm_backoff_clock(llm_backoff_text_t *t, llm_backoff_date_t *d);
 static int llm_backoff_valid(const llm_backoff_date_t *d);
-static int64_t llm_backoff_time(const llm_backoff_date_t *d);
+static int64_t llm_backoff_seconds(const llm_backoff_date_t *d);
 static void llm_backoff_trim(llm_backoff_text_t *t, const llm_str_t *s);
 static int llm_backoff_literal(llm_backoff_text_t *t, const char *s);
 static int llm_backoff_name(llm_backoff_text_t *t, const char *const *names,
@@ -209,7 +209,7 @@ llm_backoff_date(llm_backoff_text_t t, int64_t now)
     if (llm_backoff_fixdate(&t, &d) != LLM_OK) {
         t = start;
 
-        if (llm_backoff_asctime(&t, &d) != LLM_OK) {
+        if (llm_backoff_ansi(&t, &d) != LLM_OK) {
             return -1;
         }
     }
@@ -224,7 +224,7 @@ llm_backoff_date(llm_backoff_text_t t, int64_t now)
         d.year += 2000;
 
         while (d.year < 9900
-               && llm_backoff_time(&d) <= now - LLM_BACKOFF_50YEARS)
+               && llm_backoff_seconds(&d) <= now - LLM_BACKOFF_50YEARS)
         {
             d.year += 100;
         }
@@ -234,7 +234,7 @@ llm_backoff_date(llm_backoff_text_t t, int64_t now)
         return -1;
     }
 
-    time = llm_backoff_time(&d);
+    time = llm_backoff_seconds(&d);
 
     if (time <= now) {
         return 0;
@@ -306,7 +306,7 @@ llm_backoff_fixdate(llm_backoff_text_t *t, llm_backoff_date_t *d)
 /* "Sun Nov  6 08:49:37 1994" */
 
 static int
-llm_backoff_asctime(llm_backoff_text_t *t, llm_backoff_date_t *d)
+llm_backoff_ansi(llm_backoff_text_t *t, llm_backoff_date_t *d)
 {
     int  digits;
 
@@ -373,7 +373,7 @@ llm_backoff_valid(const llm_backoff_date_t *d)
 
 
 static int64_t
-llm_backoff_time(const llm_backoff_date_t *d)
+llm_backoff_seconds(const llm_backoff_date_t *d)
 {
     int64_t  year, month, days;
 

@@ -71,7 +71,7 @@ llm_batch_put_number(llm_batch_text_t *t, int64_t n)
 
 
 void
-llm_batch_put_time(llm_batch_text_t *t, int64_t sec)
+llm_batch_put_stamp(llm_batch_text_t *t, int64_t sec)
 {
     if (sec <= 0) {
         llm_batch_put_text(t, "null");

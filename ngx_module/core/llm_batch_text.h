@@ -38,7 +38,7 @@ void llm_batch_put_name(llm_batch_text_t *t, const char *name);
 void llm_batch_put_number(llm_batch_text_t *t, int64_t n);
 
 /* seconds since 1970; 0 or less: null */
-void llm_batch_put_time(llm_batch_text_t *t, int64_t sec);
+void llm_batch_put_stamp(llm_batch_text_t *t, int64_t sec);
 
 /* a string; what is not UTF-8 becomes U+FFFD */
 void llm_batch_put_string(llm_batch_text_t *t, const llm_str_t *s);

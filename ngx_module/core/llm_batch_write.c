@@ -128,7 +128,7 @@ llm_batch_write_object(unsigned char *buf, size_t size,
 
     for (i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
         llm_batch_put_name(&t, times[i].name);
-        llm_batch_put_time(&t, times[i].sec);
+        llm_batch_put_stamp(&t, times[i].sec);
     }
 
     llm_batch_put_text(&t, ",\"request_counts\":{\"total\":");

@@ -515,8 +515,8 @@ llm_policy_expires(llm_policy_parser_t *ps, json_t *value, size_t offset)
     (void) offset;
 
     if (!json_is_string(value)
-        || llm_policy_read_time(json_string_value(value),
-                                json_string_length(value), &ps->row->expires)
+        || llm_policy_read_stamp(json_string_value(value),
+                                 json_string_length(value), &ps->row->expires)
            != LLM_OK)
     {
         return llm_policy_refuse(&ps->at,

@@ -64,7 +64,7 @@ int llm_policy_is_name(const char *s, size_t len);
 int llm_policy_read_hex(const char *s, size_t len, unsigned char *bytes);
 
 /* RFC 3339, 5.6, to seconds since the epoch; what is before it becomes 1 */
-int llm_policy_read_time(const char *s, size_t len, int64_t *time);
+int llm_policy_read_stamp(const char *s, size_t len, int64_t *time);
 
 /* … and back, "2027-01-01T00:00:00Z", with its zero; years to 9999 */
 void llm_policy_show_time(char text[LLM_POLICY_TIME], int64_t time);

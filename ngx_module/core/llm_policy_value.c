@@ -74,7 +74,7 @@ llm_policy_read_hex(const char *s, size_t len, unsigned char *bytes)
 
 
 int
-llm_policy_read_time(const char *s, size_t len, int64_t *time)
+llm_policy_read_stamp(const char *s, size_t len, int64_t *time)
 {
     int          year, month, day, hour, minute, second, zone;
     const char  *end;

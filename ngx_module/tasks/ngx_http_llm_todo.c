@@ -92,7 +92,7 @@ ngx_http_llm_todo_ask(void)
         return;
     }
 
-    pool = ngx_create_pool(1024, rn->log);
+    pool = ngx_http_llm_todo_call(&call, "todo");
     if (pool == NULL) {
         return;
     }
@@ -101,7 +101,6 @@ ngx_http_llm_todo_ask(void)
     tl->n = batches + webhooks;
     tl->asked = ngx_current_msec;
 
-    ngx_http_llm_queue_begin(&call, pool, "todo");
     ngx_http_llm_queue_add_number(&call, tl->n);
     ngx_http_llm_queue_add_number(&call, NGX_HTTP_LLM_TODO_LEASE);
 

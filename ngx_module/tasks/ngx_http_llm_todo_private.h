@@ -57,6 +57,10 @@ ngx_http_llm_todo_own_t *ngx_http_llm_todo_next(ngx_http_llm_todo_own_t *own);
 void ngx_http_llm_todo_free(ngx_http_llm_todo_own_t *own);
 
 
+/* a call, in memory that is the caller's to destroy; NULL: there is none */
+ngx_pool_t *ngx_http_llm_todo_call(ngx_http_llm_queue_call_t *call,
+    const char *op);
+
 /* _tell.c: in one call each: those that are done, those that run on */
 void ngx_http_llm_todo_tell(void);
 void ngx_http_llm_todo_beat(void);

@@ -45,12 +45,10 @@ ngx_http_llm_todo_tell(void)
 
         if (pool == NULL) {
 
-            pool = ngx_create_pool(2048, rn->log);
+            pool = ngx_http_llm_todo_call(&call, "todo-done");
             if (pool == NULL) {
                 return;
             }
-
-            ngx_http_llm_queue_begin(&call, pool, "todo-done");
         }
 
         ngx_http_llm_queue_add(&call, &own->member);
@@ -143,12 +141,11 @@ ngx_http_llm_todo_beat(void)
 
         if (pool == NULL) {
 
-            pool = ngx_create_pool(2048, rn->log);
+            pool = ngx_http_llm_todo_call(&call, "todo-keep");
             if (pool == NULL) {
                 return;
             }
 
-            ngx_http_llm_queue_begin(&call, pool, "todo-keep");
             ngx_http_llm_queue_add_number(&call, NGX_HTTP_LLM_TODO_LEASE);
         }
 
@@ -217,6 +214,21 @@ ngx_http_llm_todo_kept(void *data, ngx_http_llm_redis_reply_t *reply)
         ngx_http_llm_runner_complain("todo-keep", reply);
         ngx_http_llm_runner_soon(NGX_HTTP_LLM_RUNNER_AGAIN);
     }
+}
+
+
+ngx_pool_t *
+ngx_http_llm_todo_call(ngx_http_llm_queue_call_t *call, const char *op)
+{
+    ngx_pool_t  *pool;
+
+    pool = ngx_create_pool(2048, ngx_http_llm_runner.log);
+
+    if (pool) {
+        ngx_http_llm_queue_begin(call, pool, op);
+    }
+
+    return pool;
 }
 
 

@@ -10,14 +10,7 @@
 #include <string.h>
 
 #include "core/llm_affinity.h"
-
-
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
+#include "fuzz_main.h"
 
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t size);

@@ -16,14 +16,6 @@
 #include "fuzz_main.h"
 
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
-
 static void
 inside(const llm_str_t *s, const unsigned char *p, size_t size)
 {

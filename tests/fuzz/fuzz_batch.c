@@ -22,13 +22,6 @@
 
 #define LINES  20
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
 
 typedef struct {
     llm_batch_t     batch;

@@ -16,13 +16,6 @@
 
 #define SIZE  (512 * 1024)
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
 
 static llm_book_t *
 book(void)

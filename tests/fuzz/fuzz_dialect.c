@@ -22,13 +22,6 @@
 
 #define NOW  1795284000
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
 
 static const char *const  members[] = { "message", "type", "param", "code" };
 

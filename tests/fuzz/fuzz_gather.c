@@ -14,14 +14,7 @@
 #include "core/llm_gather.h"
 #include "core/llm_replay.h"
 #include "core/llm_sse.h"
-
-
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
+#include "fuzz_main.h"
 
 
 #define BLOCKS  256

@@ -15,14 +15,6 @@
 #include "fuzz_main.h"
 
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
-
 typedef struct {
     int             rc;
     unsigned        status;

@@ -15,14 +15,6 @@
 #include "fuzz_main.h"
 
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
-
 typedef struct {
     const uint8_t  *text;
     const uint8_t  *pos;

@@ -2,8 +2,9 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * With -DFUZZ_MAIN a fuzz target is a plain program that reads files, so that
- * a corpus can be run by any compiler and under any checker.
+ * What all fuzz targets share.  With -DFUZZ_MAIN a target is a plain program
+ * that reads files, so that a corpus can be run by any compiler and under any
+ * checker.
  */
 
 
@@ -14,6 +15,16 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+
+/* what must be true of every input */
+
+#define check(e)                                                              \
+    do {                                                                      \
+        if (!(e)) {                                                           \
+            abort();                                                          \
+        }                                                                     \
+    } while (0)
 
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t size);

@@ -17,14 +17,6 @@
 #include "fuzz_words.h"
 
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
-
 typedef struct {
     int             rc;
     uint64_t        offset;

@@ -20,13 +20,6 @@
 
 #define SIZE  (64 * 1024)
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
 
 static llm_limit_t
 limit(const char *name, uint32_t hash)

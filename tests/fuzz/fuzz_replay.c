@@ -12,14 +12,7 @@
 
 #include "core/llm_gather.h"
 #include "core/llm_replay.h"
-
-
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
+#include "fuzz_main.h"
 
 
 #define BLOCKS  1024

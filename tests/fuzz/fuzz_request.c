@@ -16,14 +16,6 @@
 #include "fuzz_main.h"
 
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
-
 typedef struct {
     unsigned char        *data;
     size_t                len;

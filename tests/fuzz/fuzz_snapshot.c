@@ -15,14 +15,6 @@
 #include "fuzz_main.h"
 
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
-
 /* reads in steps, writes again what it reads; what it ended with */
 
 static int

@@ -19,13 +19,6 @@
 
 #define BLOCKS  32
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
 
 typedef struct {
     llm_tasks_t        ts;

@@ -17,14 +17,6 @@
 #include "fuzz_main.h"
 
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
-
 /* a copy that ends where the memory ends; *p goes behind the line */
 
 static unsigned char *

@@ -16,14 +16,6 @@
 #include "fuzz_main.h"
 
 
-#define check(e)                                                              \
-    do {                                                                      \
-        if (!(e)) {                                                           \
-            abort();                                                          \
-        }                                                                     \
-    } while (0)
-
-
 static void
 address(const unsigned char *p, size_t len, const llm_address_t *a)
 {

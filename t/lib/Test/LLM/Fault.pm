@@ -557,30 +557,10 @@ sub leases {
     my ($held, $foreign);
 
     Test::More::ok($self->{hub}->until(sub {
-        ($held, $foreign) = $self->shares;
+        ($held, $foreign) = $self->{store}->shares;
         return $held == 0 && $foreign eq '';
     }, 20), "$when: no slot is held in Redis")
         or Test::More::diag("$held held, of the dead: $foreign");
-}
-
-
-sub shares {
-    my ($self) = @_;
-
-    my $redis = $self->{store};
-    my %alive = map { $_ => 1 } $redis->gateways;
-    my ($held, %foreign) = (0);
-
-    for my $key (@{$redis->command(KEYS => '{llm}:s:*')}) {
-        my %share = @{$redis->command(HGETALL => $key)};
-
-        for my $id (keys %share) {
-            $foreign{$id} = 1 if !$alive{$id};
-            $held += (split / /, $share{$id})[0];
-        }
-    }
-
-    return ($held, join ' ', sort keys %foreign);
 }
 
 

@@ -106,6 +106,27 @@ sub gateways {
 }
 
 
+# slots that are kept in it, and for whom that is no gateway
+
+sub shares {
+    my ($self) = @_;
+
+    my %alive = map { $_ => 1 } $self->gateways;
+    my ($held, %foreign) = (0);
+
+    for my $key (@{$self->command(KEYS => '{llm}:s:*')}) {
+        my %share = @{$self->command(HGETALL => $key)};
+
+        for my $id (keys %share) {
+            $foreign{$id} = 1 if !$alive{$id};
+            $held += (split / /, $share{$id})[0];
+        }
+    }
+
+    return ($held, join ' ', sort keys %foreign);
+}
+
+
 # a client more; and a command whose reply nobody reads for now
 
 sub another {
