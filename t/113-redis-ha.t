@@ -444,6 +444,10 @@ sub ended {
     cmp_ok(($back // 9e9) - ($heir_at // 0), '<', 4,
         "$what: soon after there is another one");
     run_load($load, 1.5);
+
+    # the load alone leaves slots free; now both have a line
+
+    send_one($load, 'slots') for 1 .. 8 * $SLOTS;
     $_->{r}->wait for @{$load->{all}};
 
     # what has not been accepted
