@@ -474,6 +474,7 @@ sub kill_workers {
 
     # together: else the second one would only miss its answers
 
+    kill 'STOP', @workers;
     kill 'KILL', @workers;
     $t->kill_worker('KILL', $_) for @workers;
 }

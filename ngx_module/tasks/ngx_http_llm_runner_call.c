@@ -16,6 +16,10 @@
 
 #define NGX_HTTP_LLM_RUNNER_MARGIN  5000       /* ms */
 
+/* within this a worker hears that it is to end, as another one did */
+
+#define NGX_HTTP_LLM_RUNNER_MOMENT  50         /* ms */
+
 
 static ngx_int_t ngx_http_llm_runner_request(
     ngx_http_llm_runner_task_t *task);
@@ -24,6 +28,9 @@ static ngx_int_t ngx_http_llm_runner_headers(
 static ngx_int_t ngx_http_llm_runner_header(ngx_http_llm_loopback_t *lb,
     const char *name, ngx_str_t *value);
 static void ngx_http_llm_runner_answered(ngx_http_llm_loopback_t *lb);
+static void ngx_http_llm_runner_cut(ngx_http_llm_runner_task_t *task);
+static void ngx_http_llm_runner_moment(ngx_event_t *ev);
+static void ngx_http_llm_runner_ended(ngx_http_llm_runner_task_t *task);
 
 
 void
@@ -178,6 +185,10 @@ ngx_http_llm_runner_leave(ngx_http_llm_runner_task_t *task)
         ngx_http_llm_runner_running(-1);
     }
 
+    if (task->moment.timer_set) {
+        ngx_del_timer(&task->moment);
+    }
+
     if (task->call) {
         ngx_http_llm_loopback_close(task->call);
         task->call = NULL;
@@ -188,11 +199,8 @@ ngx_http_llm_runner_leave(ngx_http_llm_runner_task_t *task)
 static void
 ngx_http_llm_runner_answered(ngx_http_llm_loopback_t *lb)
 {
-    llm_answer_t                 an;
-    ngx_http_llm_runner_t       *rn;
     ngx_http_llm_runner_task_t  *task;
 
-    rn = &ngx_http_llm_runner;
     task = lb->data;
 
     task->running = 0;
@@ -201,6 +209,56 @@ ngx_http_llm_runner_answered(ngx_http_llm_loopback_t *lb)
     task->status = lb->status;
 
     NGX_HTTP_LLM_FAULT("after-result");
+
+    if (lb->result == NGX_HTTP_LLM_LOOPBACK_BROKEN && !ngx_exiting) {
+        ngx_http_llm_runner_cut(task);
+        return;
+    }
+
+    ngx_http_llm_runner_ended(task);
+}
+
+
+/*
+ * The worker that had the call is gone.  Where all workers of the gateway are
+ * to end, this one hears of it in a moment and gives its tasks back as if they
+ * had not been tried; else it was a try.
+ */
+
+static void
+ngx_http_llm_runner_cut(ngx_http_llm_runner_task_t *task)
+{
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ngx_http_llm_runner.log, 0,
+                   "llm task \"%V\": its call was cut", &task->id);
+
+    task->moment.handler = ngx_http_llm_runner_moment;
+    task->moment.data = task;
+    task->moment.log = ngx_http_llm_runner.log;
+
+    ngx_add_timer(&task->moment, NGX_HTTP_LLM_RUNNER_MOMENT);
+}
+
+
+static void
+ngx_http_llm_runner_moment(ngx_event_t *ev)
+{
+    if (ngx_terminate) {
+        return;
+    }
+
+    ngx_http_llm_runner_ended(ev->data);
+}
+
+
+static void
+ngx_http_llm_runner_ended(ngx_http_llm_runner_task_t *task)
+{
+    llm_answer_t              an;
+    ngx_http_llm_runner_t    *rn;
+    ngx_http_llm_loopback_t  *lb;
+
+    rn = &ngx_http_llm_runner;
+    lb = task->call;
 
     ngx_memzero(&an, sizeof(llm_answer_t));
 

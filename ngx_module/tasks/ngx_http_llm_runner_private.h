@@ -63,6 +63,7 @@ typedef struct {
 
     ngx_http_llm_loopback_t      *call;        /* NULL: none, any more */
     ngx_msec_t                    began;       /* the call */
+    ngx_event_t                   moment;      /* … was cut */
 
     /* the verdict */
 
