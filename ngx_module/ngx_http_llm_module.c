@@ -7,6 +7,7 @@
 #include "ngx_http_llm_conf.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_loopback.h"
+#include "http/ngx_http_llm_reply.h"
 #include "http/ngx_http_llm_variables.h"
 #include "operate/ngx_http_llm_admin.h"
 #include "operate/ngx_http_llm_health.h"
@@ -337,6 +338,7 @@ ngx_http_llm_postconfiguration(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
+    ngx_http_llm_reply_init();
     ngx_http_llm_relay_init();
 
     return NGX_OK;

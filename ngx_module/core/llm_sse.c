@@ -40,7 +40,7 @@ typedef struct {
 } llm_sse_lines_t;
 
 
-static int llm_sse_look(llm_endpoint_e endpoint, const llm_str_t *data,
+static unsigned llm_sse_look(llm_endpoint_e endpoint, const llm_str_t *data,
     llm_sse_text_t *text);
 static unsigned llm_sse_joined(llm_endpoint_e endpoint,
     unsigned char *event, size_t len, llm_usage_t *usage,
@@ -111,8 +111,7 @@ unsigned
 llm_sse_classify(llm_endpoint_e endpoint, unsigned char *event, size_t len,
     llm_usage_t *usage, llm_sse_text_t *text)
 {
-    int               suspect;
-    unsigned          n, type;
+    unsigned          n, type, look;
     llm_str_t         value, data;
     llm_sse_field_e   field;
     llm_sse_lines_t   ls;
@@ -146,23 +145,29 @@ llm_sse_classify(llm_endpoint_e endpoint, unsigned char *event, size_t len,
         return LLM_SSE_DATA|LLM_SSE_DONE|(type & LLM_SSE_ERROR);
     }
 
-    suspect = llm_sse_look(endpoint, &data, text);
+    look = llm_sse_look(endpoint, &data, text);
 
-    if (!suspect && type == 0) {
-        return LLM_SSE_DATA;
+    if (!(look & LLM_SSE_SUSPECT) && type == 0) {
+
+        if (look & LLM_SSE_LEARNED) {
+            llm_sse_text_frame(text, event, len, &data);
+        }
+
+        return LLM_SSE_DATA|(look & LLM_SSE_NULLED);
     }
 
-    return LLM_SSE_DATA|llm_sse_chunk(endpoint, &data, usage, type);
+    return LLM_SSE_DATA|(look & LLM_SSE_NULLED)
+           |llm_sse_chunk(endpoint, &data, usage, type);
 }
 
 
 /* adds the text; might the data be more than a piece of a completion? */
 
-static int
+static unsigned
 llm_sse_look(llm_endpoint_e endpoint, const llm_str_t *data,
     llm_sse_text_t *text)
 {
-    int                   suspect;
+    unsigned              look;
     const unsigned char  *end, *known[2];
 
     end = data->data + data->len;
@@ -172,15 +177,21 @@ llm_sse_look(llm_endpoint_e endpoint, const llm_str_t *data,
     }
 
     if (llm_sse_text_same(text, data, known)) {
-        return llm_sse_suspect(data->data, known[0])
-               || llm_sse_suspect(known[1], end);
+        look = llm_sse_suspect(data->data, known[0])
+               | llm_sse_suspect(known[1], end);
+
+        if (look == 0) {
+            return 0;
+        }
+
+        /* what is known may have cut a value */
+
+        return llm_sse_suspect(data->data, end);
     }
 
-    suspect = llm_sse_suspect(data->data, end);
+    look = llm_sse_suspect(data->data, end);
 
-    llm_sse_text_read(text, endpoint, data, !suspect);
-
-    return suspect;
+    return look | llm_sse_text_read(text, endpoint, data, look == 0);
 }
 
 
@@ -203,7 +214,7 @@ llm_sse_joined(llm_endpoint_e endpoint, unsigned char *event, size_t len,
     }
 
     if (text != NULL) {
-        llm_sse_text_read(text, endpoint, &data, 0);
+        (void) llm_sse_text_read(text, endpoint, &data, 0);
     }
 
     return llm_sse_chunk(endpoint, &data, usage, type);

@@ -25,6 +25,8 @@
 #define LLM_SSE_USAGE     0x10     /* carries usage that is not null */
 #define LLM_SSE_USAGE_ONLY  0x20   /* and no choice: the chunk that is sent
                                       for stream_options.include_usage */
+#define LLM_SSE_NULLED    0x40     /* some name "error" has the value null:
+                                      llm_sse_clean() */
 
 
 /*
@@ -49,6 +51,7 @@ size_t llm_sse_next(const unsigned char *p, size_t len, size_t *scan);
 
 #define LLM_SSE_HEAD  288
 #define LLM_SSE_TAIL  64
+#define LLM_SSE_REST  48
 
 typedef struct {
     size_t                bytes;            /* escapes as they are spelled */
@@ -58,11 +61,24 @@ typedef struct {
     unsigned              offset;           /* of the text; 0: no shape */
     unsigned short        head_len;         /* bytes in front of the text */
     unsigned short        tail_len;         /* … and behind it */
+    unsigned char         lead_len;         /* … and of its line before, */
+    unsigned char         rest_len;         /* its event behind; 0: unknown */
     unsigned              several;          /* set by the caller: n > 1, an
                                                event may be of any choice */
     unsigned char         tail[LLM_SSE_TAIL];
     unsigned char         head[LLM_SSE_HEAD];
+    unsigned char         rest[LLM_SSE_REST];
 } llm_sse_text_t;
+
+
+/*
+ * At the front of an event: one that is whole and that differs from one before
+ * by its text alone.  Adds the text and returns the length of the event, whose
+ * bits are LLM_SSE_DATA; 0: it is to be found by llm_sse_next() and read by
+ * llm_sse_classify(), which would come to the same.
+ */
+
+size_t llm_sse_same(const unsigned char *p, size_t len, llm_sse_text_t *text);
 
 
 /*

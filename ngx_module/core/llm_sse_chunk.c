@@ -26,7 +26,8 @@ typedef struct {
 typedef int (*llm_sse_member_pt)(llm_sse_chunk_t *ch);
 
 
-static int llm_sse_telling(const unsigned char *p, const unsigned char *end);
+static unsigned llm_sse_telling(const unsigned char *p,
+    const unsigned char *end);
 static int llm_sse_some(const unsigned char *p, const unsigned char *end,
     int value);
 static int llm_sse_members(llm_sse_chunk_t *ch, llm_sse_member_pt member);
@@ -55,12 +56,19 @@ static void llm_sse_usage(llm_sse_chunk_t *ch, llm_endpoint_e endpoint,
  * escaped; what is left of false alarms is for the reader to tell.
  */
 
-int
+unsigned
 llm_sse_suspect(const unsigned char *p, const unsigned char *end)
 {
+    unsigned  look;
+
 #if defined(__SSE2__)
     unsigned  mask;
     __m128i   x, y, eu, fr;
+#endif
+
+    look = 0;
+
+#if defined(__SSE2__)
 
     while (end - p > 16) {
 
@@ -79,9 +87,7 @@ llm_sse_suspect(const unsigned char *p, const unsigned char *end)
                               _mm_and_si128(x, _mm_or_si128(eu, fr)));
 
         for ( ; mask != 0; mask &= mask - 1) {
-            if (llm_sse_telling(p + __builtin_ctz(mask), end)) {
-                return 1;
-            }
+            look |= llm_sse_telling(p + __builtin_ctz(mask), end);
         }
 
         p += 16;
@@ -95,30 +101,31 @@ llm_sse_suspect(const unsigned char *p, const unsigned char *end)
 #endif
 
     if (end - p < LLM_SSE_TELLING) {
-        return 0;
+        return look;
     }
 
     while (p < end) {
         p = memchr(p, '"', (size_t) (end - p));
 
         if (p == NULL) {
-            return 0;
+            break;
         }
 
-        if (llm_sse_telling(p, end)) {
-            return 1;
-        }
+        look |= llm_sse_telling(p, end);
 
         p++;
     }
 
-    return 0;
+    return look;
 }
 
 
-/* at '"': a name whose value is not null, or one of the types */
+/*
+ * At '"': a name whose value is not null, or one of the types; or an error
+ * that is none.
+ */
 
-static int
+static unsigned
 llm_sse_telling(const unsigned char *p, const unsigned char *end)
 {
     size_t  len;
@@ -129,20 +136,21 @@ llm_sse_telling(const unsigned char *p, const unsigned char *end)
     /* the first letter alone rules nearly all others out */
 
     if (llm_sse_starts(p, len, "finish_reason\"")) {
-        return llm_sse_some(p + 14, end, 0);
+        return llm_sse_some(p + 14, end, 0) ? LLM_SSE_SUSPECT : 0;
     }
 
     if (llm_sse_starts(p, len, "usage\"")) {
-        return llm_sse_some(p + 6, end, 0);
+        return llm_sse_some(p + 6, end, 0) ? LLM_SSE_SUSPECT : 0;
     }
 
     if (llm_sse_starts(p, len, "error\"")) {
-        return llm_sse_some(p + 6, end, 1);
+        return llm_sse_some(p + 6, end, 1) ? LLM_SSE_SUSPECT : LLM_SSE_NULLED;
     }
 
     return llm_sse_starts(p, len, "response.completed\"")
            || llm_sse_starts(p, len, "response.incomplete\"")
-           || llm_sse_starts(p, len, "response.failed\"");
+           || llm_sse_starts(p, len, "response.failed\"")
+           ? LLM_SSE_SUSPECT : 0;
 }
 
 

@@ -16,12 +16,25 @@
 /* of an event's name or its data's "type": LLM_SSE_ERROR, LLM_SSE_DONE or 0 */
 unsigned llm_sse_type(const unsigned char *p, size_t len);
 
-/* might a line of data be more than a piece of a completion? */
-int llm_sse_suspect(const unsigned char *p, const unsigned char *end);
+/* might a line of data be more than a piece of a completion?  Bits: */
 
-/* reads an event: its text, its choices and, if "learn", its shape */
-void llm_sse_text_read(llm_sse_text_t *text, llm_endpoint_e endpoint,
+#define LLM_SSE_SUSPECT  0x100     /* or LLM_SSE_NULLED, or both */
+
+unsigned llm_sse_suspect(const unsigned char *p, const unsigned char *end);
+
+/*
+ * Reads an event: its text, its choices and, if "learn", its shape; then
+ * LLM_SSE_LEARNED, else 0.
+ */
+
+#define LLM_SSE_LEARNED  0x200
+
+unsigned llm_sse_text_read(llm_sse_text_t *text, llm_endpoint_e endpoint,
     const llm_str_t *data, int learn);
+
+/* the shape was learned from the only data of this whole event: all of it */
+void llm_sse_text_frame(llm_sse_text_t *text, const unsigned char *event,
+    size_t len, const llm_str_t *data);
 
 /*
  * An event of the known shape: adds its text, and gives from where to where

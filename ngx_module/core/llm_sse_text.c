@@ -22,6 +22,10 @@
 
 #define LLM_SSE_NAME  8
 
+/* in front of data; the blank may be missing */
+
+#define LLM_SSE_LEAD  "data: "
+
 /* longer than any name that is looked for and its null */
 
 #define LLM_SSE_OVERLAP  40
@@ -51,7 +55,8 @@ static int llm_sse_text_name(llm_sse_reader_t *rd);
 static void llm_sse_text_delta(llm_sse_reader_t *rd);
 static int llm_sse_text_is_delta(const llm_json_t *js);
 static void llm_sse_text_add(llm_sse_reader_t *rd);
-static void llm_sse_text_learn(llm_sse_reader_t *rd, const llm_str_t *data);
+static unsigned llm_sse_text_learn(llm_sse_reader_t *rd,
+    const llm_str_t *data);
 
 
 #define llm_sse_is(rd, s)  llm_json_is(&(rd)->js, s, sizeof(s) - 1)
@@ -109,7 +114,7 @@ llm_sse_text_same(llm_sse_text_t *text, const llm_str_t *data,
 }
 
 
-/* the quote that ends a string, or end */
+/* the quote that ends a string; what no string may hold; or end */
 
 static const unsigned char *
 llm_sse_text_end(const unsigned char *p, const unsigned char *end)
@@ -122,26 +127,28 @@ llm_sse_text_end(const unsigned char *p, const unsigned char *end)
 
 #if defined(__SSE2__)
         unsigned  mask;
+        __m128i   x, quote, control;
 
-        for (mask = 0; end - p >= 16; p += 16) {
-            mask = (unsigned) _mm_movemask_epi8(_mm_cmpeq_epi8(
-                       _mm_loadu_si128((const __m128i *) (const void *) p),
-                       _mm_set1_epi8('"')));
+        for (mask = 0; mask == 0 && end - p >= 16; p += 16) {
+            x = _mm_loadu_si128((const __m128i *) (const void *) p);
 
-            if (mask != 0) {
-                p += __builtin_ctz(mask);
-                break;
-            }
+            quote = _mm_cmpeq_epi8(x, _mm_set1_epi8('"'));
+            control = _mm_cmpeq_epi8(_mm_min_epu8(x, _mm_set1_epi8(0x1f)), x);
+
+            mask = (unsigned) _mm_movemask_epi8(_mm_or_si128(quote, control));
         }
 
-        if (mask == 0)
+        if (mask != 0) {
+            p += __builtin_ctz(mask) - 16;
+        }
 #endif
-        {
-            p = memchr(p, '"', (size_t) (end - p));
 
-            if (p == NULL) {
-                return end;
-            }
+        while (p < end && *p != '"' && *p > 0x1f) {
+            p++;
+        }
+
+        if (p == end || *p != '"') {
+            return p;
         }
 
         /* escaped if an odd number of backslashes is in front */
@@ -157,7 +164,86 @@ llm_sse_text_end(const unsigned char *p, const unsigned char *end)
 }
 
 
+size_t
+llm_sse_same(const unsigned char *p, size_t len, llm_sse_text_t *text)
+{
+    const unsigned char  *q, *start;
+
+    if (text->rest_len == 0
+        || len < (size_t) text->lead_len + text->head_len + text->tail_len
+                 + text->rest_len
+        || memcmp(p, LLM_SSE_LEAD, text->lead_len) != 0
+        || memcmp(p + text->lead_len, text->head, text->head_len) != 0)
+    {
+        return 0;
+    }
+
+    start = p + text->lead_len + text->head_len;
+    q = llm_sse_text_end(start, p + len);
+
+    if ((size_t) (p + len - q) < (size_t) text->tail_len + text->rest_len
+        || memcmp(q, text->tail, text->tail_len) != 0)
+    {
+        return 0;
+    }
+
+    if (memcmp(q + text->tail_len, text->rest, text->rest_len) != 0) {
+
+        /* it changes from event to event: to try again would be in vain */
+
+        text->rest_len = 0;
+
+        return 0;
+    }
+
+    text->bytes += (size_t) (q - start);
+
+    return (size_t) (q - p) + text->tail_len + text->rest_len;
+}
+
+
 void
+llm_sse_text_frame(llm_sse_text_t *text, const unsigned char *event,
+    size_t len, const llm_str_t *data)
+{
+    size_t                lead, rest;
+    const unsigned char  *q, *last;
+
+    lead = (size_t) (data->data - event);
+
+    if (text->head_len != text->offset
+        || lead < sizeof("data:") - 1 || lead > sizeof(LLM_SSE_LEAD) - 1
+        || memcmp(event, LLM_SSE_LEAD, lead) != 0)
+    {
+        return;
+    }
+
+    /* a carriage return at the end may be half a line end */
+
+    last = event + len - 1;
+
+    if (last[0] != '\n'
+        || (last[-1] != '\n' && !(last[-1] == '\r' && last[-2] == '\n')))
+    {
+        return;
+    }
+
+    q = llm_sse_text_end(data->data + text->offset, data->data + data->len)
+        + text->tail_len;
+    rest = (size_t) (event + len - q);
+
+    if (rest > LLM_SSE_REST) {
+        return;
+    }
+
+    text->lead_len = (unsigned char) lead;
+    text->rest_len = (unsigned char) rest;
+
+    memcpy(text->rest, q, rest);
+}
+
+
+unsigned
 llm_sse_text_read(llm_sse_text_t *text, llm_endpoint_e endpoint,
     const llm_str_t *data, int learn)
 {
@@ -170,7 +256,7 @@ llm_sse_text_read(llm_sse_text_t *text, llm_endpoint_e endpoint,
     llm_json_init(&rd.js, data->data, data->len);
 
     if (llm_json_next(&rd.js) != LLM_JSON_OBJECT) {
-        return;
+        return 0;
     }
 
     if (endpoint == LLM_RESPONSES) {
@@ -180,9 +266,11 @@ llm_sse_text_read(llm_sse_text_t *text, llm_endpoint_e endpoint,
         llm_sse_text_choices(&rd);
     }
 
-    if (learn && rd.texts == 1 && rd.last != NULL && !text->several) {
-        llm_sse_text_learn(&rd, data);
+    if (!learn || rd.texts != 1 || rd.last == NULL || text->several) {
+        return 0;
     }
+
+    return llm_sse_text_learn(&rd, data);
 }
 
 
@@ -425,7 +513,7 @@ llm_sse_text_add(llm_sse_reader_t *rd)
 }
 
 
-static void
+static unsigned
 llm_sse_text_learn(llm_sse_reader_t *rd, const llm_str_t *data)
 {
     size_t           offset, head, tail;
@@ -441,13 +529,16 @@ llm_sse_text_learn(llm_sse_reader_t *rd, const llm_str_t *data)
     if (offset < LLM_SSE_NAME || offset > LLM_SSE_OFFSET
         || tail > LLM_SSE_TAIL || rd->choices > 1)
     {
-        return;
+        return 0;
     }
 
     text->offset = (unsigned) offset;
     text->head_len = (unsigned short) head;
     text->tail_len = (unsigned short) tail;
+    text->rest_len = 0;
 
     memcpy(text->head, rd->start - head, head);
     memcpy(text->tail, rd->end, tail);
+
+    return LLM_SSE_LEARNED;
 }

@@ -14,6 +14,9 @@
 #include "http/ngx_http_llm.h"
 
 
+/* once, when the configuration is read */
+void ngx_http_llm_reply_init(void);
+
 /* an error in the API's shape; ctx may be NULL: no call of the API */
 ngx_int_t ngx_http_llm_reply_error(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_http_llm_error_t *e);

@@ -78,6 +78,27 @@ static ngx_http_llm_reply_hide_t  ngx_http_llm_reply_hide[] = {
 };
 
 
+/* by the first letter of a name: where its like begin */
+
+static ngx_http_llm_reply_hide_t  *ngx_http_llm_reply_first[256];
+
+
+void
+ngx_http_llm_reply_init(void)
+{
+    u_char                      c;
+    ngx_http_llm_reply_hide_t  *hide;
+
+    for (hide = ngx_http_llm_reply_hide; hide->name.len; hide++) {
+        c = hide->name.data[0];
+
+        if (ngx_http_llm_reply_first[c] == NULL) {
+            ngx_http_llm_reply_first[c] = hide;
+        }
+    }
+}
+
+
 ngx_int_t
 ngx_http_llm_reply_hoist(ngx_http_llm_ctx_t *ctx, ngx_http_request_t *sr)
 {
@@ -134,17 +155,13 @@ ngx_http_llm_reply_hidden(ngx_table_elt_t *h)
     }
 
     c = h->lowcase_key[0];
+    hide = ngx_http_llm_reply_first[c];
 
-    for (hide = ngx_http_llm_reply_hide; hide->name.len; hide++) {
+    if (hide == NULL) {
+        return 0;
+    }
 
-        if (hide->name.data[0] != c) {
-
-            if (hide->name.data[0] > c) {
-                break;
-            }
-
-            continue;
-        }
+    for ( /* void */ ; hide->name.len && hide->name.data[0] == c; hide++) {
 
         if (h->key.len < hide->name.len
             || (!hide->prefix && h->key.len != hide->name.len))

@@ -4,6 +4,7 @@
  */
 
 
+#include "upstream/ngx_http_llm_stream_private.h"
 #include "upstream/ngx_http_llm_stream.h"
 #include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_cut.h"
@@ -17,21 +18,6 @@
 #include "core/llm_sse.h"
 
 
-/*
- * Bytes to be looked at: a buffer of the reader's, or a copy that joins the
- * beginning that was kept with such a buffer.
- */
-
-typedef struct {
-    u_char                     *pos;
-    size_t                      len;
-    size_t                      begun;       /* of them kept earlier, */
-    size_t                      front;       /* … to be sent of those */
-    ngx_buf_t                  *buf;
-    size_t                      out;         /* bytes taken out of buf */
-} ngx_http_llm_window_t;
-
-
 static ngx_int_t ngx_http_llm_stream_window(ngx_http_llm_attempt_t *at,
     ngx_buf_t *b, ngx_chain_t ***ll);
 static ngx_int_t ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at,
@@ -39,14 +25,10 @@ static ngx_int_t ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at,
 static ngx_int_t ngx_http_llm_stream_large(ngx_http_llm_attempt_t *at);
 static ssize_t ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at,
     ngx_http_llm_window_t *w);
+static size_t ngx_http_llm_stream_next(ngx_http_llm_attempt_t *at, u_char *p,
+    size_t len, unsigned *bits);
 static ngx_int_t ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at,
     u_char *event, size_t len, unsigned bits);
-static void ngx_http_llm_stream_clean(ngx_http_llm_attempt_t *at,
-    ngx_http_llm_window_t *w, size_t start, size_t len);
-static void ngx_http_llm_stream_remove(ngx_http_llm_attempt_t *at,
-    ngx_http_llm_window_t *w, size_t start, size_t len);
-static void ngx_http_llm_stream_move(ngx_http_llm_window_t *w, size_t start,
-    size_t len);
 static ngx_int_t ngx_http_llm_stream_cut(ngx_http_llm_attempt_t *at,
     ngx_chain_t *in, ngx_chain_t ***ll);
 static void ngx_http_llm_stream_mark(ngx_http_llm_attempt_t *at,
@@ -308,14 +290,11 @@ ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, ngx_http_llm_window_t *w)
     for ( ;; ) {
         p = w->pos + whole;
 
-        n = llm_sse_next(p, w->len - whole, &at->scan);
+        n = ngx_http_llm_stream_next(at, p, w->len - whole, &bits);
 
         if (n == 0) {
             break;
         }
-
-        bits = llm_sse_classify(at->ctx->endpoint, p, n, &at->usage,
-                                &at->text);
 
         if (at->relay == NGX_HTTP_LLM_RELAY_EVENTS
             && (bits & (LLM_SSE_DATA|LLM_SSE_ERROR)))
@@ -336,7 +315,7 @@ ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, ngx_http_llm_window_t *w)
         }
 
         ngx_http_llm_stream_mark(at, bits);
-        ngx_http_llm_stream_clean(at, w, whole, n);
+        ngx_http_llm_stream_clean(at, w, whole, n, bits);
 
         if (at->relay != NGX_HTTP_LLM_RELAY_EVENTS
             && ngx_http_llm_flight_event(at->ctx, p, n, bits) != NGX_OK)
@@ -378,6 +357,34 @@ ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, ngx_http_llm_window_t *w)
 }
 
 
+/* the next whole event and what it says; nearly all are of one shape */
+
+static size_t
+ngx_http_llm_stream_next(ngx_http_llm_attempt_t *at, u_char *p, size_t len,
+    unsigned *bits)
+{
+    size_t  n;
+
+    if (at->scan == 0) {
+        n = llm_sse_same(p, len, &at->text);
+
+        if (n) {
+            *bits = LLM_SSE_DATA;
+            return n;
+        }
+    }
+
+    n = llm_sse_next(p, len, &at->scan);
+
+    if (n) {
+        *bits = llm_sse_classify(at->ctx->endpoint, p, n, &at->usage,
+                                 &at->text);
+    }
+
+    return n;
+}
+
+
 static ngx_int_t
 ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at, u_char *event,
     size_t len, unsigned bits)
@@ -410,90 +417,6 @@ ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at, u_char *event,
     at->first_ms = ngx_current_msec - at->start;
 
     return NGX_OK;
-}
-
-
-/*
- * "error":null is taken for an error by some clients; a response has it by
- * right.  Blanks take its place, so that nothing moves.
- */
-
-static void
-ngx_http_llm_stream_clean(ngx_http_llm_attempt_t *at,
-    ngx_http_llm_window_t *w, size_t start, size_t len)
-{
-    size_t   n;
-    u_char  *p;
-
-    p = w->pos + start;
-
-    if (at->ctx->endpoint == LLM_RESPONSES
-        || memmem(p, len, "\"error\"", 7) == NULL
-        || llm_sse_clean(p, len) != LLM_OK
-        || w->begun == 0)
-    {
-        return;
-    }
-
-    /* sent from the buffer, as far as it came there */
-
-    n = ngx_max(start, w->begun);
-
-    ngx_memcpy(w->buf->pos + (n - w->begun), w->pos + n, start + len - n);
-}
-
-
-/*
- * The chunk of usage that the client did not ask for, with the comments in
- * front of it.  Line ends there may belong to the event before, and stay; one
- * that has yet to come belongs to this one.
- */
-
-static void
-ngx_http_llm_stream_remove(ngx_http_llm_attempt_t *at,
-    ngx_http_llm_window_t *w, size_t start, size_t len)
-{
-    size_t  end;
-
-    end = start + len;
-
-    while (start < end && (w->pos[start] == LF || w->pos[start] == CR)) {
-        start++;
-        ngx_http_llm_stream_move(w, start - 1, 1);
-    }
-
-    at->skip_lf = end == w->len && w->pos[end - 1] == CR;
-
-    if (start < w->begun) {
-        w->front = start;
-        start = w->begun;
-    }
-
-    w->out += end - start;
-
-    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, at->sr->connection->log, 0,
-                   "llm stream: usage taken out, %uz bytes", len);
-}
-
-
-/* closes the gap in the reader's buffer; it is at the end of a stream */
-
-static void
-ngx_http_llm_stream_move(ngx_http_llm_window_t *w, size_t start, size_t len)
-{
-    size_t   end;
-    u_char  *p;
-
-    end = start + len;
-    start = ngx_max(start, w->begun);
-
-    if (w->out == 0 || start >= end) {
-        return;
-    }
-
-    p = w->buf->pos + (start - w->begun);
-
-    ngx_memmove(p - w->out, p, end - start);
 }
 
 
@@ -662,7 +585,7 @@ ngx_http_llm_stream_rest(ngx_http_llm_attempt_t *at)
     w.begun = 0;
 
     ngx_http_llm_stream_mark(at, bits);
-    ngx_http_llm_stream_clean(at, &w, 0, at->held);
+    ngx_http_llm_stream_clean(at, &w, 0, at->held, bits);
 
     if (ngx_http_llm_flight_event(ctx, at->hold, at->held, bits) != NGX_OK) {
         return NGX_ERROR;

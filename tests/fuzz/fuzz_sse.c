@@ -77,12 +77,13 @@ one(result_t *res, llm_endpoint_e endpoint, const unsigned char *p,
 {
     int             rc;
     void           *block;
-    size_t          before;
+    size_t          before, same;
     unsigned        bits;
     llm_str_t       data;
     llm_usage_t     usage;
     llm_arena_t     arena;
-    unsigned char  *event;
+    unsigned char  *event, *copy;
+    llm_sse_text_t  known;
 
     event = malloc(len == 0 ? 1 : len);
     memcpy(event, p, len);
@@ -98,17 +99,34 @@ one(result_t *res, llm_endpoint_e endpoint, const unsigned char *p,
 
     before = res->text.bytes;
 
+    /* what is known by its shape is what reading it comes to */
+
+    known = res->text;
+    same = llm_sse_same(event, len, &known);
+
     bits = llm_sse_classify(endpoint, event, len, &usage, &res->text);
+
+    check(same == 0 || (same == len && bits == LLM_SSE_DATA
+                        && known.bytes == res->text.bytes
+                        && known.begun == res->text.begun
+                        && known.finished == res->text.finished));
 
     check(res->text.bytes - before <= len);
     check((res->text.finished & ~res->text.begun) == 0);
     check(bits == llm_sse_classify(endpoint, event, len, NULL, NULL));
 
     check(memcmp(event, p, len) == 0);
-    check(bits < 0x40);
+    check(bits < 0x80);
     check(usage.total_tokens >= -1);
     check((bits & LLM_SSE_USAGE) || usage.total_tokens == -1);
     check((bits & LLM_SSE_DATA) || (bits & ~LLM_SSE_ERROR) == 0);
+
+    /* what is to be taken out of an event has been seen */
+
+    copy = malloc(len == 0 ? 1 : len);
+    memcpy(copy, p, len);
+    check(llm_sse_clean(copy, len) != LLM_OK || (bits & LLM_SSE_NULLED));
+    free(copy);
 
     rc = llm_sse_data(event, len, &arena, &data);
 
@@ -139,8 +157,9 @@ static void
 feed(result_t *res, llm_endpoint_e endpoint, const unsigned char *p,
     size_t len, size_t step)
 {
-    size_t          have, start, scan, n;
+    size_t          have, start, scan, n, same;
     unsigned char  *window;
+    llm_sse_text_t  known;
 
     memset(res, 0, sizeof(result_t));
 
@@ -153,8 +172,12 @@ feed(result_t *res, llm_endpoint_e endpoint, const unsigned char *p,
         window = malloc(have - start);
         memcpy(window, p + start, have - start);
 
+        known = res->text;
+        same = scan == 0 ? llm_sse_same(window, have - start, &known) : 0;
+
         n = llm_sse_next(window, have - start, &scan);
         check(n <= have - start);
+        check(same == 0 || same == n);
 
         if (n == 0) {
             check(scan == have - start);

@@ -50,7 +50,7 @@ classify_as(llm_endpoint_e endpoint, const char *text, llm_usage_t *usage)
     assert_memory_equal(event, text, len);
     free(event);
 
-    return bits;
+    return bits & ~LLM_SSE_NULLED;             /* clean() looks at it */
 }
 
 
@@ -377,6 +377,7 @@ static void
 clean(const char *from, const char *to)
 {
     size_t          i, n, end, len;
+    unsigned        bits;
     unsigned char  *event;
 
     len = strlen(from);
@@ -391,8 +392,11 @@ clean(const char *from, const char *to)
         end--;
     }
 
+    bits = llm_sse_classify(LLM_CHAT, event, len, NULL, NULL);
+
     assert_int_equal(llm_sse_clean(event, len),
                      n == len ? LLM_DECLINED : LLM_OK);
+    assert_true(n == len || (bits & LLM_SSE_NULLED));
     assert_memory_equal(event, to, end);
 
     for (i = end; i < end + (len - n); i++) {

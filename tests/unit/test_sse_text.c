@@ -282,6 +282,137 @@ test_heads(void **state)
 }
 
 
+/* an event that is the one before but for its text is known by its bytes */
+
+static size_t
+same(llm_sse_text_t *text, const char *event, const char *more)
+{
+    size_t          n, len;
+    unsigned char  *copy;
+
+    len = strlen(event) + strlen(more);
+    copy = malloc(len + 1);
+    snprintf((char *) copy, len + 1, "%s%s", event, more);
+    copy = realloc(copy, len);
+
+    n = llm_sse_same(copy, len, text);
+    free(copy);
+
+    return n;
+}
+
+
+static void
+test_same(void **state)
+{
+    unsigned        i;
+    const char     *event;
+    llm_sse_text_t  text;
+
+    static const char  *other[] = {
+        CHAT("{\"content\":null}"),
+        CHAT("{\"content\":\"a\\\"}"),
+        CHAT("{\"content\":\"a\n\n\"}"),
+        CHAT("{\"content\":\"a\tb\"}"),
+        CHAT("{\"content\":\"a\",\"refusal\":\"b\"}"),
+        HEAD "\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n",
+        ": x\n\n" CHAT("{\"content\":\"a\"}"),
+        "\n" CHAT("{\"content\":\"a\"}"),
+        "data: [DONE]\n\n",
+        ""
+    };
+
+    (void) state;
+
+    memset(&text, 0, sizeof(llm_sse_text_t));
+
+    event = CHAT("{\"content\":\"abc\"}");
+    assert_int_equal(same(&text, event, ""), 0);
+    assert_int_equal(add(&text, LLM_CHAT, event), 3);
+
+    for (i = 0; i < 3; i++) {
+        assert_int_equal(same(&text, event, i == 0 ? "" : event),
+                         strlen(event));
+        assert_int_equal(text.bytes, 6 + 3 * i);
+    }
+
+    event = CHAT("{\"content\":\"a \\\"usage\\\": {} \\\\\"}");
+    assert_int_equal(same(&text, event, ""), strlen(event));
+    assert_int_equal(text.bytes, 12 + 18);
+
+    for (i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
+        assert_int_equal(same(&text, other[i], "\n\n"), 0);
+    }
+
+    /* not whole yet */
+
+    event = CHAT("{\"content\":\"abcdefghijklmnopqrstuvwxyz\"}");
+
+    for (i = 0; i < strlen(event); i++) {
+        assert_int_equal(llm_sse_same((const unsigned char *) event, i,
+                                      &text),
+                         0);
+    }
+
+    assert_int_equal(text.bytes, 30);
+
+    /* what changes behind it is not looked for again */
+
+    assert_int_equal(same(&text, HEAD "\"delta\":{\"content\":\"a\"}"
+                          ",\"logprobs\":null,\"finish_reason\":null}],"
+                          "\"x\":\"y\"}\n\n", ""), 0);
+    assert_int_equal(same(&text, event, ""), 0);
+
+    /* line ends */
+
+    for (i = 0; i < 4; i++) {
+        static const char  *ends[] = { "\n\n", "\r\n\r\n", "\r\r", "\n\r" };
+        char                line[128];
+
+        memset(&text, 0, sizeof(llm_sse_text_t));
+        snprintf(line, sizeof(line), "data:{\"choices\":[{\"delta\":"
+                 "{\"content\":\"abc\"}}]}%s", ends[i]);
+        assert_int_equal(add(&text, LLM_CHAT, line), 3);
+        assert_int_equal(same(&text, line, "\n"), i < 2 ? strlen(line) : 0);
+    }
+}
+
+
+/* an error that is none is seen in every event, before and behind the text */
+
+static void
+test_nulled(void **state)
+{
+    unsigned            i, n;
+    llm_sse_text_t      text;
+
+    static const char  *event[] = {
+        "data: {\"error\":null,\"choices\":[{\"delta\":{\"content\":"
+        "\"abc\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"abc\"}}],"
+        "\"error\"   :  null}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"abc\"},"
+        "\"error\":null}]}\n\n"
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(event) / sizeof(event[0]); i++) {
+        memset(&text, 0, sizeof(llm_sse_text_t));
+        assert_int_equal(add(&text, LLM_CHAT, CHAT("{\"content\":\"abc\"}")),
+                         3);
+
+        for (n = 2; n < 5; n++) {
+            assert_int_equal(llm_sse_classify(LLM_CHAT,
+                                              (unsigned char *) event[i],
+                                              strlen(event[i]), NULL, &text),
+                             LLM_SSE_DATA|LLM_SSE_NULLED);
+            assert_int_equal(text.bytes, 3 * n);
+        }
+    }
+}
+
+
 static void
 test_choices(void **state)
 {
@@ -398,6 +529,8 @@ main(void)
         cmocka_unit_test(test_responses),
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_same),
+        cmocka_unit_test(test_nulled),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_final)
     };
