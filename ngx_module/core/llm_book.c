@@ -20,6 +20,7 @@
 
 static void llm_book_share(llm_book_shape_t *sp, size_t size);
 static uint32_t llm_book_rows_for(size_t size, unsigned kind);
+static void llm_book_clear(llm_book_t *bk);
 static uint64_t llm_book_layout(llm_book_t *bk,
     const llm_book_shape_t *shape);
 static uint32_t llm_book_buckets(uint32_t rows);
@@ -194,8 +195,7 @@ llm_book_form(void *mem, size_t size, const llm_book_shape_t *shape,
 
     bk->used = llm_book_layout(bk, shape);
 
-    memset((unsigned char *) mem + sizeof(llm_book_t), 0,
-           bk->used - sizeof(llm_book_t));
+    llm_book_clear(bk);
 
     for (i = 0; i < LLM_BOOK_NAMES * 2; i++) {
         name.data = (unsigned char *) fixed[i % 2];
@@ -207,6 +207,28 @@ llm_book_form(void *mem, size_t size, const llm_book_shape_t *shape,
     }
 
     return bk;
+}
+
+
+/* all but the cells, which are cleared when they are made */
+
+static void
+llm_book_clear(llm_book_t *bk)
+{
+    uint64_t   at, end;
+    unsigned   i;
+
+    at = sizeof(llm_book_t);
+
+    for (i = 0; i <= LLM_BOOK_POOLS; i++) {
+        end = i < LLM_BOOK_POOLS ? bk->pool[i].cells : bk->used;
+
+        memset((unsigned char *) bk + at, 0, end - at);
+
+        if (i < LLM_BOOK_POOLS) {
+            at = bk->pool[i].index;
+        }
+    }
 }
 
 

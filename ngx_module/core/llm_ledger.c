@@ -54,9 +54,9 @@ llm_ledger_create(void *mem, size_t size)
 
     lg = mem;
 
-    memset(lg, 0, sizeof(llm_ledger_t)
-                  + rows * (sizeof(llm_ledger_ticket_t)
-                            + sizeof(llm_ledger_node_t)));
+    /* rows are cleared when they are first used: most of them never are */
+
+    memset(lg, 0, sizeof(llm_ledger_t));
 
     lg->size = (uint32_t) rows;
     lg->mask = heads - 1;

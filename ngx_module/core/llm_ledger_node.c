@@ -209,6 +209,7 @@ llm_ledger_node_row(llm_ledger_t *lg, const llm_now_t *now, uint32_t keep)
 
     if (lg->nodes < lg->size) {
         i = lg->nodes;
+        memset(llm_ledger_node(lg, i), 0, sizeof(llm_ledger_node_t));
         llm_ledger_store(&lg->nodes, i + 1);
         return i;
     }

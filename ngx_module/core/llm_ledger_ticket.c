@@ -8,6 +8,8 @@
 
 #include "core/llm_ledger_private.h"
 
+#include <string.h>
+
 
 uint32_t
 llm_ledger_new_ticket(llm_ledger_t *lg)
@@ -23,6 +25,7 @@ llm_ledger_new_ticket(llm_ledger_t *lg)
 
     if (lg->tickets < lg->size) {
         i = lg->tickets;
+        memset(llm_ledger_ticket(lg, i), 0, sizeof(llm_ledger_ticket_t));
         llm_ledger_store(&lg->tickets, i + 1);
         return i;
     }

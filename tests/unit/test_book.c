@@ -82,7 +82,7 @@ static void
 test_sizes(void **state)
 {
     void             *mem;
-    size_t            size;
+    size_t            size, i, n;
     llm_book_t       *bk;
     llm_book_stat_t   st;
 
@@ -107,7 +107,16 @@ test_sizes(void **state)
     /* what is said of the usual size */
 
     mem = malloc(16 << 20);
+    memset(mem, 0xa5, 16 << 20);
     bk = llm_book_create(mem, (16 << 20) - 8192, book_seed);
+
+    /* most of it is not touched before it is used */
+
+    for (i = 0, n = 0; i < 16 << 20; i++) {
+        n += (((unsigned char *) mem)[i] == 0xa5);
+    }
+
+    assert_in_range(n, 9 << 20, 16 << 20);
     llm_book_stat(bk, &st);
     print_message("16m: journals %u of %u, rows total %lu minute %lu hour "
                   "%lu day %lu month %lu, all %u %u, models %u %u, "

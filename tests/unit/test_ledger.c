@@ -45,6 +45,34 @@ test_create(void **state)
 }
 
 
+/* memory that no row has used yet is not the process' */
+
+static void
+test_untouched(void **state)
+{
+    size_t          i, n, size;
+    unsigned char  *p;
+
+    (void) state;
+
+    size = 1 << 20;
+    p = malloc(size);
+    memset(p, 0xa5, size);
+
+    assert_non_null(llm_ledger_create(p, size));
+
+    n = 0;
+
+    for (i = 0; i < size; i++) {
+        n += (p[i] == 0xa5);
+    }
+
+    assert_true(n > size / 10 * 9);
+
+    free(p);
+}
+
+
 static void
 test_slots(void **state)
 {
@@ -422,6 +450,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test_setup_teardown(test_create, setup, teardown),
+        cmocka_unit_test(test_untouched),
         cmocka_unit_test_setup_teardown(test_slots, setup, teardown),
         cmocka_unit_test_setup_teardown(test_owners, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unlimited, setup, teardown),
