@@ -306,6 +306,24 @@ unknown(ask($u, GET => $id, key => 'stranger'), 'but not for a stranger');
 unknown(ask($w, GET => $id), 'one of another Redis does not');
 
 
+# Who has an id may ask the other gateway at once: on one processor with both
+# of them he is often there before the first one is done with its turn.
+
+if (my ($processor) = qx(taskset -pc $$ 2>/dev/null) =~ /: (\d+)/) {
+    my $missed = 0;
+
+    alone($processor, $t->workers, $u->workers, $$);
+
+    for (1 .. 300) {
+        $id = create($t, 'both')->json->{id};
+        $missed++ if ask($u, GET => $id)->status != 200;
+    }
+
+    is $missed, 0, 'another gateway knows it at once';
+    alone('0-1023', $t->workers, $u->workers, $$);
+}
+
+
 # what is in Redis: no ids, no names, for 30 days
 
 my @keys = grep { /:r2:/ } @{$redis->command(KEYS => '*')};
@@ -534,6 +552,14 @@ sub elsewhere {
 
 
 # an id, and its key in Redis
+
+# only on these processors
+
+sub alone {
+    my ($processors, @pids) = @_;
+    system("taskset -pc $processors $_ >/dev/null 2>&1") for @pids;
+}
+
 
 sub made {
     my ($model) = @_;

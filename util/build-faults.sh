@@ -36,7 +36,7 @@ show() {
 
 flags=$(show '$(CFLAGS) $(ALL_INCS)')
 libs=$(sed -n '/-o .*ngx_http_llm_module\.so/,$p' "$objs/Makefile" \
-       | grep -o -e '-l[a-z0-9]*' -e '-L[^ ]*' -e '-Wl,[^ ]*' | tr '\n' ' ')
+       | tr -s ' \t' '\n' | grep -e '^-l' -e '^-L' -e '^-Wl,' | tr '\n' ' ')
 
 objects=$(find "$objs/addon" -name '*.o' | LC_ALL=C sort)
 

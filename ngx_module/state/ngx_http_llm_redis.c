@@ -159,6 +159,13 @@ ngx_http_llm_redis_init_process(ngx_http_llm_redis_t *rd, ngx_cycle_t *cycle)
 
 
 void
+ngx_http_llm_redis_flush(ngx_http_llm_redis_t *rd)
+{
+    ngx_http_llm_redis_event_flush(&rd->event);
+}
+
+
+void
 ngx_http_llm_redis_exit_process(ngx_http_llm_redis_t *rd)
 {
     if (rd->log == NULL) {

@@ -213,6 +213,13 @@ ngx_http_llm_redis_op_t *ngx_http_llm_redis_eval(ngx_http_llm_redis_t *rd,
     ngx_http_llm_redis_handler_pt handler, void *data);
 
 /*
+ * What was sent is on its way when this returns, and not only at the end of
+ * the turn: whoever hears from us after that finds it in Redis.
+ */
+
+void ngx_http_llm_redis_flush(ngx_http_llm_redis_t *rd);
+
+/*
  * The caller goes: its handler will not be called.  The command itself has
  * been sent and runs.  To be called at most until the handler has returned.
  */

@@ -384,7 +384,12 @@ ngx_http_llm_affinity_send(ngx_http_llm_ctx_t *ctx, u_char *name, u_char *p,
         ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
                       "llm: a stored response is known to this gateway "
                       "alone");
+        return;
     }
+
+    /* its id is the client's in this very turn, who may ask another gateway */
+
+    ngx_http_llm_redis_flush(rd);
 }
 
 
