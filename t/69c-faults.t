@@ -242,7 +242,7 @@ sub start_one {
     my $one = { n => $n, stream => $stream,
         r => $t->start_chat($text, model => $model, port => $port,
             headers => \%headers, $stream ? (stream => 1) : (),
-            timeout => $t->sanitized ? 60 : 20) };
+            timeout => 60) };
 
     if (rand() < 0.1) {
         $one->{leaves} = time + rand 0.1;
@@ -298,7 +298,7 @@ sub outcome {
         : 'whole, without an end'
         if $r->complete && !theirs($one);
     return 'whole' if $r->complete;
-    return 'broken without an error' if !$said;
+    return 'broken without an error: ' . ($r->error // '') if !$said;
 
     return scalar(grep { $_ eq '[DONE]' } @data) ? 'broken, [DONE]' : 'broken';
 }
