@@ -122,7 +122,6 @@ for my $kind (qw(plain loaded used)) {
     $t->token(GATEWAY => $kind eq 'used' ? $gateway : '');
 
     my $port = $t->port('PORT_ORIGIN');
-    delete $t->{held}{PORT_ORIGIN};
     $t->spawn('origin', $^X, "$FindBin::Bin/unused/origin.pl", $port);
     $t->until(sub { $t->read('origin.out') =~ /listening/ })
         or BAIL_OUT('the origin does not listen');

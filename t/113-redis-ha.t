@@ -47,11 +47,11 @@ done_testing;
 sub sentinels {
     begin();
 
-    my $port = released('PORT_R');
+    my $port = $hub->port('PORT_R');
     my @servers = map { server("redis$_", $port, "127.0.0.2$_",
         'min-replicas-to-write' => 1, 'min-replicas-max-lag' => 10,
         $_ == 1 ? () : (replicaof => "127.0.0.21 $port")) } 1 .. 3;
-    my @watch = map { released("PORT_S$_") } 1 .. 3;
+    my @watch = map { $hub->port("PORT_S$_") } 1 .. 3;
     my @sentinels = map { Test::LLM::Redis->sentinel($hub, "sentinel$_", $_,
         "127.0.0.21 $port") } @watch;
 
@@ -93,10 +93,10 @@ sub cluster {
     # one name for all nodes, on one port; what it has without the resolver
     # is the address of nobody
 
-    my $port = released('PORT_C');
+    my $port = $hub->port('PORT_C');
     my @nodes = map { server("node$_", $port, "127.0.0.1$_",
         'cluster-enabled' => 'yes', 'cluster-node-timeout' => 1000,
-        'cluster-port' => released("PORT_B$_"),
+        'cluster-port' => $hub->port("PORT_B$_"),
         'cluster-replica-validity-factor' => 0) } 1 .. 6;
     my %bus = map { ($_ => $hub->port("PORT_B$_")) } 1 .. 6;
 
@@ -194,18 +194,6 @@ sub move {
 
 
 # --- servers
-
-# a free port that nobody holds
-
-sub released {
-    my ($name) = @_;
-
-    my $port = $hub->port($name);
-    close delete $hub->{held}{$name};
-
-    return $port;
-}
-
 
 # at an address where nobody else has ports
 

@@ -172,8 +172,8 @@ unlike $t->log, qr/hush-hush/, 'no password in the log';
 # Sentinel: the master by name, and after a failover the other one
 
 my $s = RedisClient->new;
-my ($first, $second) = map { released($s, "PORT_R$_") } 1, 2;
-my $watch = released($s, 'PORT_S');
+my ($first, $second) = map { $s->port("PORT_R$_") } 1, 2;
+my $watch = $s->port('PORT_S');
 
 my $one = Test::LLM::Redis->new($s, name => 'one', port => $first);
 my $two = Test::LLM::Redis->new($s, name => 'two', port => $second,
@@ -187,7 +187,7 @@ ok $s->until(sub { $two->command('INFO', 'replication')
     =~ /slaves=1/ }, 20), 'a master and its replica are watched';
 
 # the first one of the two Sentinels is not there
-my $nobody = released($s, 'PORT_N');
+my $nobody = $s->port('PORT_N');
 $s->client("redis+sentinel://127.0.0.1:$nobody,127.0.0.1:$watch/mymaster/1"
     . '?sentinel_password=sentinel-word');
 $s->up('by a Sentinel');
@@ -220,10 +220,11 @@ cmp_ok scalar(() = $s->log =~ /redis "/g), '<=', 10, 'few lines in the log';
 
 my $c = RedisClient->new;
 my @nodes = map {
-    my $port = released($c, "PORT_C$_");
+    my $port = $c->port("PORT_C$_");
     Test::LLM::Redis->new($c, name => "node$_", port => $port,
         'cluster-enabled' => 'yes',
-        'cluster-allow-replica-migration' => 'no', 'cluster-port' => released($c, "PORT_B$_"))
+        'cluster-allow-replica-migration' => 'no',
+        'cluster-port' => $c->port("PORT_B$_"))
 } 1, 2;
 my @ports = map { $c->port("PORT_C$_") } 1, 2;
 my $slot = $nodes[0]->command(CLUSTER => 'KEYSLOT', '{lim}');
@@ -277,18 +278,6 @@ $c->up('to the node of the configuration');
 like $c->run('c=CONFIG&c=GET&c=port'), qr/string:$ports[1]/, 'this one';
 
 done_testing;
-
-
-# a free port that nobody holds
-
-sub released {
-    my ($t, $name) = @_;
-
-    my $port = $t->port($name);
-    close delete $t->{held}{$name};
-
-    return $port;
-}
 
 
 sub id { $nodes[$_[0]]->command(CLUSTER => 'MYID') }

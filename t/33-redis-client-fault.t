@@ -181,7 +181,6 @@ is $quiet->quit, 0, 'ends';
 my $ring = RedisClient->new;
 my ($left, $right);
 my $port = $ring->port('PORT_LEFT');
-close delete $ring->{held}{PORT_LEFT};
 $right = Test::LLM::Redis->fake($ring, sub { moved($port, @_) });
 my $other = $right->port;
 $left = Test::LLM::Redis->fake($ring, sub { moved($other, @_) },

@@ -318,8 +318,8 @@ is $z->quit, 0, 'ends';
 
 my $m = InboxClient->new;
 my @nodes = map {
-    Test::LLM::Redis->new($m, name => "node$_", port => released($m, "C$_"),
-        'cluster-enabled' => 'yes', 'cluster-port' => released($m, "B$_"))
+    Test::LLM::Redis->new($m, name => "node$_", port => $m->port("C$_"),
+        'cluster-enabled' => 'yes', 'cluster-port' => $m->port("B$_"))
 } 1, 2;
 
 $nodes[0]->command(CLUSTER => 'ADDSLOTSRANGE', 0, 16383);
@@ -351,7 +351,7 @@ is $m->quit, 0, 'ends';
 # Sentinel: a new master
 
 my $s = InboxClient->new;
-my ($old, $new, $watch) = map { released($s, $_) } qw(OLD NEW WATCH);
+my ($old, $new, $watch) = map { $s->port($_) } qw(OLD NEW WATCH);
 my $master = Test::LLM::Redis->new($s, name => 'master', port => $old);
 my $replica = Test::LLM::Redis->new($s, name => 'replica', port => $new,
     replicaof => "127.0.0.1 $old");
@@ -377,18 +377,6 @@ is $s->quit, 0, 'ends';
 cmp_ok said($s, qr/redis "/), '<=', 10, 'few lines in the log';
 
 done_testing;
-
-
-# a free port that nobody holds
-
-sub released {
-    my ($t, $name) = @_;
-
-    my $port = $t->port($name);
-    close delete $t->{held}{$name};
-
-    return $port;
-}
 
 
 sub name     { $_[0][0]->name($_[0][1]) }

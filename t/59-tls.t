@@ -235,8 +235,7 @@ sub run {
     my ($which, %env) = @_;
 
     my $out = 'run-' . ++$t->{runs};
-    my @ports = map { my $port = $t->port("PORT_$_$out");
-        close delete $t->{held}{"PORT_$_$out"}; $port } qw(RUN RUN_ADMIN);
+    my @ports = map { $t->port("PORT_$_$out") } qw(RUN RUN_ADMIN);
 
     local %ENV = (%ENV, REDIS_URL => 'off', OPENAI_API_KEY => 'sk-provider',
         OPENAI_BASE_URL => "https://$name:$port{$which}/v1", WORKERS => 1,

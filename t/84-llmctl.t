@@ -185,7 +185,6 @@ sub secrets {
     is $error, "llmctl: Give it. (401 invalid_api_key)\n", '  what was said';
 
     my $port = $t->port('NOBODY');
-    delete $t->{held}{NOBODY};
     ($status, $out, $error) = run($checked, 'status', '--url',
         "http://127.0.0.1:$port");
     is "$status $out", '3 ', 'nobody is there';

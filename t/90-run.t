@@ -48,23 +48,23 @@ like qx($lines[1] -s), qr/^data: \[DONE\]$/m, 'and the second';
 
 my ($secret) = $out->() =~ /admin secret\s+(\S+)/;
 is length $secret, 40, 'an admin secret';
-is $t->get('/healthz', port => port('PORT'))->status, 200, '/healthz';
-is $t->get('/readyz', port => port('ADMIN_PORT'))->status, 200,
+is $t->get('/healthz', port => $t->port('PORT'))->status, 200, '/healthz';
+is $t->get('/readyz', port => $t->port('ADMIN_PORT'))->status, 200,
     '/readyz of the admin listener';
-like $t->get('/metrics', port => port('ADMIN_PORT'))->body, qr/^# TYPE/m,
+like $t->get('/metrics', port => $t->port('ADMIN_PORT'))->body, qr/^# TYPE/m,
     '/metrics';
-is $t->get('/metrics', port => port('PORT'))->status, 404,
+is $t->get('/metrics', port => $t->port('PORT'))->status, 404,
     'no metrics on the public listener';
 is + (stat "$run/nginx.conf")[2] & 077, 0, 'the configuration is private';
 is + (stat "$run/admin-secret")[2] & 0777, 0600, 'so is the secret';
 
 my $purge = $t->post('/admin/v1/cache/purge', '{"team": "nobody"}',
-    port => port('ADMIN_PORT'),
+    port => $t->port('ADMIN_PORT'),
     headers => { Authorization => "Bearer $secret" });
 is $purge->status, 200, 'which opens the admin API';
 ok $purge->json->{fleet}, 'and Redis takes a purge';
 is $t->post('/admin/v1/cache/purge', '{"all": true}',
-    port => port('ADMIN_PORT'))->status, 401, 'nothing else does';
+    port => $t->port('ADMIN_PORT'))->status, 401, 'nothing else does';
 is qx(grep -rl $secret $run/logs $run/nginx.conf), '', 'no log has it';
 
 my ($other, $said) = run();
@@ -141,7 +141,7 @@ is + ($mock->journal)[0]{headers}{host}, 'localhost:' . $mock->port, 'Host';
 is + ($mock->journal)[0]{status}, 200, 'and its key';
 is qx(grep -rl sk-provider-secret $run), '', 'which no file has';
 is $t->post('/admin/v1/cache/purge', '{"all": true}',
-    port => port('ADMIN_PORT'),
+    port => $t->port('ADMIN_PORT'),
     headers => { Authorization => 'Bearer sk-admin-of-my-own' })->status, 200,
     "an admin secret of one's own";
 kill 'TERM', $pid;
@@ -176,26 +176,12 @@ sub run {
 
     my $name = 'run' . ++$runs;
 
-    local %ENV = (%ENV, PORT => port('PORT'),
-        ADMIN_PORT => port('ADMIN_PORT'), %env);
+    local %ENV = (%ENV, PORT => $t->port('PORT'),
+        ADMIN_PORT => $t->port('ADMIN_PORT'), %env);
 
     my $child = $t->spawn($name, $script);
 
     return ($child, sub { $t->read("$name.out") });
-}
-
-
-# free when it is asked for first, and nobody's since
-
-sub port {
-    my ($name) = @_;
-
-    my $port = $t->port($name);
-    my $held = delete $t->{held}{$name};
-
-    close $held if $held;
-
-    return $port;
 }
 
 
@@ -224,7 +210,7 @@ sub slow {
 
     my @headers = $mock{hang} ? ('x-mock-hang' => 1)
         : ('x-mock-delay-ms' => 700);
-    my $r = $t->start_chat('slow ' . rand, port => port('PORT'),
+    my $r = $t->start_chat('slow ' . rand, port => $t->port('PORT'),
         key => undef, timeout => 20,
         headers => [Authorization => "Bearer $key", @headers]);
 

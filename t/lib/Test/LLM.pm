@@ -148,12 +148,15 @@ sub port {
 
     $name //= 'PORT';
 
+    # Bound for as long as we live, the port is given to nobody who wants any;
+    # as nobody listens by it, a server that reuses addresses can have it.
+
     if (!$self->{ports}{$name}) {
         my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
-            Listen => 1) or croak "no free port: $!";
+            Proto => 'tcp', ReuseAddr => 1) or croak "no free port: $!";
 
         $self->{ports}{$name} = $socket->sockport;
-        $self->{held}{$name} = $socket;
+        $self->{bound}{$name} = $socket;
     }
 
     return $self->{ports}{$name};

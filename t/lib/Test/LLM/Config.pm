@@ -219,9 +219,6 @@ sub nginx {
     for my $try (1 .. 5) {
         $self->write('nginx.conf', $self->render($template));
 
-        my %held = %{delete $self->{held} // {}};
-        $_->close for values %held;
-
         $self->{master} = $self->spawn('nginx', $self->{binary},
             '-p', "$self->{dir}/", '-c', 'nginx.conf',
             '-e', $self->path('error.log'));
@@ -236,6 +233,7 @@ sub nginx {
 
         unlink $self->path('error.log'), $self->path('nginx.out');
         $self->{ports} = {};
+        $self->{bound} = {};
     }
 }
 
