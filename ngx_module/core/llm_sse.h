@@ -51,7 +51,6 @@ size_t llm_sse_next(const unsigned char *p, size_t len, size_t *scan);
 
 #define LLM_SSE_HEAD  288
 #define LLM_SSE_TAIL  64
-#define LLM_SSE_REST  48
 
 typedef struct {
     size_t                bytes;            /* escapes as they are spelled */
@@ -61,13 +60,12 @@ typedef struct {
     unsigned              offset;           /* of the text; 0: no shape */
     unsigned short        head_len;         /* bytes in front of the text */
     unsigned short        tail_len;         /* … and behind it */
-    unsigned char         lead_len;         /* … and of its line before, */
-    unsigned char         rest_len;         /* its event behind; 0: unknown */
-    unsigned              several;          /* set by the caller: n > 1, an
+    unsigned char         lead_len;         /* … of its line before these, */
+    unsigned char         rest_len;         /* its event after; 0: unknown */
+    unsigned short        several;          /* set by the caller: n > 1, an
                                                event may be of any choice */
-    unsigned char         tail[LLM_SSE_TAIL];
+    unsigned char         tail[LLM_SSE_TAIL];      /* and then the rest */
     unsigned char         head[LLM_SSE_HEAD];
-    unsigned char         rest[LLM_SSE_REST];
 } llm_sse_text_t;
 
 

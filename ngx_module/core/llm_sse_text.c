@@ -187,8 +187,10 @@ llm_sse_same(const unsigned char *p, size_t len, llm_sse_text_t *text)
         return 0;
     }
 
-    if (memcmp(q + text->tail_len, text->rest, text->rest_len) != 0) {
-
+    if (memcmp(q + text->tail_len, text->tail + text->tail_len,
+               text->rest_len)
+        != 0)
+    {
         /* it changes from event to event: to try again would be in vain */
 
         text->rest_len = 0;
@@ -232,14 +234,14 @@ llm_sse_text_frame(llm_sse_text_t *text, const unsigned char *event,
         + text->tail_len;
     rest = (size_t) (event + len - q);
 
-    if (rest > LLM_SSE_REST) {
+    if (rest > (size_t) LLM_SSE_TAIL - text->tail_len) {
         return;
     }
 
     text->lead_len = (unsigned char) lead;
     text->rest_len = (unsigned char) rest;
 
-    memcpy(text->rest, q, rest);
+    memcpy(text->tail + text->tail_len, q, rest);
 }
 
 
