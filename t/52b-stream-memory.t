@@ -41,9 +41,15 @@ Test::LLM::HTTP->idle(0.2);
 
 my $each = int((memory() - $before) / $streams);
 
+# the structures of nginx 1.26 are larger: with these headers of a request its
+# pool takes one block more (4 KB)
+
+my ($minor) = qx($t->{binary} -v 2>&1) =~ m{nginx/1\.(\d+)};
+my $most = $minor < 25 ? 22_000 : 26_000;
+
 SKIP: {
     skip 'sanitizers need memory of their own', 1 if $t->sanitized;
-    cmp_ok $each, '<', 22_000, "a stream with a prompt of 20 KB: $each bytes";
+    cmp_ok $each, '<', $most, "a stream with a prompt of 20 KB: $each bytes";
 }
 
 $_->abort for @open;

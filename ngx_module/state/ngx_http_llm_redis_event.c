@@ -237,6 +237,14 @@ ngx_http_llm_redis_event_send(ngx_http_llm_redis_event_t *ev,
     if (redisAsyncFormattedCommand(ac, fn, data, (char *) command, len)
         != REDIS_OK)
     {
+        if (c->err) {
+
+            /* hiredis 1 had no memory: it refuses all that follows, and
+               nothing but an event ends the connection */
+
+            ngx_http_llm_redis_event_add_write(ev);
+        }
+
         return NGX_ERROR;
     }
 
