@@ -591,7 +591,18 @@ sub terminated {
 
     my @ids = submit(4);
     $mock->wait(requests => 4);
-    my $since = time;
+
+    # both hear of it before one of them is gone, whose tasks the other would
+    # run else
+
+    my @workers = $t->workers;
+
+    kill 'STOP', @workers;
+    kill 'TERM', $t->{master};
+    ok $t->wait_log(qr/signal 15 \(SIGTERM\) received.*exiting/, 5),
+        'the master is to end';
+    Test::LLM::HTTP->idle(0.02);
+    kill 'CONT', @workers;
     $t->stop;
 
     is states(@ids), 'queued queued queued queued', 'ended at once: what ran '
