@@ -785,10 +785,14 @@ sub runs {
 
     my ($first) = ids(submit($t, prompts(1, 'run')));
 
-    return fail('nothing runs') if !$t->until(sub {
-        states(task($t, $first)) !~ /queued|processing/ }, 10);
+    my $task;
 
-    my $task = task($t, $first)->json->{$first};
+    return fail('nothing runs') if !$t->until(sub {
+        my $r = task($t, $first);
+
+        $task = $r->status == 200 ? $r->json->{$first} : undef;
+        return $task && $task->{status} !~ /queued|processing/;
+    }, 10);
 
     is $task->{status}, 'completed', 'a task runs';
     is $task->{result}{object}, 'chat.completion', '... its result';

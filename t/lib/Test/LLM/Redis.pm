@@ -40,7 +40,9 @@ sub pid  { $_[0]{pid} }
 sub start {
     my ($self) = @_;
 
-    my %options = (port => 0, unixsocket => $self->path,
+    # by the one address at which a test's ports are its own
+
+    my %options = (port => 0, bind => '127.0.0.1', unixsocket => $self->path,
         unixsocketperm => 777, dir => $self->{dir}, save => '',
         appendonly => 'no', %{$self->{options}});
 
