@@ -215,20 +215,17 @@ llm_book_form(void *mem, size_t size, const llm_book_shape_t *shape,
 static void
 llm_book_clear(llm_book_t *bk)
 {
-    uint64_t   at, end;
-    unsigned   i;
+    uint64_t  at;
+    unsigned  i;
 
     at = sizeof(llm_book_t);
 
-    for (i = 0; i <= LLM_BOOK_POOLS; i++) {
-        end = i < LLM_BOOK_POOLS ? bk->pool[i].cells : bk->used;
-
-        memset((unsigned char *) bk + at, 0, end - at);
-
-        if (i < LLM_BOOK_POOLS) {
-            at = bk->pool[i].index;
-        }
+    for (i = 0; i < LLM_BOOK_POOLS; i++) {
+        memset((unsigned char *) bk + at, 0, bk->pool[i].cells - at);
+        at = bk->pool[i].index;
     }
+
+    memset((unsigned char *) bk + at, 0, bk->used - at);
 }
 
 

@@ -67,7 +67,7 @@ int llm_policy_read_hex(const char *s, size_t len, unsigned char *bytes);
 int llm_policy_read_stamp(const char *s, size_t len, int64_t *time);
 
 /* … and back, "2027-01-01T00:00:00Z", with its zero; years to 9999 */
-void llm_policy_show_time(char text[LLM_POLICY_TIME], int64_t time);
+void llm_policy_show_stamp(char text[LLM_POLICY_TIME], int64_t time);
 
 
 #endif /* _LLM_POLICY_PRIVATE_H_INCLUDED_ */

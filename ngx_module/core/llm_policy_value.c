@@ -139,7 +139,7 @@ llm_policy_read_stamp(const char *s, size_t len, int64_t *time)
 /* the way back of llm_policy_days() */
 
 void
-llm_policy_show_time(char text[LLM_POLICY_TIME], int64_t time)
+llm_policy_show_stamp(char text[LLM_POLICY_TIME], int64_t time)
 {
     int64_t  day, era, left, year, month;
 

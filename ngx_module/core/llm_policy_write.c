@@ -88,7 +88,7 @@ llm_policy_row_write(const llm_policy_row_t *row, unsigned how, char *buf,
 
     if (row->expires != 0) {
         llm_policy_write_name(&out, "expires");
-        llm_policy_show_time(time, row->expires);
+        llm_policy_show_stamp(time, row->expires);
         llm_policy_format(&out, "\"%s\"", time);
     }
 

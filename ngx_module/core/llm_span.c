@@ -25,7 +25,7 @@ static void llm_span_decimal(llm_span_out_t *out, uint64_t n,
     unsigned width);
 static void llm_span_int(llm_span_out_t *out, int64_t n);
 static void llm_span_micro(llm_span_out_t *out, int64_t n);
-static void llm_span_time(llm_span_out_t *out, const char *name,
+static void llm_span_stamp(llm_span_out_t *out, const char *name,
     uint64_t ms);
 static void llm_span_id(llm_span_out_t *out, const char *name,
     const unsigned char *id, size_t len);
@@ -104,9 +104,9 @@ llm_span_write(unsigned char *p, size_t size, const llm_span_t *sp)
     llm_span_literal(&out, "\",\"kind\":");
     llm_span_decimal(&out, sp->kind, 1);
 
-    llm_span_time(&out, "startTimeUnixNano", sp->start);
-    llm_span_time(&out, "endTimeUnixNano",
-                  sp->end < sp->start ? sp->start : sp->end);
+    llm_span_stamp(&out, "startTimeUnixNano", sp->start);
+    llm_span_stamp(&out, "endTimeUnixNano",
+                   sp->end < sp->start ? sp->start : sp->end);
 
     llm_span_literal(&out, ",\"attributes\":[");
 
@@ -227,7 +227,7 @@ llm_span_attr(llm_span_out_t *out, const llm_span_attr_t *attr)
 
 
 static void
-llm_span_time(llm_span_out_t *out, const char *name, uint64_t ms)
+llm_span_stamp(llm_span_out_t *out, const char *name, uint64_t ms)
 {
     llm_span_literal(out, ",\"");
     llm_span_string(out, name);

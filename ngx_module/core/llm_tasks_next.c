@@ -19,7 +19,7 @@ static void llm_tasks_lacks(const llm_tasks_t *ts, llm_tasks_item_t *item);
 static uint64_t llm_tasks_find(const llm_tasks_t *ts, const llm_json_t *js);
 static unsigned char *llm_tasks_copy(unsigned char *buf, const void *p,
     size_t len);
-static void llm_tasks_put_time(llm_batch_text_t *t, const char *name,
+static void llm_tasks_put_stamp(llm_batch_text_t *t, const char *name,
     int64_t ms);
 
 
@@ -244,9 +244,9 @@ llm_tasks_write_task(unsigned char *buf, size_t size,
     llm_batch_put_name(&t, "attempts");
     llm_batch_put_number(&t, task->attempts);
 
-    llm_tasks_put_time(&t, "created_at", task->created);
-    llm_tasks_put_time(&t, "started_at", task->started);
-    llm_tasks_put_time(&t, "finished_at", task->finished);
+    llm_tasks_put_stamp(&t, "created_at", task->created);
+    llm_tasks_put_stamp(&t, "started_at", task->started);
+    llm_tasks_put_stamp(&t, "finished_at", task->finished);
 
     llm_batch_put_name(&t, "result");
     llm_batch_put_json(&t, &task->result);
@@ -270,7 +270,7 @@ llm_tasks_write_task(unsigned char *buf, size_t size,
 
 
 static void
-llm_tasks_put_time(llm_batch_text_t *t, const char *name, int64_t ms)
+llm_tasks_put_stamp(llm_batch_text_t *t, const char *name, int64_t ms)
 {
     unsigned char  buf[4];
 
