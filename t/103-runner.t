@@ -43,6 +43,7 @@ stopped();
 reload();
 quits();
 terminated();
+ended_in_turn();
 redis_down();
 
 done_testing;
@@ -613,6 +614,50 @@ sub terminated {
     $t->start;
     ended('the next one runs it', 'completed', 10, @ids);
     clean('terminated');
+}
+
+
+# One worker is ended a moment before the other, which so sees its calls through
+# it cut: they were no try.  On a busy machine the second may come too late.
+
+sub ended_in_turn {
+    my @ids;
+
+    for my $try (1 .. 5) {
+        $mock->script({ hang => JSON::PP::true });
+        @ids = submit(12);
+        $mock->wait(requests => 12);
+
+        my ($first, $second) = $t->workers;
+        my $master = $t->{master};
+
+        kill 'STOP', $master;
+        my $since = time;
+        kill 'TERM', $first;
+        $t->until(sub { Test::LLM::command_of($first) eq '' }, 5);
+        Test::LLM::HTTP->idle(0.05);
+        kill 'TERM', $second;
+
+        my $took = time - $since;
+
+        kill 'TERM', $master;
+        $t->stop;
+
+        last if $took < 0.2 || $try == 5;
+
+        $t->start;
+        $mock->script({});
+        ended("too late, $took s: they run", 'completed', 15, @ids);
+    }
+
+    is states(@ids), join(' ', ('queued') x 12), 'ended in turn: given back';
+    is join(' ', uniq(map { job($_, 'a') . (job($_, 'd') || 0) } @ids)), '00',
+        'none was tried';
+
+    $mock->script({});
+    $t->start;
+    ended('and run later', 'completed', 15, @ids);
+    clean('in turn');
 }
 
 

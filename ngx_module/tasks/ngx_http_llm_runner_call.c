@@ -18,7 +18,7 @@
 
 /* within this a worker hears that it is to end, as another one did */
 
-#define NGX_HTTP_LLM_RUNNER_MOMENT  50         /* ms */
+#define NGX_HTTP_LLM_RUNNER_MOMENT  250        /* ms */
 
 
 static ngx_int_t ngx_http_llm_runner_request(
