@@ -40,11 +40,12 @@ typedef struct {
 } llm_sse_lines_t;
 
 
-static unsigned llm_sse_look(llm_endpoint_e endpoint, const llm_str_t *data,
-    llm_sse_text_t *text);
-static unsigned llm_sse_joined(llm_endpoint_e endpoint,
-    unsigned char *event, size_t len, llm_usage_t *usage,
-    llm_sse_text_t *text, unsigned type);
+static unsigned llm_sse_single(llm_sse_reader_t *rd, const llm_str_t *data,
+    llm_usage_t *usage);
+static unsigned llm_sse_joined(llm_sse_reader_t *rd, unsigned char *event,
+    size_t len, llm_usage_t *usage);
+static unsigned llm_sse_json(llm_sse_reader_t *rd, const llm_str_t *data,
+    llm_usage_t *usage);
 static const unsigned char *llm_sse_eol(const unsigned char *p,
     const unsigned char *end);
 static void llm_sse_lines(llm_sse_lines_t *ls, unsigned char *event,
@@ -111,10 +112,11 @@ unsigned
 llm_sse_classify(llm_endpoint_e endpoint, unsigned char *event, size_t len,
     llm_usage_t *usage, llm_sse_text_t *text)
 {
-    unsigned          n, type, look;
+    unsigned          n, type, bits;
     llm_str_t         value, data;
     llm_sse_field_e   field;
     llm_sse_lines_t   ls;
+    llm_sse_reader_t  rd;
 
     n = 0;
     type = 0;
@@ -136,70 +138,80 @@ llm_sse_classify(llm_endpoint_e endpoint, unsigned char *event, size_t len,
         return type & LLM_SSE_ERROR;
     }
 
+    rd.endpoint = endpoint;
+    rd.bits = type;
+    rd.text = text;
+    rd.learned = 0;
+
     if (n != 1) {
-        return LLM_SSE_DATA|llm_sse_joined(endpoint, event, len, usage, text,
-                                           type);
+        return LLM_SSE_DATA|llm_sse_joined(&rd, event, len, usage);
     }
 
     if (llm_sse_done(&data)) {
         return LLM_SSE_DATA|LLM_SSE_DONE|(type & LLM_SSE_ERROR);
     }
 
-    look = llm_sse_look(endpoint, &data, text);
+    bits = llm_sse_single(&rd, &data, usage);
 
-    if (!(look & LLM_SSE_SUSPECT) && type == 0) {
-
-        if (look & LLM_SSE_LEARNED) {
-            llm_sse_text_frame(text, event, len, &data);
-        }
-
-        return LLM_SSE_DATA|(look & LLM_SSE_NULLED);
+    if (rd.learned) {
+        llm_sse_text_frame(text, event, len, &data);
     }
 
-    return LLM_SSE_DATA|(look & LLM_SSE_NULLED)
-           |llm_sse_chunk(endpoint, &data, usage, type);
+    return LLM_SSE_DATA|bits;
 }
 
 
-/* adds the text; might the data be more than a piece of a completion? */
+/* the only data of its event */
 
 static unsigned
-llm_sse_look(llm_endpoint_e endpoint, const llm_str_t *data,
-    llm_sse_text_t *text)
+llm_sse_single(llm_sse_reader_t *rd, const llm_str_t *data,
+    llm_usage_t *usage)
 {
-    unsigned              look;
+    unsigned              look, bits;
     const unsigned char  *end, *known[2];
 
     end = data->data + data->len;
 
-    if (text == NULL) {
-        return llm_sse_suspect(data->data, end);
-    }
+    if (rd->text != NULL && llm_sse_text_same(rd->text, data, known)) {
+        rd->text = NULL;
 
-    if (llm_sse_text_same(text, data, known)) {
         look = llm_sse_suspect(data->data, known[0])
                | llm_sse_suspect(known[1], end);
 
-        if (look == 0) {
-            return 0;
+        if (look != 0) {
+
+            /* what is known may have cut a value */
+
+            look = llm_sse_suspect(data->data, end);
         }
 
-        /* what is known may have cut a value */
-
-        return llm_sse_suspect(data->data, end);
+    } else {
+        look = llm_sse_suspect(data->data, end);
     }
 
-    look = llm_sse_suspect(data->data, end);
+    rd->telling = (look & LLM_SSE_SUSPECT) || rd->bits != 0;
+    bits = 0;
 
-    return look | llm_sse_text_read(text, endpoint, data, look == 0);
+    if (rd->telling || rd->text != NULL) {
+        bits = llm_sse_json(rd, data, usage);
+    }
+
+    if (rd->telling) {
+        return bits | (look & LLM_SSE_NULLED);
+    }
+
+    rd->learned = look == 0 && rd->text != NULL
+                  && llm_sse_text_learn(rd, data);
+
+    return look & LLM_SSE_NULLED;
 }
 
 
 /* apart from the rest, which does well with little of the stack */
 
 static unsigned __attribute__((noinline))
-llm_sse_joined(llm_endpoint_e endpoint, unsigned char *event, size_t len,
-    llm_usage_t *usage, llm_sse_text_t *text, unsigned type)
+llm_sse_joined(llm_sse_reader_t *rd, unsigned char *event, size_t len,
+    llm_usage_t *usage)
 {
     llm_str_t      data;
     llm_arena_t    arena;
@@ -210,14 +222,34 @@ llm_sse_joined(llm_endpoint_e endpoint, unsigned char *event, size_t len,
     arena.alloc = NULL;
 
     if (llm_sse_data(event, len, &arena, &data) != LLM_OK) {
-        return type;
+        return rd->bits;
     }
 
-    if (text != NULL) {
-        (void) llm_sse_text_read(text, endpoint, &data, 0);
+    rd->telling = 1;
+
+    return llm_sse_json(rd, &data, usage);
+}
+
+
+static unsigned
+llm_sse_json(llm_sse_reader_t *rd, const llm_str_t *data, llm_usage_t *usage)
+{
+    rd->last = NULL;
+    rd->texts = 0;
+    rd->choices = 0;
+    rd->usage = 0;
+
+    if (rd->text != NULL && rd->endpoint == LLM_RESPONSES) {
+        llm_sse_text_delta(rd, data);
+
+        if (!rd->telling) {
+            return 0;
+        }
+
+        rd->text = NULL;
     }
 
-    return llm_sse_chunk(endpoint, &data, usage, type);
+    return llm_sse_read(rd, data, usage);
 }
 
 

@@ -5,7 +5,6 @@
 
 
 #include "core/llm_sse_private.h"
-#include "core/llm_json.h"
 
 #include <string.h>
 
@@ -14,37 +13,24 @@
 #endif
 
 
-typedef struct {
-    llm_json_t            js;
-    unsigned              bits;
-
-    unsigned              choices:1;       /* there is one */
-    unsigned              usage:1;         /* there may be one */
-} llm_sse_chunk_t;
-
-
-typedef int (*llm_sse_member_pt)(llm_sse_chunk_t *ch);
+typedef int (*llm_sse_member_pt)(llm_sse_reader_t *rd);
 
 
 static unsigned llm_sse_telling(const unsigned char *p,
     const unsigned char *end);
 static int llm_sse_some(const unsigned char *p, const unsigned char *end,
     int value);
-static int llm_sse_members(llm_sse_chunk_t *ch, llm_sse_member_pt member);
-static int llm_sse_member(llm_sse_chunk_t *ch);
-static int llm_sse_choices(llm_sse_chunk_t *ch);
-static int llm_sse_choice(llm_sse_chunk_t *ch);
-static int llm_sse_value(llm_sse_chunk_t *ch, llm_json_token_e token);
-static void llm_sse_usage(llm_sse_chunk_t *ch, llm_endpoint_e endpoint,
-    const llm_str_t *data, llm_usage_t *usage);
+static int llm_sse_members(llm_sse_reader_t *rd, llm_sse_member_pt member);
+static int llm_sse_choices(llm_sse_reader_t *rd);
+static int llm_sse_choice(llm_sse_reader_t *rd);
+static void llm_sse_usage(llm_sse_reader_t *rd, const llm_str_t *data,
+    llm_usage_t *usage);
 
 
 /* the shortest that could be: "usage" or "error" */
 
 #define LLM_SSE_TELLING  7
 
-
-#define llm_sse_is(ch, s)  llm_json_is(&(ch)->js, s, sizeof(s) - 1)
 
 #define llm_sse_starts(p, len, s)                                             \
     (len >= sizeof(s) - 1 && *p == s[0] && memcmp(p, s, sizeof(s) - 1) == 0)
@@ -178,55 +164,54 @@ llm_sse_some(const unsigned char *p, const unsigned char *end, int value)
 
 
 unsigned
-llm_sse_chunk(llm_endpoint_e endpoint, const llm_str_t *data,
-    llm_usage_t *usage, unsigned type)
+llm_sse_read(llm_sse_reader_t *rd, const llm_str_t *data, llm_usage_t *usage)
 {
-    int               array;
-    llm_sse_chunk_t   ch;
-    llm_json_token_e  token;
+    int                array;
+    llm_json_t        *js;
+    llm_json_token_e   token;
+    llm_sse_member_pt  member;
 
-    ch.bits = type;
-    ch.choices = 0;
-    ch.usage = 0;
+    js = &rd->js;
 
-    llm_json_init(&ch.js, data->data, data->len);
+    llm_json_init(js, data->data, data->len);
 
-    token = llm_json_next(&ch.js);
+    token = llm_json_next(js);
 
     /* some put an error into an array, and nothing else */
 
     array = (token == LLM_JSON_ARRAY);
 
     if (array) {
-        token = llm_json_next(&ch.js);
+        token = llm_json_next(js);
     }
+
+    member = rd->text != NULL && !array ? llm_sse_text_member : llm_sse_member;
 
     /* the end of an answer must be whole, an error need not be */
 
-    if (token != LLM_JSON_OBJECT
-        || llm_sse_members(&ch, llm_sse_member) != LLM_OK
-        || array || llm_json_next(&ch.js) != LLM_JSON_END)
+    if (token != LLM_JSON_OBJECT || llm_sse_members(rd, member) != LLM_OK
+        || array || llm_json_next(js) != LLM_JSON_END)
     {
-        return ch.bits & LLM_SSE_ERROR;
+        return rd->bits & LLM_SSE_ERROR;
     }
 
-    if (ch.usage) {
-        llm_sse_usage(&ch, endpoint, data, usage);
+    if (rd->usage) {
+        llm_sse_usage(rd, data, usage);
     }
 
-    return ch.bits;
+    return rd->bits;
 }
 
 
 /* the rest of an object: "member" stands behind a name and reads its value */
 
 static int
-llm_sse_members(llm_sse_chunk_t *ch, llm_sse_member_pt member)
+llm_sse_members(llm_sse_reader_t *rd, llm_sse_member_pt member)
 {
     llm_json_token_e  token;
 
-    while ((token = llm_json_next(&ch->js)) == LLM_JSON_NAME) {
-        if (member(ch) != LLM_OK) {
+    while ((token = llm_json_next(&rd->js)) == LLM_JSON_NAME) {
+        if (member(rd) != LLM_OK) {
             return LLM_ERROR;
         }
     }
@@ -235,78 +220,78 @@ llm_sse_members(llm_sse_chunk_t *ch, llm_sse_member_pt member)
 }
 
 
-static int
-llm_sse_member(llm_sse_chunk_t *ch)
+int
+llm_sse_member(llm_sse_reader_t *rd)
 {
     int                usage;
     llm_json_t        *js;
     llm_json_token_e   token;
 
-    js = &ch->js;
+    js = &rd->js;
 
-    if (llm_sse_is(ch, "choices")) {
-        return llm_sse_choices(ch);
+    if (llm_sse_is(rd, "choices")) {
+        return llm_sse_choices(rd);
     }
 
-    if (llm_sse_is(ch, "error")) {
+    if (llm_sse_is(rd, "error")) {
         token = llm_json_next(js);
 
         if (token != LLM_JSON_NULL) {
-            ch->bits |= LLM_SSE_ERROR;
+            rd->bits |= LLM_SSE_ERROR;
         }
 
-        return llm_sse_value(ch, token);
+        return llm_sse_value(rd, token);
     }
 
-    if (llm_sse_is(ch, "type")) {
+    if (llm_sse_is(rd, "type")) {
         token = llm_json_next(js);
 
         if (token == LLM_JSON_STRING) {
-            ch->bits |= llm_sse_type(js->start + 1,
+            rd->bits |= llm_sse_type(js->start + 1,
                                      (size_t) (js->end - js->start) - 2);
         }
 
-        return llm_sse_value(ch, token);
+        return llm_sse_value(rd, token);
     }
 
-    if (llm_sse_is(ch, "object")) {
+    if (llm_sse_is(rd, "object")) {
         token = llm_json_next(js);
 
         if (token == LLM_JSON_STRING && llm_json_is(js, "error", 5)) {
-            ch->bits |= LLM_SSE_ERROR;
+            rd->bits |= LLM_SSE_ERROR;
         }
 
-        return llm_sse_value(ch, token);
+        return llm_sse_value(rd, token);
     }
 
-    usage = llm_sse_is(ch, "usage") || llm_sse_is(ch, "response")
-            || llm_sse_is(ch, "x_groq");
+    usage = llm_sse_is(rd, "usage") || llm_sse_is(rd, "response")
+            || llm_sse_is(rd, "x_groq");
 
     token = llm_json_next(js);
 
     if (usage && token == LLM_JSON_OBJECT) {
-        ch->usage = 1;
+        rd->usage = 1;
     }
 
-    return llm_sse_value(ch, token);
+    return llm_sse_value(rd, token);
 }
 
 
 static int
-llm_sse_choices(llm_sse_chunk_t *ch)
+llm_sse_choices(llm_sse_reader_t *rd)
 {
     llm_json_token_e  token;
 
-    token = llm_json_next(&ch->js);
+    token = llm_json_next(&rd->js);
 
     if (token != LLM_JSON_ARRAY) {
-        return llm_sse_value(ch, token);
+        return llm_sse_value(rd, token);
     }
 
-    while ((token = llm_json_next(&ch->js)) == LLM_JSON_OBJECT) {
-        ch->choices = 1;
+    while ((token = llm_json_next(&rd->js)) == LLM_JSON_OBJECT) {
+        rd->choices++;
 
-        if (llm_sse_members(ch, llm_sse_choice) != LLM_OK) {
+        if (llm_sse_members(rd, llm_sse_choice) != LLM_OK) {
             return LLM_ERROR;
         }
     }
@@ -316,39 +301,31 @@ llm_sse_choices(llm_sse_chunk_t *ch)
 
 
 static int
-llm_sse_choice(llm_sse_chunk_t *ch)
+llm_sse_choice(llm_sse_reader_t *rd)
 {
     llm_json_token_e  token;
 
-    if (!llm_sse_is(ch, "finish_reason")) {
-        return llm_sse_value(ch, llm_json_next(&ch->js));
+    if (!llm_sse_is(rd, "finish_reason")) {
+        return llm_sse_value(rd, llm_json_next(&rd->js));
     }
 
-    token = llm_json_next(&ch->js);
+    token = llm_json_next(&rd->js);
 
     /* some give an empty one until there is a reason */
 
-    if (token == LLM_JSON_STRING && ch->js.size != 0) {
-        ch->bits |= LLM_SSE_FINISH;
+    if (token == LLM_JSON_STRING && rd->js.size != 0) {
+        rd->bits |= LLM_SSE_FINISH;
     }
 
-    return llm_sse_value(ch, token);
+    return llm_sse_value(rd, token);
 }
 
 
-/* behind the first token of a value: goes on to its last */
-
-static int
-llm_sse_value(llm_sse_chunk_t *ch, llm_json_token_e token)
+int
+llm_sse_value(llm_sse_reader_t *rd, llm_json_token_e token)
 {
-    unsigned  depth;
-
     if (token == LLM_JSON_OBJECT || token == LLM_JSON_ARRAY) {
-        depth = ch->js.depth;
-
-        do {
-            token = llm_json_next(&ch->js);
-        } while (ch->js.depth >= depth && token != LLM_JSON_ERROR);
+        token = llm_json_skip(&rd->js);
     }
 
     return token != LLM_JSON_ERROR ? LLM_OK : LLM_ERROR;
@@ -356,12 +333,12 @@ llm_sse_value(llm_sse_chunk_t *ch, llm_json_token_e token)
 
 
 static void
-llm_sse_usage(llm_sse_chunk_t *ch, llm_endpoint_e endpoint,
-    const llm_str_t *data, llm_usage_t *usage)
+llm_sse_usage(llm_sse_reader_t *rd, const llm_str_t *data,
+    llm_usage_t *usage)
 {
     llm_answer_t  an;
 
-    llm_answer_scan(&an, endpoint, data->data, data->len);
+    llm_answer_scan(&an, rd->endpoint, data->data, data->len);
 
     if (an.usage.prompt_tokens == -1 && an.usage.completion_tokens == -1
         && an.usage.total_tokens == -1)
@@ -369,15 +346,15 @@ llm_sse_usage(llm_sse_chunk_t *ch, llm_endpoint_e endpoint,
         return;
     }
 
-    ch->bits |= LLM_SSE_USAGE;
+    rd->bits |= LLM_SSE_USAGE;
 
     if (usage != NULL) {
         *usage = an.usage;
     }
 
-    if (endpoint != LLM_RESPONSES && !ch->choices
-        && (ch->bits & LLM_SSE_ERROR) == 0)
+    if (rd->endpoint != LLM_RESPONSES && rd->choices == 0
+        && (rd->bits & LLM_SSE_ERROR) == 0)
     {
-        ch->bits |= LLM_SSE_USAGE_ONLY;
+        rd->bits |= LLM_SSE_USAGE_ONLY;
     }
 }

@@ -9,7 +9,6 @@
 
 
 #include "core/llm_sse_private.h"
-#include "core/llm_json.h"
 
 #include <string.h>
 
@@ -35,31 +34,12 @@
 #define LLM_SSE_OFFSET  65536
 
 
-typedef struct {
-    llm_json_t            js;
-    llm_sse_text_t       *text;
-
-    const unsigned char  *start;            /* of the only text, */
-    const unsigned char  *end;
-    const unsigned char  *last;             /* … and of what belongs to it */
-    unsigned              texts;            /* that are not empty */
-    unsigned              choices;
-} llm_sse_reader_t;
-
-
 static const unsigned char *llm_sse_text_end(const unsigned char *p,
     const unsigned char *end);
-static void llm_sse_text_choices(llm_sse_reader_t *rd);
 static int llm_sse_text_choice(llm_sse_reader_t *rd);
 static int llm_sse_text_name(llm_sse_reader_t *rd);
-static void llm_sse_text_delta(llm_sse_reader_t *rd);
 static int llm_sse_text_is_delta(const llm_json_t *js);
 static void llm_sse_text_add(llm_sse_reader_t *rd);
-static unsigned llm_sse_text_learn(llm_sse_reader_t *rd,
-    const llm_str_t *data);
-
-
-#define llm_sse_is(rd, s)  llm_json_is(&(rd)->js, s, sizeof(s) - 1)
 
 
 int
@@ -245,76 +225,39 @@ llm_sse_text_frame(llm_sse_text_t *text, const unsigned char *event,
 }
 
 
-unsigned
-llm_sse_text_read(llm_sse_text_t *text, llm_endpoint_e endpoint,
-    const llm_str_t *data, int learn)
-{
-    llm_sse_reader_t  rd;
-
-    memset(&rd, 0, sizeof(llm_sse_reader_t));
-
-    rd.text = text;
-
-    llm_json_init(&rd.js, data->data, data->len);
-
-    if (llm_json_next(&rd.js) != LLM_JSON_OBJECT) {
-        return 0;
-    }
-
-    if (endpoint == LLM_RESPONSES) {
-        llm_sse_text_delta(&rd);
-
-    } else {
-        llm_sse_text_choices(&rd);
-    }
-
-    if (!learn || rd.texts != 1 || rd.last == NULL || text->several) {
-        return 0;
-    }
-
-    return llm_sse_text_learn(&rd, data);
-}
-
-
 /* chat and completions: every choice of the chunk */
 
-static void
-llm_sse_text_choices(llm_sse_reader_t *rd)
+int
+llm_sse_text_member(llm_sse_reader_t *rd)
 {
-    int               choices;
     llm_json_token_e  token;
 
-    while (llm_json_next(&rd->js) == LLM_JSON_NAME) {
-
-        choices = llm_sse_is(rd, "choices");
-        token = llm_json_next(&rd->js);
-
-        if (token != LLM_JSON_OBJECT && token != LLM_JSON_ARRAY) {
-            continue;
-        }
-
-        if (!choices || token != LLM_JSON_ARRAY) {
-            if (llm_json_skip(&rd->js) == LLM_JSON_ERROR) {
-                return;
-            }
-
-            continue;
-        }
-
-        while ((token = llm_json_next(&rd->js)) == LLM_JSON_OBJECT) {
-            rd->choices++;
-
-            if (llm_sse_text_choice(rd) != LLM_OK) {
-                return;
-            }
-        }
-
-        if (token != LLM_JSON_ARRAY_END) {
-            return;
-        }
-
-        rd->last = rd->js.pos;
+    if (!llm_sse_is(rd, "choices")) {
+        return rd->telling ? llm_sse_member(rd)
+                           : llm_sse_value(rd, llm_json_next(&rd->js));
     }
+
+    token = llm_json_next(&rd->js);
+
+    if (token != LLM_JSON_ARRAY) {
+        return llm_sse_value(rd, token);
+    }
+
+    while ((token = llm_json_next(&rd->js)) == LLM_JSON_OBJECT) {
+        rd->choices++;
+
+        if (llm_sse_text_choice(rd) != LLM_OK) {
+            return LLM_ERROR;
+        }
+    }
+
+    if (token != LLM_JSON_ARRAY_END) {
+        return LLM_ERROR;
+    }
+
+    rd->last = rd->js.pos;
+
+    return LLM_OK;
 }
 
 
@@ -377,6 +320,7 @@ llm_sse_text_choice(llm_sse_reader_t *rd)
         }
     }
 
+    rd->bits |= finished ? LLM_SSE_FINISH : 0;
     rd->text->begun |= (uint64_t) 1 << index;
     rd->text->finished |= (uint64_t) finished << index;
 
@@ -422,8 +366,8 @@ llm_sse_text_name(llm_sse_reader_t *rd)
 
 /* responses: "delta" of an event that is a piece of text or arguments */
 
-static void
-llm_sse_text_delta(llm_sse_reader_t *rd)
+void
+llm_sse_text_delta(llm_sse_reader_t *rd, const llm_str_t *data)
 {
     int                   found, type;
     size_t                size;
@@ -436,6 +380,12 @@ llm_sse_text_delta(llm_sse_reader_t *rd)
     size = 0;
     start = NULL;
     end = NULL;
+
+    llm_json_init(js, data->data, data->len);
+
+    if (llm_json_next(js) != LLM_JSON_OBJECT) {
+        return;
+    }
 
     while (llm_json_next(js) == LLM_JSON_NAME) {
 
@@ -515,13 +465,17 @@ llm_sse_text_add(llm_sse_reader_t *rd)
 }
 
 
-static unsigned
+int
 llm_sse_text_learn(llm_sse_reader_t *rd, const llm_str_t *data)
 {
     size_t           offset, head, tail;
     llm_sse_text_t  *text;
 
     text = rd->text;
+
+    if (rd->texts != 1 || rd->last == NULL || text->several) {
+        return 0;
+    }
 
     offset = (size_t) (rd->start - data->data);
     tail = (size_t) (rd->last - rd->end);
@@ -542,5 +496,5 @@ llm_sse_text_learn(llm_sse_reader_t *rd, const llm_str_t *data)
     memcpy(text->head, rd->start - head, head);
     memcpy(text->tail, rd->end, tail);
 
-    return LLM_SSE_LEARNED;
+    return 1;
 }
