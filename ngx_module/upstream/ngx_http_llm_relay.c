@@ -22,6 +22,8 @@ static ngx_int_t ngx_http_llm_relay_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
 static ngx_int_t ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at,
     ngx_chain_t *in);
+static ngx_int_t ngx_http_llm_relay_overflow(ngx_http_llm_attempt_t *at,
+    ngx_chain_t *cl);
 static ngx_int_t ngx_http_llm_relay_next(ngx_http_llm_attempt_t *at,
     ngx_chain_t *out);
 
@@ -233,9 +235,9 @@ ngx_http_llm_relay_drop(ngx_chain_t *in)
 static ngx_int_t
 ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
 {
-    size_t         size;
-    ngx_buf_t     *b;
-    ngx_chain_t   *cl, *out, **ll;
+    size_t        size;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
 
     for (cl = in; cl; cl = cl->next) {
 
@@ -266,9 +268,16 @@ ngx_http_llm_relay_hold(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
         b->pos = b->last;
     }
 
-    if (cl == NULL) {
-        return NGX_OK;
-    }
+    return cl ? ngx_http_llm_relay_overflow(at, cl) : NGX_OK;
+}
+
+
+/* more than may be held; "cl" is the first that was not kept */
+
+static ngx_int_t
+ngx_http_llm_relay_overflow(ngx_http_llm_attempt_t *at, ngx_chain_t *cl)
+{
+    ngx_chain_t  *out, **ll;
 
     if (ngx_http_llm_hedge_behind(at) && at->status == NGX_HTTP_OK) {
         return ngx_http_llm_hedge_park(at, cl);

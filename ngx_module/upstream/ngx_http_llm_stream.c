@@ -14,10 +14,12 @@
 #include "policy/ngx_http_llm_flight.h"
 #include "policy/ngx_http_llm_usage.h"
 
-#include "core/llm_json.h"
 #include "core/llm_sse.h"
 
 
+static void ngx_http_llm_stream_room(ngx_http_llm_attempt_t *at);
+static ngx_int_t ngx_http_llm_stream_buffer(ngx_http_llm_attempt_t *at,
+    ngx_buf_t *b, ngx_chain_t ***ll);
 static ngx_int_t ngx_http_llm_stream_window(ngx_http_llm_attempt_t *at,
     ngx_buf_t *b, ngx_chain_t ***ll);
 static ngx_int_t ngx_http_llm_stream_held(ngx_http_llm_attempt_t *at,
@@ -28,15 +30,13 @@ static ssize_t ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at,
 static size_t ngx_http_llm_stream_next(ngx_http_llm_attempt_t *at, u_char *p,
     size_t len, unsigned *bits);
 static ngx_int_t ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at,
-    u_char *event, size_t len, unsigned bits);
+    ngx_http_llm_window_t *w, size_t start, size_t len, unsigned bits);
+static u_char *ngx_http_llm_stream_place(ngx_http_llm_attempt_t *at,
+    ngx_http_llm_window_t *w, size_t start, size_t len, unsigned bits);
 static ngx_int_t ngx_http_llm_stream_cut(ngx_http_llm_attempt_t *at,
     ngx_chain_t *in, ngx_chain_t ***ll);
-static void ngx_http_llm_stream_mark(ngx_http_llm_attempt_t *at,
-    unsigned bits);
 static ngx_int_t ngx_http_llm_stream_refuse(ngx_http_llm_attempt_t *at,
     u_char *event, size_t len);
-static ngx_int_t ngx_http_llm_stream_rest(ngx_http_llm_attempt_t *at);
-static ngx_uint_t ngx_http_llm_stream_torn(ngx_http_llm_attempt_t *at);
 
 
 /* what a window of the stream came to, beside NGX_OK and NGX_ERROR */
@@ -53,9 +53,8 @@ static ngx_uint_t ngx_http_llm_stream_torn(ngx_http_llm_attempt_t *at);
 ngx_int_t
 ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
 {
-    ngx_int_t      rc;
-    ngx_buf_t     *b;
-    ngx_chain_t   *cl, *out, **ll;
+    ngx_int_t     rc;
+    ngx_chain_t  *cl, *out, **ll;
 
     if (in == NULL) {
         return at->relay == NGX_HTTP_LLM_RELAY_STREAM
@@ -67,45 +66,14 @@ ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
                                    ngx_current_msec - at->last_event);
     }
 
-    b = &at->sr->upstream->buffer;
-
-    if (at->spare && b->start == at->spare && b->last == b->end
-        && !at->filled)
-    {
-        at->filled = 1;
-        at->ctx->wake(at->ctx);
-    }
+    ngx_http_llm_stream_room(at);
 
     out = NULL;
     ll = &out;
 
     for (cl = in; cl; cl = cl->next) {
 
-        b = cl->buf;
-
-        if (b->pos == b->last) {
-
-            /* a flush, or the end: means nothing before the commit */
-
-            if (at->relay != NGX_HTTP_LLM_RELAY_EVENTS
-                && ngx_http_llm_relay_link(at, b, &ll) != NGX_OK)
-            {
-                return NGX_ERROR;
-            }
-
-            continue;
-        }
-
-        if (at->skip_lf) {
-            at->skip_lf = 0;
-
-            if (*b->pos == LF && ++b->pos == b->last) {
-                continue;
-            }
-        }
-
-        rc = at->held ? ngx_http_llm_stream_held(at, b, &ll)
-                      : ngx_http_llm_stream_window(at, b, &ll);
+        rc = ngx_http_llm_stream_buffer(at, cl->buf, &ll);
 
         if (rc == NGX_HTTP_LLM_STREAM_REFUSED) {
             ngx_http_llm_relay_drop(cl);
@@ -134,6 +102,49 @@ ngx_http_llm_stream_events(ngx_http_llm_attempt_t *at, ngx_chain_t *in)
     ngx_http_llm_flight_flush(at->ctx);
 
     return out ? ngx_http_llm_relay_out(at, out) : NGX_OK;
+}
+
+
+/* a read has filled the little memory that was enough so far */
+
+static void
+ngx_http_llm_stream_room(ngx_http_llm_attempt_t *at)
+{
+    ngx_buf_t  *b;
+
+    b = &at->sr->upstream->buffer;
+
+    if (at->spare && b->start == at->spare && b->last == b->end
+        && !at->filled)
+    {
+        at->filled = 1;
+        at->ctx->wake(at->ctx);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_llm_stream_buffer(ngx_http_llm_attempt_t *at, ngx_buf_t *b,
+    ngx_chain_t ***ll)
+{
+    if (b->pos == b->last) {
+
+        /* a flush, or the end: means nothing before the commit */
+
+        return at->relay != NGX_HTTP_LLM_RELAY_EVENTS
+               ? ngx_http_llm_relay_link(at, b, ll) : NGX_OK;
+    }
+
+    if (at->skip_lf) {
+        at->skip_lf = 0;
+
+        if (*b->pos == LF && ++b->pos == b->last) {
+            return NGX_OK;
+        }
+    }
+
+    return at->held ? ngx_http_llm_stream_held(at, b, ll)
+                    : ngx_http_llm_stream_window(at, b, ll);
 }
 
 
@@ -299,18 +310,10 @@ ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, ngx_http_llm_window_t *w)
         if (at->relay == NGX_HTTP_LLM_RELAY_EVENTS
             && (bits & (LLM_SSE_DATA|LLM_SSE_ERROR)))
         {
-            rc = ngx_http_llm_stream_first(at, p, n, bits);
+            rc = ngx_http_llm_stream_first(at, w, whole, n, bits);
 
             if (rc != NGX_OK) {
                 return rc;
-            }
-
-            /* the comments in front of it have been waiting for it */
-
-            if (whole && ngx_http_llm_flight_event(at->ctx, w->pos, whole, 0)
-                         != NGX_OK)
-            {
-                return NGX_ERROR;
             }
         }
 
@@ -323,13 +326,7 @@ ngx_http_llm_stream_scan(ngx_http_llm_attempt_t *at, ngx_http_llm_window_t *w)
             return NGX_ERROR;
         }
 
-        if ((bits & LLM_SSE_USAGE_ONLY) && !at->ctx->rq.include_usage) {
-            ngx_http_llm_stream_remove(at, w, whole, n);
-
-        } else if (w->out) {
-            ngx_http_llm_stream_move(w, whole, n);
-            p -= w->begun ? 0 : w->out;
-        }
+        p = ngx_http_llm_stream_place(at, w, whole, n, bits);
 
         if (at->text.bytes != at->text_bytes) {
             at->text_bytes = at->text.bytes;
@@ -386,9 +383,13 @@ ngx_http_llm_stream_next(ngx_http_llm_attempt_t *at, u_char *p, size_t len,
 
 
 static ngx_int_t
-ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at, u_char *event,
-    size_t len, unsigned bits)
+ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at,
+    ngx_http_llm_window_t *w, size_t start, size_t len, unsigned bits)
 {
+    u_char  *event;
+
+    event = w->pos + start;
+
     if (bits & LLM_SSE_ERROR) {
         return ngx_http_llm_stream_refuse(at, event, len);
     }
@@ -416,7 +417,32 @@ ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at, u_char *event,
     at->relay = NGX_HTTP_LLM_RELAY_STREAM;
     at->first_ms = ngx_current_msec - at->start;
 
-    return NGX_OK;
+    /* the comments in front of it have been waiting for it */
+
+    return start ? ngx_http_llm_flight_event(at->ctx, w->pos, start, 0)
+                 : NGX_OK;
+}
+
+
+/* where an event is when those in front of it have been taken out */
+
+static u_char *
+ngx_http_llm_stream_place(ngx_http_llm_attempt_t *at,
+    ngx_http_llm_window_t *w, size_t start, size_t len, unsigned bits)
+{
+    u_char  *p;
+
+    p = w->pos + start;
+
+    if ((bits & LLM_SSE_USAGE_ONLY) && !at->ctx->rq.include_usage) {
+        ngx_http_llm_stream_remove(at, w, start, len);
+
+    } else if (w->out) {
+        ngx_http_llm_stream_move(w, start, len);
+        p -= w->begun ? 0 : w->out;
+    }
+
+    return p;
 }
 
 
@@ -435,7 +461,7 @@ ngx_http_llm_stream_cut(ngx_http_llm_attempt_t *at, ngx_chain_t *in,
 }
 
 
-static void
+void
 ngx_http_llm_stream_mark(ngx_http_llm_attempt_t *at, unsigned bits)
 {
     if (bits & LLM_SSE_FINISH) {
@@ -489,134 +515,4 @@ ngx_http_llm_stream_refuse(ngx_http_llm_attempt_t *at, u_char *event,
     ngx_post_event(&at->cancel, &ngx_posted_events);
 
     return NGX_HTTP_LLM_STREAM_REFUSED;
-}
-
-
-ngx_uint_t
-ngx_http_llm_stream_complete(ngx_http_llm_attempt_t *at)
-{
-    if (at->cut) {
-        return 1;
-    }
-
-    if (!at->stream) {
-        return at->last;
-    }
-
-    if (at->overflow) {
-        return 0;
-    }
-
-    /* some providers give a finish_reason, but no [DONE] */
-
-    return at->terminal || (at->last && at->finish);
-}
-
-
-ngx_int_t
-ngx_http_llm_stream_finish(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_int_t                rc;
-    ngx_chain_t             *out, **ll;
-    ngx_http_request_t      *r;
-    ngx_http_llm_attempt_t  *at;
-
-    r = ctx->request;
-    at = ctx->attempt;
-
-    if (at->held && at->last && ngx_http_llm_stream_rest(at) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    if (ctx->detached) {
-        return NGX_OK;
-    }
-
-    if (!ngx_http_llm_stream_complete(at) && !at->error_event) {
-        return ngx_http_llm_cut_break(ctx);
-    }
-
-    if (at->held && at->last) {
-
-        out = NULL;
-        ll = &out;
-
-        if (ngx_http_llm_relay_copy(at, at->hold, at->held, &ll) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        rc = ngx_http_output_filter(r, out);
-
-        if (rc == NGX_ERROR || rc > NGX_OK) {
-            return rc;
-        }
-    }
-
-    return ngx_http_send_special(r, NGX_HTTP_LAST);
-}
-
-
-/* the end of the stream ends its last event, too */
-
-static ngx_int_t
-ngx_http_llm_stream_rest(ngx_http_llm_attempt_t *at)
-{
-    unsigned               bits;
-    ngx_http_llm_ctx_t    *ctx;
-    ngx_http_llm_window_t  w;
-
-    ctx = at->ctx;
-
-    bits = llm_sse_classify(ctx->endpoint, at->hold, at->held, &at->usage,
-                            &at->text);
-
-    if ((bits & (LLM_SSE_DATA|LLM_SSE_DONE|LLM_SSE_ERROR)) == LLM_SSE_DATA
-        && ngx_http_llm_stream_torn(at))
-    {
-        /* no good end, whatever came before it */
-
-        at->held = 0;
-        at->finish = 0;
-
-        return NGX_OK;
-    }
-
-    w.pos = at->hold;
-    w.begun = 0;
-
-    ngx_http_llm_stream_mark(at, bits);
-    ngx_http_llm_stream_clean(at, &w, 0, at->held, bits);
-
-    if (ngx_http_llm_flight_event(ctx, at->hold, at->held, bits) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    at->text_bytes = at->text.bytes;
-
-    if ((bits & LLM_SSE_USAGE_ONLY) && !ctx->rq.include_usage) {
-        at->held = 0;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_uint_t
-ngx_http_llm_stream_torn(ngx_http_llm_attempt_t *at)
-{
-    llm_str_t    data;
-    llm_json_t   js;
-    llm_arena_t  none;
-
-    ngx_memzero(&none, sizeof(llm_arena_t));
-
-    if (llm_sse_data(at->hold, at->held, &none, &data) != LLM_OK) {
-        return 0;
-    }
-
-    llm_json_init(&js, data.data, data.len);
-
-    return llm_json_next(&js) != LLM_JSON_OBJECT
-           || llm_json_skip(&js) != LLM_JSON_OBJECT_END
-           || llm_json_next(&js) != LLM_JSON_END;
 }

@@ -28,6 +28,9 @@ typedef struct {
 } ngx_http_llm_window_t;
 
 
+/* what the bits of an event say of the stream as a whole */
+void ngx_http_llm_stream_mark(ngx_http_llm_attempt_t *at, unsigned bits);
+
 /* an "error":null of the event, if its bits say that there is one */
 void ngx_http_llm_stream_clean(ngx_http_llm_attempt_t *at,
     ngx_http_llm_window_t *w, size_t start, size_t len, unsigned bits);
