@@ -249,7 +249,6 @@ typedef struct {
 
 
 struct ngx_http_llm_ctx_s {
-    ngx_http_request_t         *request;         /* main */
     ngx_http_llm_main_conf_t   *mcf;
     ngx_http_llm_loc_conf_t    *conf;
 
@@ -276,7 +275,6 @@ struct ngx_http_llm_ctx_s {
     llm_trace_t                 trace;
     ngx_http_llm_spans_t       *spans;           /* NULL: not sampled */
 
-    llm_endpoint_e              endpoint;
     llm_request_t               rq;
     llm_arena_t                 arena;
     ngx_str_t                   body;            /* contiguous */
@@ -289,7 +287,6 @@ struct ngx_http_llm_ctx_s {
     /* limits */
     llm_limits_t                limits;
     llm_reading_t               reading;
-    llm_ticket_t                ticket;
     ngx_queue_t                 line;            /* this worker's waiters */
     ngx_msec_t                  line_since;
     ngx_msec_t                  patience;        /* ms */
@@ -298,7 +295,6 @@ struct ngx_http_llm_ctx_s {
     int64_t                     estimate_prompt;      /* tokens, each */
     int64_t                     estimate_completion;  /* … as charged */
     int64_t                     clamp;           /* of the caps, -1: none */
-    size_t                      charge_at;       /* bytes of text */
     llm_price_t                 price;           /* of the first target */
     uint64_t                    model_hash;      /* for estimates … */
     ngx_uint_t                  model_of;        /* … of target + 1 */
@@ -309,16 +305,12 @@ struct ngx_http_llm_ctx_s {
     llm_ticket_t                gate;
     llm_limits_t                gate_limits;
 
-    /* accounts */
-    void                       *pauses;          /* between events, NULL */
-
     /* cache */
     ngx_http_llm_cache_e        cache;
     ngx_http_llm_redis_op_t    *op;
     llm_entry_t                 entry;           /* found, or followed */
     time_t                      max_age;         /* client's, -1: none */
     u_char                      digest[NGX_HTTP_LLM_DIGEST_LEN];
-    ngx_http_llm_flight_t      *flight;          /* led or followed, NULL */
     ngx_uint_t                  joins;           /* times it tried to join */
     ngx_msec_t                  drain_until;     /* of a client that left */
     int64_t                     saved_tokens;
@@ -328,9 +320,7 @@ struct ngx_http_llm_ctx_s {
     ngx_http_llm_route_t       *route;
     ngx_http_llm_affinity_t    *affinity;        /* of a stored response */
     ngx_str_t                   path;            /* its, behind a prefix */
-    ngx_http_llm_attempt_t     *attempt;
     ngx_http_llm_heart_t       *heart;           /* NULL: no heartbeats */
-    ngx_msec_t                  last_out;        /* bytes for the client */
     ngx_msec_t                  bears;           /* silence, 0: not told */
     ngx_uint_t                  attempts;
     ngx_uint_t                  target;
@@ -350,6 +340,17 @@ struct ngx_http_llm_ctx_s {
 
     ngx_http_llm_error_t        error;
     ngx_http_llm_answer_t       answer;
+
+    /* what each event of a stream looks at, side by side with the flags */
+
+    ngx_http_request_t         *request;         /* main */
+    ngx_http_llm_attempt_t     *attempt;
+    size_t                      charge_at;       /* bytes of text */
+    llm_ticket_t                ticket;
+    void                       *pauses;          /* between events, NULL */
+    ngx_http_llm_flight_t      *flight;          /* led or followed, NULL */
+    ngx_msec_t                  last_out;        /* bytes for the client */
+    llm_endpoint_e              endpoint;
 
     unsigned                    looking:1;
     unsigned                    looked:1;

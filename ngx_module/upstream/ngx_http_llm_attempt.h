@@ -27,10 +27,7 @@ typedef enum {
 
 
 struct ngx_http_llm_attempt_s {
-    ngx_http_llm_ctx_t         *ctx;
-    ngx_http_request_t         *sr;
     ngx_http_llm_target_t      *target;
-    ngx_http_post_subrequest_t  ps;
 
     ngx_http_request_body_t    *body;        /* as this target gets it */
     off_t                       body_len;
@@ -49,28 +46,33 @@ struct ngx_http_llm_attempt_s {
     ngx_msec_int_t              first_ms;    /* to the first byte, -1 */
     llm_target_limit_t          told_requests;
     llm_target_limit_t          told_tokens;
-    ngx_msec_t                  last_event;  /* when */
-    ngx_http_llm_relay_e        relay;
 
     u_char                     *hold;
-    size_t                      held;
     size_t                      hold_size;
     size_t                      hold_max;
-    size_t                      scan;        /* of the event in hold */
 
-    ngx_chain_t                *free;
-    ngx_chain_t                *busy;
-    ngx_chain_t                *parked;      /* until it leads: the reader's */
-
-    u_char                     *spare;       /* to read events into, NULL */
     size_t                      spare_size;
-
     llm_usage_t                 usage;
-    size_t                      text_bytes;  /* generated, of a stream */
-    llm_sse_text_t              text;
     llm_sse_stamp_t            *stamp;       /* of a response */
     ngx_buf_t                  *final;       /* the end of a cut stream */
     ngx_event_t                 cancel;      /* posted by the filters */
+
+    /* what each event of a stream looks at, side by side: see _ahead() */
+
+    llm_sse_text_t              text;
+    ngx_http_upstream_handler_pt  read;      /* nginx's own */
+    ngx_http_llm_ctx_t         *ctx;
+    ngx_http_request_t         *sr;
+    ngx_http_post_subrequest_t  ps;
+    ngx_msec_t                  last_event;  /* when */
+    size_t                      held;
+    size_t                      scan;        /* of the event in hold */
+    size_t                      text_bytes;  /* generated, of a stream */
+    u_char                     *spare;       /* to read events into, NULL */
+    ngx_chain_t                *free;
+    ngx_chain_t                *busy;
+    ngx_chain_t                *parked;      /* until it leads: the reader's */
+    ngx_http_llm_relay_e        relay;
 
     unsigned                    running:1;
     unsigned                    done:1;

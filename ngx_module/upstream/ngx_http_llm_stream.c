@@ -7,6 +7,7 @@
 #include "upstream/ngx_http_llm_stream_private.h"
 #include "upstream/ngx_http_llm_stream.h"
 #include "upstream/ngx_http_llm_affinity.h"
+#include "upstream/ngx_http_llm_ahead.h"
 #include "upstream/ngx_http_llm_cut.h"
 #include "upstream/ngx_http_llm_hedge.h"
 #include "upstream/ngx_http_llm_relay.h"
@@ -413,6 +414,8 @@ ngx_http_llm_stream_first(ngx_http_llm_attempt_t *at,
     {
         return NGX_ERROR;
     }
+
+    ngx_http_llm_ahead(at);
 
     at->relay = NGX_HTTP_LLM_RELAY_STREAM;
     at->first_ms = ngx_current_msec - at->start;
