@@ -230,6 +230,7 @@ RATIOS = [
 ]
 ADDED = [
     ('ttft', 'first token'),
+    ('ttft-awake', 'first token, awake'),
     ('ttft100', 'first token, 100 streams'),
     ('latency', '1,000 requests/s'),
     ('latency-busy', '10,000 requests/s'),

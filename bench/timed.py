@@ -6,7 +6,7 @@ import os
 import time
 
 import stats
-from rig import Failure, HTTP2, TLS, steal_ticks
+from rig import Failure, HTTP2, TLS, awake, steal_ticks
 
 # Bytes of an event like the providers': about 300 with the envelope.
 CHUNK = ['-H', 'x-mock-chunk-bytes: 40']
@@ -295,12 +295,23 @@ def first_events(rig, rnd, say, o, title, names, args):
     return got
 
 
+ONE = ['-c', 1, '-H', 'x-mock-chunks: 1']
+
+
 def ttft(rig, rnd, say, o):
     return first_events(rig, rnd, say, o,
                         'Time to first token: one stream after the other',
                         ['direct', 'plain', 'twin', 'limits'],
-                        ['-c', 1, '-d', o.seconds,
-                         '-H', 'x-mock-chunks: 1'])
+                        ['-d', o.seconds] + ONE)
+
+
+def ttft_awake(rig, rnd, say, o):
+    with awake():
+        return first_events(rig, rnd, say, o,
+                            'Time to first token: the same on processors '
+                            'that do not sleep',
+                            ['direct', 'plain', 'twin', 'limits'],
+                            ['-d', o.seconds] + ONE)
 
 
 def ttft100(rig, rnd, say, o):
