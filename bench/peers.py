@@ -532,6 +532,7 @@ def peers(rig, rnd, say, o):
             got = {}
             for name in order:
                 with alone(running, name):
+                    rig.calm.wait(rig.cores)
                     got[name] = attempt(name, round_of, o.seconds)
             rounds.append(got)
             say(n + 1, count)

@@ -18,6 +18,8 @@ import subprocess
 import tempfile
 import time
 
+from calm import Calm
+
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PATH = '/v1/chat/completions'
 SECRET = 'sk-llm-' + 'bench' * 8
@@ -139,6 +141,9 @@ class Rig:
         self.build = build
         self.nginx = nginx
         self.gateway_core, self.mock_core, self.load_core = cores()
+        self.cores = [self.gateway_core, self.mock_core, self.load_core]
+        self.calm = Calm()
+        self.calm.learn(self.cores)
         self.children = []
         self.shared = {}
         self.upstream = None

@@ -235,7 +235,9 @@ def tasks(rig, rnd, say, o):
                 got.update(run_all(rig, targets['submit'], targets['run'],
                                    redis, bodies(TASKS, 'round %d' % n)))
             else:
-                got[name] = sample(rig, targets[name], args, 'requests')
+                got[name] = rig.calm.sample(
+                    [rig.gateway_core],
+                    lambda: sample(rig, targets[name], args, 'requests'))
         rounds.append(got)
         say(n + 1, count)
     redis.close()

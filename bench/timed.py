@@ -105,10 +105,16 @@ def paired(rig, rnd, say, names, rounds, args, per='requests',
     for name in names:
         rig.load(targets[name], warm_up or of(name))
 
-    def one(name):
+    # CPU time is the gateway's core's, a latency that of all
+    cores = [rig.gateway_core] if gate == 'cpu_us' else rig.cores
+
+    def take(name):
         if name in HITS:
             return hit(rig, targets[name], of(name), per)
         return sample(rig, targets[name], of(name), per, events)
+
+    def one(name):
+        return rig.calm.sample(cores, lambda: take(name))
 
     done = []
     while len(done) < rounds:
@@ -183,6 +189,12 @@ def result(title, rounds, names, metrics, gate, unit, bases=None):
     steal = sum(r[name]['steal'] for r in rounds for name in names)
     if steal > 0.5:
         notes.append('%.1f s stolen by the hypervisor' % steal)
+
+    busy = [r[name]['calm'] for r in rounds for name in names
+            if 'calm' in r[name]].count(False)
+    if busy:
+        notes.append('%d of %d samples while a processor was slower than it '
+                     'can be' % (busy, len(rounds) * len(names)))
 
     lag = [r[name]['lag'] for r in rounds for name in names
            if 'lag' in r[name]]
