@@ -8,8 +8,6 @@
 
 #include "policy/ngx_http_llm_flight_private.h"
 #include "policy/ngx_http_llm_cache.h"
-#include "state/ngx_http_llm_owner.h"
-#include "state/ngx_http_llm_wake.h"
 #include "http/ngx_http_llm_id.h"
 #include "http/ngx_http_llm_reply.h"
 
@@ -20,166 +18,31 @@
 
 #define NGX_HTTP_LLM_FLIGHT_TRIES   5
 
-#define NGX_HTTP_LLM_FLIGHT_EXPIRE  1000       /* ms between two looks */
-
 
 #define ngx_http_llm_flight_bit(n)  (1u << (n))
 
 
-static void *ngx_http_llm_flight_area_create(void *mem, size_t size);
-static void ngx_http_llm_flight_area_reset(void *data);
-static void ngx_http_llm_flight_news(void);
-static void ngx_http_llm_flight_expire(ngx_event_t *ev);
 static ngx_http_llm_flight_t *ngx_http_llm_flight_part(
     ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_flight_mine(ngx_http_llm_ctx_t *ctx, u_char *name,
     const char *kind, ngx_str_t *a, ngx_str_t *b);
+static ngx_int_t ngx_http_llm_flight_fetch(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_flight_lead(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_flight_try(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_flight_equal(ngx_http_llm_ctx_t *ctx,
+    unsigned *follow, unsigned *lead);
 static ngx_int_t ngx_http_llm_flight_renew(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_flight_wake(ngx_http_llm_flight_t *f);
+static ngx_int_t ngx_http_llm_flight_again(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_flight_after(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_flight_unknown(ngx_http_llm_ctx_t *ctx);
 
-
-ngx_http_llm_main_conf_t  *ngx_http_llm_flight_conf;
-
-static ngx_http_llm_area_type_t  ngx_http_llm_flight_area = {
-    ngx_http_llm_flight_area_create,
-    ngx_http_llm_flight_area_reset,
-    NULL
-};
 
 /* two letters each: what a name of one client's own is about */
 
 static const char  *ngx_http_llm_flight_kinds[] = {
     "ch", "co", "em", "re"
 };
-
-static ngx_connection_t  ngx_http_llm_flight_dummy;
-static ngx_event_t       ngx_http_llm_flight_timer;
-
-
-ngx_int_t
-ngx_http_llm_flight_create(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
-{
-    mcf->flights = ngx_http_llm_area_create(cf,
-                                            &mcf->zone->shm_zone->shm.name,
-                                            "flights", mcf->flight_size,
-                                            &ngx_http_llm_flight_area,
-                                            &ngx_http_llm_module);
-
-    return mcf->flights ? NGX_OK : NGX_ERROR;
-}
-
-
-static void *
-ngx_http_llm_flight_area_create(void *mem, size_t size)
-{
-    return llm_flight_create(mem, size);
-}
-
-
-static void
-ngx_http_llm_flight_area_reset(void *data)
-{
-    llm_flight_reset(data);
-}
-
-
-ngx_int_t
-ngx_http_llm_flight_init_process(ngx_http_llm_main_conf_t *mcf,
-    ngx_cycle_t *cycle)
-{
-    ngx_http_llm_flight_conf = mcf;
-
-    ngx_http_llm_wake_also(ngx_http_llm_flight_news);
-
-    ngx_http_llm_flight_dummy.fd = (ngx_socket_t) -1;
-
-    ngx_http_llm_flight_timer.handler = ngx_http_llm_flight_expire;
-    ngx_http_llm_flight_timer.data = &ngx_http_llm_flight_dummy;
-    ngx_http_llm_flight_timer.log = cycle->log;
-    ngx_http_llm_flight_timer.cancelable = 1;
-
-    ngx_add_timer(&ngx_http_llm_flight_timer, NGX_HTTP_LLM_FLIGHT_EXPIRE);
-
-    return NGX_OK;
-}
-
-
-void
-ngx_http_llm_flight_exit_process(void)
-{
-    if (ngx_http_llm_flight_timer.timer_set) {
-        ngx_del_timer(&ngx_http_llm_flight_timer);
-    }
-}
-
-
-/* one of our flights has its first follower, or lost its last; or one that
-   we follow has something to read */
-
-static void
-ngx_http_llm_flight_news(void)
-{
-    llm_flights_t          *fl;
-    ngx_http_llm_area_t    *area;
-    ngx_http_llm_flight_t  *f;
-
-    area = ngx_http_llm_flight_conf->flights;
-
-    for ( ;; ) {
-        fl = ngx_http_llm_area_lock(area);
-
-        f = llm_flight_news(fl, ngx_http_llm_owner());
-
-        if (f && f->leader) {
-            f->shared = llm_flight_followers(fl, f->id) != 0;
-        }
-
-        ngx_http_llm_area_unlock(area);
-
-        if (f == NULL) {
-            return;
-        }
-
-        f->news(f);
-    }
-}
-
-
-void
-ngx_http_llm_flight_reaped(ngx_uint_t owner)
-{
-    llm_owners_t          wake;
-    llm_flights_t        *fl;
-    ngx_http_llm_area_t  *area;
-
-    area = ngx_http_llm_flight_conf->flights;
-
-    ngx_memzero(&wake, sizeof(llm_owners_t));
-
-    fl = ngx_http_llm_area_lock(area);
-    llm_flight_reap(fl, owner, &wake);
-    ngx_http_llm_area_unlock(area);
-
-    ngx_http_llm_wake(&wake);
-}
-
-
-static void
-ngx_http_llm_flight_expire(ngx_event_t *ev)
-{
-    llm_flights_t        *fl;
-    ngx_http_llm_area_t  *area;
-
-    area = ngx_http_llm_flight_conf->flights;
-
-    fl = ngx_http_llm_area_lock(area);
-    (void) llm_flight_expire(fl, ngx_current_msec);
-    ngx_http_llm_area_unlock(area);
-
-    ngx_add_timer(ev, NGX_HTTP_LLM_FLIGHT_EXPIRE);
-}
 
 
 void
@@ -338,63 +201,84 @@ ngx_http_llm_join(ngx_http_llm_ctx_t *ctx)
 
         if (ngx_http_llm_flight_try(ctx) == NGX_AGAIN) {
 
-            if (!ctx->renew
-                && (ctx->conf->cache_stale_renew == 0 || ctx->fetched))
-            {
-                continue;
-            }
+            if (ctx->renew) {
 
-            if (!ctx->renew) {
-
-                /* what the other renews may lie in Redis alone */
+                /* somebody asks for a new one already */
 
                 ngx_http_llm_flight_quit(ctx->flight);
-
-                if (ngx_http_llm_cache_fetch(ctx) == NGX_AGAIN) {
-                    return NGX_AGAIN;
-                }
-
-                ctx->fetched = 1;
-                continue;
+                return ngx_http_llm_cache_stale(ctx);
             }
 
-            /* somebody asks for a new one already */
-
-            ngx_http_llm_flight_quit(ctx->flight);
-            return ngx_http_llm_cache_stale(ctx);
-        }
-
-        /* leads, or goes alone */
-
-        if (ngx_http_llm_cache_fetch(ctx) == NGX_AGAIN) {
-            return NGX_AGAIN;
-        }
-
-        if (ctx->answered) {
-            /* those who follow find it where it was put just now */
-            ngx_http_llm_flight_fail(ctx, 1);
-            return NGX_OK;
-        }
-
-        if (ctx->renew) {
-
-            /* at most one of the fleet does */
-
-            if (ngx_http_llm_cache_lock(ctx) == NGX_AGAIN) {
+            if (ngx_http_llm_flight_fetch(ctx) == NGX_AGAIN) {
                 return NGX_AGAIN;
             }
 
-            return ngx_http_llm_flight_renew(ctx);
-        }
-
-        if (ctx->flight && ctx->flight->elsewhere.len
-            && ngx_http_llm_fleet_follow(ctx) == NGX_AGAIN)
-        {
             continue;
         }
 
+        rc = ngx_http_llm_flight_lead(ctx);
+
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
+    }
+}
+
+
+/* what the other one renews may lie in Redis alone: looks there, once */
+
+static ngx_int_t
+ngx_http_llm_flight_fetch(ngx_http_llm_ctx_t *ctx)
+{
+    if (ctx->conf->cache_stale_renew == 0 || ctx->fetched) {
         return NGX_OK;
     }
+
+    ngx_http_llm_flight_quit(ctx->flight);
+
+    if (ngx_http_llm_cache_fetch(ctx) == NGX_AGAIN) {
+        return NGX_AGAIN;
+    }
+
+    ctx->fetched = 1;
+
+    return NGX_OK;
+}
+
+
+/* leads, or goes alone; NGX_DECLINED: follows what another gateway leads */
+
+static ngx_int_t
+ngx_http_llm_flight_lead(ngx_http_llm_ctx_t *ctx)
+{
+    if (ngx_http_llm_cache_fetch(ctx) == NGX_AGAIN) {
+        return NGX_AGAIN;
+    }
+
+    if (ctx->answered) {
+        /* those who follow find it where it was put just now */
+        ngx_http_llm_flight_fail(ctx, 1);
+        return NGX_OK;
+    }
+
+    if (ctx->renew) {
+
+        /* at most one of the fleet does */
+
+        if (ngx_http_llm_cache_lock(ctx) == NGX_AGAIN) {
+            return NGX_AGAIN;
+        }
+
+        return ngx_http_llm_flight_renew(ctx);
+    }
+
+    if (ctx->flight && ctx->flight->elsewhere.len
+        && ngx_http_llm_fleet_follow(ctx) == NGX_AGAIN)
+    {
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -425,34 +309,7 @@ ngx_http_llm_flight_try(ngx_http_llm_ctx_t *ctx)
     lead = f->lead;
 
     if (ctx->keyed && ctx->conf->join) {
-
-        ngx_memcpy(f->name[NGX_HTTP_LLM_FLIGHT_EQUAL], ctx->digest,
-                   LLM_FLIGHT_NAME);
-        ngx_memcpy(f->name[NGX_HTTP_LLM_FLIGHT_STREAM], ctx->digest,
-                   LLM_FLIGHT_NAME);
-
-        f->name[NGX_HTTP_LLM_FLIGHT_STREAM][LLM_FLIGHT_NAME - 1] ^= 1;
-
-        if (ctx->rq.stream) {
-            f->name[NGX_HTTP_LLM_FLIGHT_EQUAL][LLM_FLIGHT_NAME - 1] ^= 1;
-
-        } else {
-            follow |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_STREAM);
-        }
-
-        follow |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_EQUAL);
-
-        /*
-         * Who may be cut off or cut short, or has less time than others, does
-         * not call for them.
-         */
-
-        if (!ctx->key->terms.cut && !ctx->key->terms.clamp
-            && ctx->deadline - ctx->start >= ctx->conf->timeout_total)
-        {
-            lead |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_EQUAL);
-            f->equal = 1;
-        }
+        ngx_http_llm_flight_equal(ctx, &follow, &lead);
     }
 
     if (ctx->alone || ctx->cache == NGX_HTTP_LLM_CACHE_RELOAD
@@ -473,46 +330,43 @@ ngx_http_llm_flight_try(ngx_http_llm_ctx_t *ctx)
 }
 
 
-ngx_int_t
-ngx_http_llm_flight_enter(ngx_http_llm_flight_t *f, unsigned follow,
-    unsigned lead)
+/* the names of what is equal, in either shape */
+
+static void
+ngx_http_llm_flight_equal(ngx_http_llm_ctx_t *ctx, unsigned *follow,
+    unsigned *lead)
 {
-    ngx_int_t             rc;
-    ngx_uint_t            i;
-    llm_owners_t          wake;
-    llm_flights_t        *fl;
-    llm_flight_ask_t      ask;
-    ngx_http_llm_area_t  *area;
+    ngx_http_llm_flight_t  *f;
 
-    area = ngx_http_llm_flight_conf->flights;
+    f = ctx->flight;
 
-    ngx_memzero(&wake, sizeof(llm_owners_t));
-    ngx_memzero(&ask, sizeof(llm_flight_ask_t));
+    ngx_memcpy(f->name[NGX_HTTP_LLM_FLIGHT_EQUAL], ctx->digest,
+               LLM_FLIGHT_NAME);
+    ngx_memcpy(f->name[NGX_HTTP_LLM_FLIGHT_STREAM], ctx->digest,
+               LLM_FLIGHT_NAME);
 
-    for (i = 0; i < LLM_FLIGHT_NAMES; i++) {
-        ask.name[i] = f->name[i];
+    f->name[NGX_HTTP_LLM_FLIGHT_STREAM][LLM_FLIGHT_NAME - 1] ^= 1;
+
+    if (ctx->rq.stream) {
+        f->name[NGX_HTTP_LLM_FLIGHT_EQUAL][LLM_FLIGHT_NAME - 1] ^= 1;
+
+    } else {
+        *follow |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_STREAM);
     }
 
-    ask.follow = follow;
-    ask.lead = lead;
-    ask.owner = ngx_http_llm_owner();
-    ask.data = f;
+    *follow |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_EQUAL);
 
-    fl = ngx_http_llm_area_lock(area);
+    /*
+     * Who may be cut off or cut short, or has less time than others, does not
+     * call for them.
+     */
 
-    rc = llm_flight_enter(fl, &ask, &f->limits, ngx_current_msec, &f->id,
-                          &wake);
-
-    ngx_http_llm_area_unlock(area);
-
-    ngx_http_llm_wake(&wake);
-
-    f->leader = rc != NGX_AGAIN;
-
-    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ngx_cycle->log, 0,
-                   "llm flight enter: %i id:%uL", rc, f->id);
-
-    return rc;
+    if (!ctx->key->terms.cut && !ctx->key->terms.clamp
+        && ctx->deadline - ctx->start >= ctx->conf->timeout_total)
+    {
+        *lead |= ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_EQUAL);
+        f->equal = 1;
+    }
 }
 
 
@@ -553,31 +407,6 @@ ngx_http_llm_flight_wake(ngx_http_llm_flight_t *f)
 
 
 void
-ngx_http_llm_flight_quit(ngx_http_llm_flight_t *f)
-{
-    llm_owners_t          wake;
-    llm_flights_t        *fl;
-    ngx_http_llm_area_t  *area;
-
-    if (f->id == 0) {
-        return;
-    }
-
-    area = ngx_http_llm_flight_conf->flights;
-
-    ngx_memzero(&wake, sizeof(llm_owners_t));
-
-    fl = ngx_http_llm_area_lock(area);
-    llm_flight_leave(fl, f->id, &wake);
-    ngx_http_llm_area_unlock(area);
-
-    ngx_http_llm_wake(&wake);
-
-    f->id = 0;
-}
-
-
-void
 ngx_http_llm_flight_leave(ngx_http_llm_ctx_t *ctx)
 {
     ngx_http_llm_flight_t  *f;
@@ -600,73 +429,111 @@ ngx_http_llm_flight_leave(ngx_http_llm_ctx_t *ctx)
 ngx_int_t
 ngx_http_llm_resume(ngx_http_llm_ctx_t *ctx)
 {
-    u_char                 *p;
-    ngx_int_t               n;
-    ngx_str_t               id, after;
-    ngx_table_elt_t        *h;
-    ngx_http_request_t     *r;
-    ngx_http_llm_flight_t  *f;
+    ngx_int_t  rc;
 
-    f = ctx->flight;
+    if (ctx->flight == NULL) {
+        rc = ngx_http_llm_flight_again(ctx);
 
-    if (f == NULL) {
-        r = ctx->request;
-
-        if (!ctx->conf->join || ctx->conf->join_resume == 0) {
-            return ngx_http_llm_flight_unknown(ctx);
-        }
-
-        f = ngx_http_llm_flight_part(ctx);
-        if (f == NULL) {
-            return NGX_ERROR;
-        }
-
-        for (p = r->uri.data + r->uri.len; p[-1] != '/'; p--) { /* void */ }
-
-        id.data = p;
-        id.len = r->uri.data + r->uri.len - p;
-
-        h = ngx_http_llm_header_in(r, "last-event-id",
-                                   sizeof("last-event-id") - 1);
-
-        if (ngx_http_arg(r, (u_char *) "after", 5, &after) != NGX_OK) {
-            ngx_str_null(&after);
-
-            if (h) {
-                after = h->value;
-            }
-        }
-
-        if (after.len) {
-            n = ngx_atoi(after.data, after.len);
-
-            if (n == NGX_ERROR) {
-                return ngx_http_llm_error(ctx, NGX_HTTP_BAD_REQUEST,
-                                          "invalid_request_error", NULL,
-                                          "Expected the number of events "
-                                          "that have been read.");
-            }
-
-            f->skip = n;
-        }
-
-        ctx->rq.stream = 1;
-        f->resumes = 1;
-
-        ngx_http_llm_flight_mine(ctx, f->name[NGX_HTTP_LLM_FLIGHT_ID], "id",
-                                 &id, NULL);
-
-        if (ngx_http_llm_flight_enter(f,
-                ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_ID), 0)
-            != NGX_AGAIN)
-        {
-            return ngx_http_llm_flight_unknown(ctx);
+        if (rc != NGX_OK) {
+            return rc;
         }
     }
 
-    n = ngx_http_llm_follow(ctx);
+    rc = ngx_http_llm_follow(ctx);
 
-    return n == NGX_DECLINED ? ngx_http_llm_flight_unknown(ctx) : n;
+    return rc == NGX_DECLINED ? ngx_http_llm_flight_unknown(ctx) : rc;
+}
+
+
+/* joins the stream whose id ends the URI */
+
+static ngx_int_t
+ngx_http_llm_flight_again(ngx_http_llm_ctx_t *ctx)
+{
+    u_char                 *p;
+    ngx_int_t               rc;
+    ngx_str_t               id;
+    ngx_http_request_t     *r;
+    ngx_http_llm_flight_t  *f;
+
+    r = ctx->request;
+
+    if (!ctx->conf->join || ctx->conf->join_resume == 0) {
+        return ngx_http_llm_flight_unknown(ctx);
+    }
+
+    f = ngx_http_llm_flight_part(ctx);
+    if (f == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (p = r->uri.data + r->uri.len; p[-1] != '/'; p--) { /* void */ }
+
+    id.data = p;
+    id.len = r->uri.data + r->uri.len - p;
+
+    rc = ngx_http_llm_flight_after(ctx);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ctx->rq.stream = 1;
+    f->resumes = 1;
+
+    ngx_http_llm_flight_mine(ctx, f->name[NGX_HTTP_LLM_FLIGHT_ID], "id", &id,
+                             NULL);
+
+    if (ngx_http_llm_flight_enter(f,
+            ngx_http_llm_flight_bit(NGX_HTTP_LLM_FLIGHT_ID), 0)
+        != NGX_AGAIN)
+    {
+        return ngx_http_llm_flight_unknown(ctx);
+    }
+
+    return NGX_OK;
+}
+
+
+/* how many events the client has: ?after=, or else the header */
+
+static ngx_int_t
+ngx_http_llm_flight_after(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t            n;
+    ngx_str_t            after;
+    ngx_table_elt_t     *h;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    h = ngx_http_llm_header_in(r, "last-event-id",
+                               sizeof("last-event-id") - 1);
+
+    if (ngx_http_arg(r, (u_char *) "after", 5, &after) != NGX_OK) {
+        ngx_str_null(&after);
+
+        if (h) {
+            after = h->value;
+        }
+    }
+
+    if (after.len == 0) {
+        return NGX_OK;
+    }
+
+    n = ngx_atoi(after.data, after.len);
+
+    if (n == NGX_ERROR) {
+        return ngx_http_llm_error(ctx, NGX_HTTP_BAD_REQUEST,
+                                  "invalid_request_error", NULL,
+                                  "Expected the number of events that have "
+                                  "been read.");
+    }
+
+    ctx->flight->skip = n;
+
+    return NGX_OK;
 }
 
 

@@ -100,6 +100,9 @@ extern ngx_http_llm_main_conf_t  *ngx_http_llm_flight_conf;
 ngx_int_t ngx_http_llm_flight_enter(ngx_http_llm_flight_t *f,
     unsigned follow, unsigned lead);
 
+/* what the leader wrote down, into the log that others read */
+void ngx_http_llm_flight_publish(ngx_http_llm_flight_t *f);
+
 /* the end of a leader's part: an llm_flight_state_e, and kept until */
 void ngx_http_llm_flight_end(ngx_http_llm_flight_t *f, ngx_uint_t state,
     ngx_msec_t keep);
