@@ -27,6 +27,9 @@ static ngx_int_t ngx_http_llm_follow_on(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_follow_head(ngx_http_llm_ctx_t *ctx,
     llm_flight_piece_t *pc);
 static ngx_int_t ngx_http_llm_follow_stream(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_follow_ready(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_follow_pass(ngx_http_llm_ctx_t *ctx,
+    llm_flight_piece_t *pc);
 static ngx_int_t ngx_http_llm_follow_send(ngx_http_llm_ctx_t *ctx,
     size_t size);
 static ngx_int_t ngx_http_llm_follow_skip(ngx_http_llm_ctx_t *ctx);
@@ -35,6 +38,10 @@ static ngx_int_t ngx_http_llm_follow_keep(ngx_http_llm_flight_t *f,
     u_char *p, size_t size);
 static ngx_int_t ngx_http_llm_follow_whole(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_follow_over(ngx_http_llm_ctx_t *ctx,
+    llm_flight_state_e state);
+static void ngx_http_llm_follow_forget(ngx_http_llm_ctx_t *ctx,
+    llm_flight_state_e state);
+static void ngx_http_llm_follow_broken(ngx_http_llm_ctx_t *ctx,
     llm_flight_state_e state);
 static ngx_int_t ngx_http_llm_follow_late(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_follow_read(ngx_http_llm_ctx_t *ctx, unsigned kinds,
@@ -154,63 +161,25 @@ ngx_http_llm_follow_head(ngx_http_llm_ctx_t *ctx, llm_flight_piece_t *pc)
 static ngx_int_t
 ngx_http_llm_follow_stream(ngx_http_llm_ctx_t *ctx)
 {
-    unsigned                kinds;
-    ngx_int_t               rc;
-    ngx_http_request_t     *r;
-    llm_flight_piece_t      pc;
-    ngx_http_llm_flight_t  *f;
-
-    r = ctx->request;
-    f = ctx->flight;
+    unsigned            kinds;
+    ngx_int_t           rc;
+    llm_flight_piece_t  pc;
 
     kinds = LLM_FLIGHT_DATA
             | (ctx->rq.include_usage ? LLM_FLIGHT_USAGE : 0);
 
     for ( ;; ) {
+        rc = ngx_http_llm_follow_ready(ctx);
 
-        if (f->buf && (f->buf->pos < f->buf->last
-                       || r->connection->buffered))
-        {
-
-            rc = ngx_http_llm_follow_send(ctx, 0);
-
-            if (rc != NGX_OK) {
-                return rc;
-            }
+        if (rc != NGX_OK) {
+            return rc;
         }
 
-        if (f->skip) {
-            rc = ngx_http_llm_follow_skip(ctx);
-
-            if (rc != NGX_OK) {
-                return rc;
-            }
-        }
-
-        if (f->buf == NULL) {
-            f->buf = ngx_create_temp_buf(r->pool, NGX_HTTP_LLM_FOLLOW_BUF);
-            if (f->buf == NULL) {
-                return NGX_ERROR;
-            }
-
-            f->buf->tag = (ngx_buf_tag_t) &ngx_http_llm_module;
-        }
-
-        ngx_http_llm_follow_read(ctx, kinds, f->buf->start,
+        ngx_http_llm_follow_read(ctx, kinds, ctx->flight->buf->start,
                                  NGX_HTTP_LLM_FOLLOW_BUF, &pc);
 
         if (pc.size) {
-            if (!ctx->committed
-                && ngx_http_llm_reply_begin(ctx, &f->type) != NGX_OK)
-            {
-                return NGX_ERROR;
-            }
-
-            /* no heartbeat inside an event, nor behind the last one */
-            ctx->quiet = !pc.end || pc.whole;
-            ctx->last_out = ngx_current_msec;
-
-            rc = ngx_http_llm_follow_send(ctx, pc.size);
+            rc = ngx_http_llm_follow_pass(ctx, &pc);
 
             if (rc != NGX_OK) {
                 return rc;
@@ -225,6 +194,66 @@ ngx_http_llm_follow_stream(ngx_http_llm_ctx_t *ctx)
 
         return ngx_http_llm_follow_over(ctx, pc.state);
     }
+}
+
+
+/* all that was read before is sent, and there is a buffer to read into */
+
+static ngx_int_t
+ngx_http_llm_follow_ready(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t               rc;
+    ngx_http_request_t     *r;
+    ngx_http_llm_flight_t  *f;
+
+    r = ctx->request;
+    f = ctx->flight;
+
+    if (f->buf && (f->buf->pos < f->buf->last || r->connection->buffered)) {
+        rc = ngx_http_llm_follow_send(ctx, 0);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    if (f->skip) {
+        rc = ngx_http_llm_follow_skip(ctx);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    if (f->buf == NULL) {
+        f->buf = ngx_create_temp_buf(r->pool, NGX_HTTP_LLM_FOLLOW_BUF);
+        if (f->buf == NULL) {
+            return NGX_ERROR;
+        }
+
+        f->buf->tag = (ngx_buf_tag_t) &ngx_http_llm_module;
+    }
+
+    return NGX_OK;
+}
+
+
+/* what was read, to the client */
+
+static ngx_int_t
+ngx_http_llm_follow_pass(ngx_http_llm_ctx_t *ctx, llm_flight_piece_t *pc)
+{
+    if (!ctx->committed
+        && ngx_http_llm_reply_begin(ctx, &ctx->flight->type) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    /* no heartbeat inside an event, nor behind the last one */
+    ctx->quiet = !pc->end || pc->whole;
+    ctx->last_out = ngx_current_msec;
+
+    return ngx_http_llm_follow_send(ctx, pc->size);
 }
 
 
@@ -432,7 +461,6 @@ ngx_http_llm_follow_alloc(void *data, size_t size)
 static ngx_int_t
 ngx_http_llm_follow_over(ngx_http_llm_ctx_t *ctx, llm_flight_state_e state)
 {
-    const char             *more;
     ngx_http_llm_flight_t  *f;
 
     f = ctx->flight;
@@ -464,23 +492,49 @@ ngx_http_llm_follow_over(ngx_http_llm_ctx_t *ctx, llm_flight_state_e state)
     }
 
     if (!ctx->committed) {
-
-        /*
-         * Another follower may lead, unless it is the provider that failed:
-         * then each tries for itself.
-         */
-
-        ctx->alone = state != LLM_FLIGHT_LEFT;
-        ctx->cache = ctx->keyed ? NGX_HTTP_LLM_CACHE_MISS
-                                : NGX_HTTP_LLM_CACHE_OFF;
-        ctx->fetched = 0;
-
-        f->headed = 0;
-        f->head_len = 0;
-        f->body_len = 0;
-
+        ngx_http_llm_follow_forget(ctx, state);
         return NGX_DECLINED;
     }
+
+    ngx_http_llm_follow_broken(ctx, state);
+
+    ctx->rc = ngx_http_llm_reply_break(ctx, 1);
+
+    return NGX_DONE;
+}
+
+
+/* nothing of it has been sent: the request finds its own way */
+
+static void
+ngx_http_llm_follow_forget(ngx_http_llm_ctx_t *ctx, llm_flight_state_e state)
+{
+    ngx_http_llm_flight_t  *f;
+
+    f = ctx->flight;
+
+    /*
+     * Another follower may lead, unless it is the provider that failed: then
+     * each tries for itself.
+     */
+
+    ctx->alone = state != LLM_FLIGHT_LEFT;
+    ctx->cache = ctx->keyed ? NGX_HTTP_LLM_CACHE_MISS
+                            : NGX_HTTP_LLM_CACHE_OFF;
+    ctx->fetched = 0;
+
+    f->headed = 0;
+    f->head_len = 0;
+    f->body_len = 0;
+}
+
+
+/* in the middle of the answer: said in the log, and made the error */
+
+static void
+ngx_http_llm_follow_broken(ngx_http_llm_ctx_t *ctx, llm_flight_state_e state)
+{
+    const char  *more;
 
     more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_FOLLOW, ctx->model.data,
                               ctx->model.len);
@@ -498,10 +552,6 @@ ngx_http_llm_follow_over(ngx_http_llm_ctx_t *ctx, llm_flight_state_e state)
                               ? "The answer could not be kept for a client "
                                 "that reads so slowly."
                               : "The provider broke off its answer.");
-
-    ctx->rc = ngx_http_llm_reply_break(ctx, 1);
-
-    return NGX_DONE;
 }
 
 
