@@ -18,6 +18,10 @@
 static void ngx_http_llm_limit_granted(void);
 static ngx_int_t ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx,
     llm_limits_t *limits, llm_amount_t *need, llm_ticket_t *ticket);
+static void ngx_http_llm_limit_need(ngx_http_llm_ctx_t *ctx,
+    llm_amount_t *need, ngx_uint_t gate, llm_now_t *now, llm_ask_t *ask);
+static void ngx_http_llm_limit_line_up(ngx_http_llm_ctx_t *ctx,
+    llm_reading_t *rd);
 static void ngx_http_llm_limit_read(ngx_http_llm_ctx_t *ctx, ngx_uint_t gate,
     llm_reading_t *rd);
 static ngx_int_t ngx_http_llm_limit_resume(ngx_http_llm_ctx_t *ctx,
@@ -215,22 +219,7 @@ ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits,
 
     ngx_http_llm_zone_lock(zone, &wake);
 
-    if (need) {
-        ask.need = *need;
-        ask.floor = *need;
-
-    } else if (ticket == &ctx->ticket) {
-        ngx_http_llm_charge_estimate(ctx, zone, &now, &ask);
-
-    } else {
-
-        /* a provider's own rates are waited for, as its slots are */
-
-        ask.need.requests = 1;
-        ask.need.tokens = ctx->estimate_prompt + ctx->estimate_completion;
-        ask.floor = ask.need;
-        ask.park = 1;
-    }
+    ngx_http_llm_limit_need(ctx, need, ticket == &ctx->gate, &now, &ask);
 
     rc = llm_ledger_enter(zone->sh->ledger, &ask, &now, ticket, &rd);
 
@@ -244,26 +233,7 @@ ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits,
                    ask.need.money);
 
     if (rc == NGX_AGAIN) {
-        ctx->waiting = 1;
-        ctx->lined = 1;
-        ctx->asking = rd.asking == 1;
-        ctx->line_since = ngx_current_msec;
-        ctx->patience = (ngx_msec_t) terms->queue_timeout;
-
-        if (ctx->background) {
-            /* it stands in no line */
-            ctx->patience = ctx->mcf->quota->timeout;
-
-        } else if (rd.asking) {
-            /* one deadline is the fleet's, however short the patience */
-            ctx->patience = ngx_max(ctx->patience, ctx->mcf->quota->timeout);
-        }
-
-        ngx_queue_insert_tail(&ngx_http_llm_limit_line, &ctx->line);
-
-        ngx_http_llm_limit_park(ctx);
-        ngx_http_llm_limit_wait(ctx);
-
+        ngx_http_llm_limit_line_up(ctx, &rd);
         return NGX_AGAIN;
     }
 
@@ -273,6 +243,57 @@ ngx_http_llm_limit_enter(ngx_http_llm_ctx_t *ctx, llm_limits_t *limits,
     }
 
     return NGX_OK;
+}
+
+
+/* what it asks the ledger for; the zone is locked */
+
+static void
+ngx_http_llm_limit_need(ngx_http_llm_ctx_t *ctx, llm_amount_t *need,
+    ngx_uint_t gate, llm_now_t *now, llm_ask_t *ask)
+{
+    if (need) {
+        ask->need = *need;
+        ask->floor = *need;
+        return;
+    }
+
+    if (!gate) {
+        ngx_http_llm_charge_estimate(ctx, ngx_http_llm_limit_zone, now, ask);
+        return;
+    }
+
+    /* a provider's own rates are waited for, as its slots are */
+
+    ask->need.requests = 1;
+    ask->need.tokens = ctx->estimate_prompt + ctx->estimate_completion;
+    ask->floor = ask->need;
+    ask->park = 1;
+}
+
+
+static void
+ngx_http_llm_limit_line_up(ngx_http_llm_ctx_t *ctx, llm_reading_t *rd)
+{
+    ctx->waiting = 1;
+    ctx->lined = 1;
+    ctx->asking = rd->asking == 1;
+    ctx->line_since = ngx_current_msec;
+    ctx->patience = (ngx_msec_t) ctx->key->terms.queue_timeout;
+
+    if (ctx->background) {
+        /* it stands in no line */
+        ctx->patience = ctx->mcf->quota->timeout;
+
+    } else if (rd->asking) {
+        /* one deadline is the fleet's, however short the patience */
+        ctx->patience = ngx_max(ctx->patience, ctx->mcf->quota->timeout);
+    }
+
+    ngx_queue_insert_tail(&ngx_http_llm_limit_line, &ctx->line);
+
+    ngx_http_llm_limit_park(ctx);
+    ngx_http_llm_limit_wait(ctx);
 }
 
 
