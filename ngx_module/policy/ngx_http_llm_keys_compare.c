@@ -13,6 +13,8 @@
 
 static void ngx_http_llm_keys_scanned(void *data,
     ngx_http_llm_redis_reply_t *reply);
+static ngx_int_t ngx_http_llm_keys_page(ngx_http_llm_keys_sync_t *ks,
+    llm_row_e kind, uint64_t *place);
 static void ngx_http_llm_keys_compared(void *data,
     ngx_http_llm_redis_reply_t *reply);
 static void ngx_http_llm_keys_missing(ngx_str_t *field);
@@ -124,13 +126,8 @@ ngx_http_llm_keys_take(ngx_str_t *field, ngx_str_t *value)
 ngx_int_t
 ngx_http_llm_keys_compare(void)
 {
-    u_char                     buf[NGX_HTTP_LLM_KEYS_FIELD];
     uint64_t                   place;
-    ngx_str_t                  field, name;
     llm_row_e                  kind;
-    ngx_uint_t                 i, n;
-    ngx_pool_t                *pool;
-    llm_keyring_item_t         item[LLM_KEYRING_PAGE];
     ngx_http_llm_keys_sync_t  *ks;
 
     ks = &ngx_http_llm_keys_sync;
@@ -141,40 +138,10 @@ ngx_http_llm_keys_compare(void)
         kind = (ks->place & 1) ? LLM_ROW_KEY : LLM_ROW_TEAM;
         place = ks->place >> 1;
 
-        pool = ngx_create_pool(16384, ngx_cycle->log);
-
-        if (pool == NULL
-            || ngx_http_llm_keys_names(LLM_KEYRING_PAGE) != NGX_OK)
-        {
-            goto failed;
+        if (ngx_http_llm_keys_page(ks, kind, &place) != NGX_OK) {
+            ngx_http_llm_keys_stop();
+            return NGX_ERROR;
         }
-
-        if (ngx_http_llm_keys_walk(ks->mcf, kind, LLM_KEYRING_DYNAMIC, &place,
-                                   item, LLM_KEYRING_PAGE, &n, pool)
-            != NGX_OK)
-        {
-            goto failed;
-        }
-
-        for (i = 0; i < n; i++) {
-
-            /* what was made meanwhile is known to be there */
-
-            if (!ks->lost && item[i].row.version > ks->version) {
-                continue;
-            }
-
-            name.data = (u_char *) item[i].row.name.data;
-            name.len = item[i].row.name.len;
-
-            if (ngx_http_llm_keys_field(kind, &name, buf, &field) != NGX_OK
-                || ngx_http_llm_keys_name(&field) != NGX_OK)
-            {
-                goto failed;
-            }
-        }
-
-        ngx_destroy_pool(pool);
 
         if (place) {
             ks->place = place << 1 | (kind == LLM_ROW_KEY);
@@ -192,14 +159,59 @@ ngx_http_llm_keys_compare(void)
     ngx_http_llm_keys_last();
 
     return NGX_OK;
+}
+
+
+/* the names of a page, from "place" on, to be asked for */
+
+static ngx_int_t
+ngx_http_llm_keys_page(ngx_http_llm_keys_sync_t *ks, llm_row_e kind,
+    uint64_t *place)
+{
+    u_char               buf[NGX_HTTP_LLM_KEYS_FIELD];
+    ngx_str_t            field, name;
+    ngx_uint_t           i, n;
+    ngx_pool_t          *pool;
+    llm_keyring_item_t   item[LLM_KEYRING_PAGE];
+
+    pool = ngx_create_pool(16384, ngx_cycle->log);
+    if (pool == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_llm_keys_names(LLM_KEYRING_PAGE) != NGX_OK
+        || ngx_http_llm_keys_walk(ks->mcf, kind, LLM_KEYRING_DYNAMIC, place,
+                                  item, LLM_KEYRING_PAGE, &n, pool)
+           != NGX_OK)
+    {
+        goto failed;
+    }
+
+    for (i = 0; i < n; i++) {
+
+        /* what was made meanwhile is known to be there */
+
+        if (!ks->lost && item[i].row.version > ks->version) {
+            continue;
+        }
+
+        name.data = (u_char *) item[i].row.name.data;
+        name.len = item[i].row.name.len;
+
+        if (ngx_http_llm_keys_field(kind, &name, buf, &field) != NGX_OK
+            || ngx_http_llm_keys_name(&field) != NGX_OK)
+        {
+            goto failed;
+        }
+    }
+
+    ngx_destroy_pool(pool);
+
+    return NGX_OK;
 
 failed:
 
-    if (pool) {
-        ngx_destroy_pool(pool);
-    }
-
-    ngx_http_llm_keys_stop();
+    ngx_destroy_pool(pool);
 
     return NGX_ERROR;
 }

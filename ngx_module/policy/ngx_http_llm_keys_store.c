@@ -31,8 +31,13 @@ typedef struct {
 
 
 static ngx_uint_t ngx_http_llm_keys_room(ngx_http_llm_main_conf_t *mcf);
+static ngx_http_llm_keys_sent_t *ngx_http_llm_keys_sent(
+    ngx_http_llm_main_conf_t *mcf, ngx_http_llm_keys_change_t *change);
 static void ngx_http_llm_keys_stored(void *data,
     ngx_http_llm_redis_reply_t *reply);
+static ngx_int_t ngx_http_llm_keys_read(ngx_str_t *field, ngx_str_t *record,
+    ngx_pool_t *pool, llm_policy_row_t *row);
+static ngx_int_t ngx_http_llm_keys_taken(ngx_str_t *field, int rc);
 static void *ngx_http_llm_keys_alloc(void *data, size_t size);
 static void ngx_http_llm_keys_timer(ngx_event_t *ev);
 
@@ -108,7 +113,6 @@ ngx_http_llm_keys_store(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_keys_change_t *change, uint64_t *version)
 {
     ngx_int_t                  rc;
-    ngx_pool_t                *pool;
     ngx_http_llm_keys_sent_t  *sent;
 
     *version = 0;
@@ -128,27 +132,10 @@ ngx_http_llm_keys_store(ngx_http_llm_main_conf_t *mcf,
         }
     }
 
-    pool = ngx_create_pool(4096, ngx_cycle->log);
-    if (pool == NULL) {
+    sent = ngx_http_llm_keys_sent(mcf, change);
+    if (sent == NULL) {
         return NGX_ERROR;
     }
-
-    sent = ngx_pcalloc(pool, sizeof(ngx_http_llm_keys_sent_t));
-
-    if (sent == NULL
-        || ngx_http_llm_keys_field(change->kind, &change->name, sent->buf,
-                                   &sent->field)
-           != NGX_OK
-        || (change->row && ngx_http_llm_keys_record(pool, change->row,
-                                                    &sent->record)
-                           != NGX_OK))
-    {
-        ngx_destroy_pool(pool);
-        return NGX_ERROR;
-    }
-
-    sent->name.data = sent->field.data + 2;
-    sent->name.len = sent->field.len - 2;
 
     if (mcf->redis == NULL) {
         rc = ngx_http_llm_keys_journal(mcf, change, &sent->field,
@@ -158,22 +145,16 @@ ngx_http_llm_keys_store(ngx_http_llm_main_conf_t *mcf,
             ngx_http_llm_revoke(mcf, &sent->name, *version);
         }
 
-        ngx_destroy_pool(pool);
+        ngx_destroy_pool(sent->pool);
         return rc;
     }
-
-    sent->mcf = mcf;
-    sent->pool = pool;
-    sent->cut = change->cut;
-    sent->handler = change->handler;
-    sent->data = change->data;
 
     if (ngx_http_llm_keys_eval(mcf->redis, &sent->field, change->expect,
                                &sent->record, change->cut, 0,
                                ngx_http_llm_keys_stored, sent)
         == NULL)
     {
-        ngx_destroy_pool(pool);
+        ngx_destroy_pool(sent->pool);
         return NGX_BUSY;
     }
 
@@ -192,6 +173,47 @@ ngx_http_llm_keys_room(ngx_http_llm_main_conf_t *mcf)
 
     return stat.blocks - stat.used > ngx_min(NGX_HTTP_LLM_KEYS_BLOCKS,
                                              stat.blocks / 16);
+}
+
+
+/* the change as a store takes it, in a pool of its own */
+
+static ngx_http_llm_keys_sent_t *
+ngx_http_llm_keys_sent(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_keys_change_t *change)
+{
+    ngx_pool_t                *pool;
+    ngx_http_llm_keys_sent_t  *sent;
+
+    pool = ngx_create_pool(4096, ngx_cycle->log);
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    sent = ngx_pcalloc(pool, sizeof(ngx_http_llm_keys_sent_t));
+
+    if (sent == NULL
+        || ngx_http_llm_keys_field(change->kind, &change->name, sent->buf,
+                                   &sent->field)
+           != NGX_OK
+        || (change->row && ngx_http_llm_keys_record(pool, change->row,
+                                                    &sent->record)
+                           != NGX_OK))
+    {
+        ngx_destroy_pool(pool);
+        return NULL;
+    }
+
+    sent->name.data = sent->field.data + 2;
+    sent->name.len = sent->field.len - 2;
+
+    sent->mcf = mcf;
+    sent->pool = pool;
+    sent->cut = change->cut;
+    sent->handler = change->handler;
+    sent->data = change->data;
+
+    return sent;
 }
 
 
@@ -364,13 +386,11 @@ ngx_int_t
 ngx_http_llm_keys_apply(ngx_http_llm_main_conf_t *mcf, ngx_str_t *field,
     uint64_t version, ngx_str_t *record)
 {
-    int                rc;
-    char               err[256];
+    int                put;
+    ngx_int_t          rc;
     ngx_str_t          name;
     llm_row_e          kind;
     ngx_pool_t        *pool;
-    llm_arena_t        arena;
-    const char        *more;
     llm_policy_row_t   row;
 
     if (version == 0
@@ -384,24 +404,52 @@ ngx_http_llm_keys_apply(ngx_http_llm_main_conf_t *mcf, ngx_str_t *field,
         return NGX_ERROR;
     }
 
+    llm_policy_row_clear(&row, kind);
+
+    rc = ngx_http_llm_keys_read(field, record, pool, &row);
+
+    if (rc != NGX_OK) {
+        ngx_destroy_pool(pool);
+        return rc;
+    }
+
+    row.name.data = name.data;
+    row.name.len = name.len;
+    row.version = version;
+
+    put = ngx_http_llm_keys_put(mcf, &row, LLM_KEYRING_ANY);
+
+    ngx_destroy_pool(pool);
+
+    return ngx_http_llm_keys_taken(field, put);
+}
+
+
+/* NGX_DECLINED: it is wrong */
+
+static ngx_int_t
+ngx_http_llm_keys_read(ngx_str_t *field, ngx_str_t *record, ngx_pool_t *pool,
+    llm_policy_row_t *row)
+{
+    char         err[256];
+    llm_arena_t  arena;
+
     ngx_memzero(&arena, sizeof(llm_arena_t));
 
     arena.left = NGX_HTTP_LLM_KEYS_ARENA;
     arena.alloc = ngx_http_llm_keys_alloc;
     arena.data = pool;
 
-    llm_policy_row_clear(&row, kind);
     ngx_http_llm_json_watch();
 
-    rc = llm_policy_row_parse(&row, (char *) record->data, record->len,
-                              LLM_POLICY_RECORD, NULL, &arena, err,
-                              sizeof(err), NULL);
-
-    if (rc != LLM_OK) {
+    if (llm_policy_row_parse(row, (char *) record->data, record->len,
+                             LLM_POLICY_RECORD, NULL, &arena, err,
+                             sizeof(err), NULL)
+        != LLM_OK)
+    {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                       "llm: what is kept of \"%V\" cannot be read: %s", field,
                       err);
-        ngx_destroy_pool(pool);
 
         /* without memory it need not be wrong */
 
@@ -409,13 +457,16 @@ ngx_http_llm_keys_apply(ngx_http_llm_main_conf_t *mcf, ngx_str_t *field,
                                                              : NGX_DECLINED;
     }
 
-    row.name.data = name.data;
-    row.name.len = name.len;
-    row.version = version;
+    return NGX_OK;
+}
 
-    rc = ngx_http_llm_keys_put(mcf, &row, LLM_KEYRING_ANY);
 
-    ngx_destroy_pool(pool);
+/* what the keyring said to the row */
+
+static ngx_int_t
+ngx_http_llm_keys_taken(ngx_str_t *field, int rc)
+{
+    const char  *more;
 
     if (rc == LLM_DECLINED) {
         more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_ROOM, "", 0);
