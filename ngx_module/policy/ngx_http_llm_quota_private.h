@@ -2,7 +2,7 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * What the agent's two files share: what workers know of it together, and
+ * What the agent's files share: what workers know of it together, and
  * what the worker that may be it has of its own.
  */
 
@@ -80,6 +80,15 @@ ngx_uint_t ngx_http_llm_quota_self(void);
 
 /* handler of "event" and "timer": sends a batch if one is due */
 void ngx_http_llm_quota_run(ngx_event_t *ev);
+
+/* … sends it in so many ms at the latest */
+void ngx_http_llm_quota_after(ngx_msec_t ms);
+
+/* the batch could not be sent, or was not answered; "why": for the log */
+void ngx_http_llm_quota_fail(const char *why);
+
+/* a line about Redis, of which there are few in a minute */
+ngx_uint_t ngx_http_llm_quota_may_log(ngx_http_llm_quota_sh_t *sh);
 
 /* under the lock: the ledger's mode as configuration and Redis want it;
    "ending": all that is kept for later is to be given back */
