@@ -48,6 +48,12 @@ static ngx_uint_t ngx_http_llm_usage_write_rows(
     ngx_http_llm_usage_write_t *w);
 static void ngx_http_llm_usage_write_shard(ngx_http_llm_usage_write_t *w,
     llm_book_row_t *row, ngx_uint_t n);
+static void ngx_http_llm_usage_write_hash(ngx_http_llm_usage_write_t *w,
+    ngx_str_t *hash, llm_book_row_t *row, ngx_uint_t n);
+static void ngx_http_llm_usage_write_index(ngx_http_llm_usage_write_t *w,
+    ngx_str_t *index, ngx_str_t *member, llm_book_row_t *row);
+static void ngx_http_llm_usage_write_expire(ngx_http_llm_usage_write_t *w,
+    ngx_str_t *key, ngx_uint_t kind);
 static void ngx_http_llm_usage_write_send(ngx_http_llm_usage_write_t *w,
     ngx_uint_t argc, ngx_str_t *argv, ngx_http_llm_redis_handler_pt handler);
 static void ngx_http_llm_usage_write_reply(void *data,
@@ -302,19 +308,10 @@ static void
 ngx_http_llm_usage_write_shard(ngx_http_llm_usage_write_t *w,
     llm_book_row_t *row, ngx_uint_t n)
 {
-    u_char                     *p;
-    ngx_str_t                   argv[2 + 2 * NGX_HTTP_LLM_USAGE_BATCH];
-    ngx_str_t                   member, index, hash;
-    ngx_uint_t                  i;
-    ngx_http_llm_book_past_t   *past;
-    u_char                      set[NGX_HTTP_LLM_USAGE_KEY];
-    u_char                      key[NGX_HTTP_LLM_USAGE_KEY];
-    u_char                      self[NGX_HTTP_LLM_USAGE_EPOCH
-                                     + NGX_INT64_LEN + 2];
-    u_char                      life[NGX_INT64_LEN];
-    static u_char               text[NGX_HTTP_LLM_USAGE_BATCH]
-                                    [LLM_BOOK_FIELD + LLM_BOOK_VALUE
-                                     + NGX_INT64_LEN];
+    ngx_str_t  member, index, hash;
+    u_char     set[NGX_HTTP_LLM_USAGE_KEY];
+    u_char     key[NGX_HTTP_LLM_USAGE_KEY];
+    u_char     self[NGX_HTTP_LLM_USAGE_EPOCH + NGX_INT64_LEN + 2];
 
     member.data = self;
     member.len = ngx_sprintf(self, "%016xL:%uL",
@@ -325,8 +322,26 @@ ngx_http_llm_usage_write_shard(ngx_http_llm_usage_write_t *w,
     ngx_http_llm_usage_index_key(row->kind, row->start, &index, set);
     ngx_http_llm_usage_hash_key(row->kind, row->start, &member, &hash, key);
 
+    ngx_http_llm_usage_write_hash(w, &hash, row, n);
+    ngx_http_llm_usage_write_expire(w, &hash, row->kind);
+
+    ngx_http_llm_usage_write_index(w, &index, &member, row);
+    ngx_http_llm_usage_write_expire(w, &index, row->kind);
+}
+
+
+static void
+ngx_http_llm_usage_write_hash(ngx_http_llm_usage_write_t *w, ngx_str_t *hash,
+    llm_book_row_t *row, ngx_uint_t n)
+{
+    u_char         *p;
+    ngx_str_t       argv[2 + 2 * NGX_HTTP_LLM_USAGE_BATCH];
+    ngx_uint_t      i;
+    static u_char   text[NGX_HTTP_LLM_USAGE_BATCH]
+                        [LLM_BOOK_FIELD + LLM_BOOK_VALUE + NGX_INT64_LEN];
+
     ngx_str_set(&argv[0], "HSET");
-    argv[1] = hash;
+    argv[1] = *hash;
 
     for (i = 0; i < n; i++) {
         p = text[i];
@@ -342,19 +357,21 @@ ngx_http_llm_usage_write_shard(ngx_http_llm_usage_write_t *w,
 
     ngx_http_llm_usage_write_send(w, 2 + 2 * n, argv,
                                   ngx_http_llm_usage_write_reply);
+}
 
-    argv[2].data = life;
-    argv[2].len = ngx_sprintf(life, "%ui",
-                              ngx_http_llm_usage_days[row->kind]
-                              * NGX_HTTP_LLM_USAGE_DAY)
-                  - life;
 
-    ngx_str_set(&argv[0], "EXPIRE");
-    ngx_http_llm_usage_write_send(w, 3, argv, ngx_http_llm_usage_write_reply);
+/* this shard, in the set of those that there are */
 
-    argv[1] = index;
-    argv[2] = member;
+static void
+ngx_http_llm_usage_write_index(ngx_http_llm_usage_write_t *w,
+    ngx_str_t *index, ngx_str_t *member, llm_book_row_t *row)
+{
+    ngx_str_t                  argv[3];
+    ngx_http_llm_book_past_t  *past;
+
     ngx_str_set(&argv[0], "SADD");
+    argv[1] = *index;
+    argv[2] = *member;
 
     past = &ngx_http_llm_book_sh(w->mcf->book)->past[row->kind];
 
@@ -365,14 +382,24 @@ ngx_http_llm_usage_write_shard(ngx_http_llm_usage_write_t *w,
 
     past->start = row->start;
     past->shard = row->number / NGX_HTTP_LLM_USAGE_SHARD;
+}
 
+
+static void
+ngx_http_llm_usage_write_expire(ngx_http_llm_usage_write_t *w,
+    ngx_str_t *key, ngx_uint_t kind)
+{
+    u_char     life[NGX_INT64_LEN];
+    ngx_str_t  argv[3];
+
+    ngx_str_set(&argv[0], "EXPIRE");
+    argv[1] = *key;
     argv[2].data = life;
     argv[2].len = ngx_sprintf(life, "%ui",
-                              ngx_http_llm_usage_days[row->kind]
+                              ngx_http_llm_usage_days[kind]
                               * NGX_HTTP_LLM_USAGE_DAY)
                   - life;
 
-    ngx_str_set(&argv[0], "EXPIRE");
     ngx_http_llm_usage_write_send(w, 3, argv, ngx_http_llm_usage_write_reply);
 }
 
