@@ -34,17 +34,20 @@ typedef struct {
 } ngx_http_llm_state_past_t;
 
 
-static ngx_int_t ngx_http_llm_state_names(ngx_http_llm_state_t *state,
-    ngx_pool_t *pool);
-static ngx_int_t ngx_http_llm_state_check(ngx_conf_t *cf, ngx_str_t *dir);
-static ngx_int_t ngx_http_llm_state_check_own(ngx_conf_t *cf,
-    ngx_str_t *dir);
+static void ngx_http_llm_state_restore(ngx_http_llm_state_t *state,
+    ngx_file_info_t *fi, ngx_log_t *log);
+static ngx_int_t ngx_http_llm_state_first(ngx_http_llm_state_t *state,
+    ngx_cycle_t *cycle);
 static ngx_uint_t ngx_http_llm_state_empty(ngx_http_llm_zone_t *zone);
 static ngx_uint_t ngx_http_llm_state_blank(ngx_http_llm_area_t *book);
 static void ngx_http_llm_state_replaced(ngx_http_llm_state_t *state,
     ngx_log_t *log);
 static void ngx_http_llm_state_handler(ngx_event_t *ev);
 static ngx_msec_t ngx_http_llm_state_step(ngx_http_llm_state_t *state,
+    ngx_log_t *log);
+static ngx_int_t ngx_http_llm_state_begin(ngx_http_llm_state_t *state,
+    ngx_msec_t *next, ngx_log_t *log);
+static ngx_msec_t ngx_http_llm_state_end(ngx_http_llm_state_t *state,
     ngx_log_t *log);
 static ngx_uint_t ngx_http_llm_state_which(ngx_http_llm_state_t *state,
     ngx_log_t *log);
@@ -73,193 +76,12 @@ static uint64_t                    ngx_http_llm_state_posted;
                                  : NGX_HTTP_LLM_STATE_USAGE))
 
 
-ngx_http_llm_state_t *
-ngx_http_llm_state_create(ngx_conf_t *cf, ngx_str_t *dir)
-{
-    ngx_path_t            *path;
-    ngx_http_llm_state_t  *state;
-
-    state = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_state_t));
-    if (state == NULL) {
-        return NULL;
-    }
-
-    path = ngx_pcalloc(cf->pool, sizeof(ngx_path_t));
-    if (path == NULL) {
-        return NULL;
-    }
-
-    state->dir = *dir;
-
-    if (ngx_conf_full_name(cf->cycle, &state->dir, 0) != NGX_OK) {
-        return NULL;
-    }
-
-    while (state->dir.len > 1 && state->dir.data[state->dir.len - 1] == '/') {
-        state->dir.data[--state->dir.len] = '\0';
-    }
-
-    if (ngx_http_llm_state_check(cf, &state->dir) != NGX_OK
-        || ngx_http_llm_state_names(state, cf->pool) != NGX_OK)
-    {
-        return NULL;
-    }
-
-    /* nginx makes it and gives it to the user of the workers */
-
-    path->name = state->dir;
-    path->data = state;
-    path->conf_file = cf->conf_file->file.name.data;
-    path->line = cf->conf_file->line;
-
-    if (ngx_add_path(cf, &path) != NGX_OK) {
-        return NULL;
-    }
-
-    return state;
-}
-
-
-static ngx_int_t
-ngx_http_llm_state_check(ngx_conf_t *cf, ngx_str_t *dir)
-{
-    ngx_err_t        err;
-    ngx_file_info_t  fi;
-
-    if (ngx_file_info(dir->data, &fi) == NGX_FILE_ERROR) {
-        err = ngx_errno;
-
-        if (err == NGX_ENOENT) {
-            return NGX_OK;
-        }
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, err,
-                           "llm_state \"%V\" cannot be looked at", dir);
-        return NGX_ERROR;
-    }
-
-    if (!ngx_is_dir(&fi)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_state \"%V\": expected a directory", dir);
-        return NGX_ERROR;
-    }
-
-    if (access((const char *) dir->data, R_OK|W_OK|X_OK) == -1) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "llm_state \"%V\": expected a directory that can "
-                           "be written to", dir);
-        return NGX_ERROR;
-    }
-
-    return ngx_http_llm_state_check_own(cf, dir);
-}
-
-
-/*
- * nginx gives the directory to the user of the workers, which would be a pity
- * for /etc: one that has files has ours among them.
- */
-
-static ngx_int_t
-ngx_http_llm_state_check_own(ngx_conf_t *cf, ngx_str_t *dir)
-{
-    DIR            *d;
-    u_char          name[NAME_MAX + 1];
-    ngx_uint_t      found;
-    struct dirent  *entry;
-
-    d = opendir((const char *) dir->data);
-    if (d == NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "llm_state: opendir() \"%V\" failed", dir);
-        return NGX_ERROR;
-    }
-
-    found = 0;
-
-    while ((entry = readdir(d)) != NULL) {
-
-        if (ngx_strncmp(entry->d_name, "tallies", 7) == 0
-            || ngx_strncmp(entry->d_name, "keys", 4) == 0
-            || ngx_strncmp(entry->d_name, "usage", 5) == 0)
-        {
-            found = 0;
-            break;
-        }
-
-        /* a file system of its own has a "lost+found" */
-
-        if (entry->d_name[0] != '.'
-            && ngx_strcmp(entry->d_name, "lost+found") != 0)
-        {
-            found = 1;
-            (void) ngx_cpystrn(name, (u_char *) entry->d_name, sizeof(name));
-        }
-    }
-
-    (void) closedir(d);
-
-    if (!found) {
-        return NGX_OK;
-    }
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "llm_state \"%V\": expected a directory that is empty "
-                       "or its own, found \"%s\" in it", dir, name);
-    return NGX_ERROR;
-}
-
-
-static ngx_int_t
-ngx_http_llm_state_names(ngx_http_llm_state_t *state, ngx_pool_t *pool)
-{
-    u_char                     *p;
-    ngx_str_t                  *name;
-    ngx_uint_t                  i, k;
-    ngx_http_llm_state_file_t  *file;
-
-    static const char  *const base[] = { "tallies", "usage" };
-    static const char  *const end[] = { "", ".tmp", ".bad" };
-
-    for (i = 0; i < NGX_HTTP_LLM_STATE_FILES; i++) {
-        file = &state->files[i];
-        file->what = i == NGX_HTTP_LLM_STATE_USAGE ? "accounts" : "tallies";
-
-        for (k = 0; k < 3; k++) {
-            name = k == 0 ? &file->file : k == 1 ? &file->temp : &file->aside;
-
-            p = ngx_pnalloc(pool, state->dir.len + sizeof("/tallies.tmp"));
-            if (p == NULL) {
-                return NGX_ERROR;
-            }
-
-            name->data = p;
-            p = ngx_sprintf(p, "%V/%s%s%Z", &state->dir, base[i], end[k]);
-            name->len = p - name->data - 1;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-ngx_str_t *
-ngx_http_llm_state_dir(ngx_http_llm_state_t *state)
-{
-    return &state->dir;
-}
-
-
 ngx_int_t
 ngx_http_llm_state_init_module(ngx_http_llm_state_t *state,
     ngx_http_llm_zone_t *zone, ngx_http_llm_area_t *book, ngx_cycle_t *cycle)
 {
-    ngx_int_t                   rc;
-    uint64_t                    generation;
-    ngx_uint_t                  i, empty, blank;
-    ngx_core_conf_t            *ccf;
-    ngx_file_info_t             fi;
-    ngx_http_llm_state_past_t  *past;
+    ngx_core_conf_t  *ccf;
+    ngx_file_info_t   fi;
 
     state->zone = zone;
     state->book = book;
@@ -275,27 +97,42 @@ ngx_http_llm_state_init_module(ngx_http_llm_state_t *state,
         ngx_memzero(&fi, sizeof(ngx_file_info_t));
     }
 
-    past = &ngx_http_llm_state_past;
-    empty = ngx_http_llm_state_empty(zone);
-    blank = ngx_http_llm_state_blank(book);
+    ngx_http_llm_state_restore(state, &fi, cycle->log);
 
-    if (!empty && past->generation && past->device == fi.st_dev
-        && past->inode == fi.st_ino)
+    return ngx_http_llm_state_first(state, cycle);
+}
+
+
+/* what was saved, and by it the generation that this start is */
+
+static void
+ngx_http_llm_state_restore(ngx_http_llm_state_t *state, ngx_file_info_t *fi,
+    ngx_log_t *log)
+{
+    uint64_t                    generation;
+    ngx_uint_t                  empty, blank;
+    ngx_http_llm_state_past_t  *past;
+
+    past = &ngx_http_llm_state_past;
+    empty = ngx_http_llm_state_empty(state->zone);
+    blank = ngx_http_llm_state_blank(state->book);
+
+    if (!empty && past->generation && past->device == fi->st_dev
+        && past->inode == fi->st_ino)
     {
         /* a reload: the zone knows more than the file */
         state->generation = past->generation;
 
-        if (book && blank) {
-            (void) ngx_http_llm_state_usage_load(state, 1, cycle->log);
+        if (state->book && blank) {
+            (void) ngx_http_llm_state_usage_load(state, 1, log);
         }
 
     } else {
-        generation = ngx_http_llm_state_load(state, empty, cycle->log);
+        generation = ngx_http_llm_state_load(state, empty, log);
         state->generation = generation + 1;
 
-        if (book) {
-            generation = ngx_http_llm_state_usage_load(state, blank,
-                                                       cycle->log);
+        if (state->book) {
+            generation = ngx_http_llm_state_usage_load(state, blank, log);
             state->generation = ngx_max(state->generation, generation + 1);
         }
 
@@ -304,9 +141,19 @@ ngx_http_llm_state_init_module(ngx_http_llm_state_t *state,
                                     (uint64_t) ngx_time());
     }
 
-    past->device = fi.st_dev;
-    past->inode = fi.st_ino;
+    past->device = fi->st_dev;
+    past->inode = fi->st_ino;
     past->generation = state->generation;
+}
+
+
+/* saves at once: what cannot be written is to be known at the start */
+
+static ngx_int_t
+ngx_http_llm_state_first(ngx_http_llm_state_t *state, ngx_cycle_t *cycle)
+{
+    ngx_int_t   rc;
+    ngx_uint_t  i;
 
     for (i = 0; i < ngx_http_llm_state_files(state); i++) {
         rc = ngx_http_llm_state_save(&ngx_http_llm_state_saving, state, i,
@@ -418,7 +265,7 @@ static ngx_msec_t
 ngx_http_llm_state_step(ngx_http_llm_state_t *state, ngx_log_t *log)
 {
     ngx_int_t                   rc;
-    ngx_uint_t                  which;
+    ngx_msec_t                  next;
     ngx_http_llm_state_save_t  *sv;
 
     sv = &ngx_http_llm_state_saving;
@@ -427,27 +274,9 @@ ngx_http_llm_state_step(ngx_http_llm_state_t *state, ngx_log_t *log)
 
     case NGX_HTTP_LLM_STATE_IDLE:
 
-        which = ngx_http_llm_state_which(state, log);
-
-        if (which == NGX_HTTP_LLM_STATE_FILES) {
-            return NGX_HTTP_LLM_STATE_TICK;
+        if (ngx_http_llm_state_begin(state, &next, log) != NGX_OK) {
+            return next;
         }
-
-        rc = ngx_http_llm_state_save_begin(sv, state, which, log);
-
-        if (rc == NGX_DECLINED) {
-            ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_REPLACED;
-            ngx_http_llm_state_replaced(state, log);
-            return 0;
-        }
-
-        if (rc != NGX_OK) {
-            ngx_http_llm_state_again(which);
-            return rc == NGX_BUSY ? NGX_HTTP_LLM_STATE_TICK
-                                  : NGX_HTTP_LLM_STATE_INTERVAL;
-        }
-
-        ngx_log_debug0(NGX_LOG_DEBUG_EVENT, log, 0, "llm state save");
 
         ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_ROWS;
 
@@ -480,17 +309,70 @@ ngx_http_llm_state_step(ngx_http_llm_state_t *state, ngx_log_t *log)
 
         ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_IDLE;
 
-        if (ngx_http_llm_state_save_end(sv) != NGX_OK) {
-            ngx_http_llm_state_again(sv->file - state->files);
-            return NGX_HTTP_LLM_STATE_INTERVAL;
+        return ngx_http_llm_state_end(state, log);
+    }
+}
+
+
+/* unless NGX_OK: not now, and how long until it is tried again */
+
+static ngx_int_t
+ngx_http_llm_state_begin(ngx_http_llm_state_t *state, ngx_msec_t *next,
+    ngx_log_t *log)
+{
+    ngx_int_t   rc;
+    ngx_uint_t  which;
+
+    *next = NGX_HTTP_LLM_STATE_TICK;
+
+    which = ngx_http_llm_state_which(state, log);
+
+    if (which == NGX_HTTP_LLM_STATE_FILES) {
+        return NGX_DECLINED;
+    }
+
+    rc = ngx_http_llm_state_save_begin(&ngx_http_llm_state_saving, state,
+                                       which, log);
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_llm_state_phase = NGX_HTTP_LLM_STATE_REPLACED;
+        ngx_http_llm_state_replaced(state, log);
+        *next = 0;
+        return NGX_DECLINED;
+    }
+
+    if (rc != NGX_OK) {
+        ngx_http_llm_state_again(which);
+
+        if (rc != NGX_BUSY) {
+            *next = NGX_HTTP_LLM_STATE_INTERVAL;
         }
 
-        ngx_log_debug2(NGX_LOG_DEBUG_EVENT, log, 0,
-                       "llm state saved %s bytes:%uL", sv->file->what,
-                       sv->size);
-
-        return NGX_HTTP_LLM_STATE_TICK;
+        return rc;
     }
+
+    ngx_log_debug0(NGX_LOG_DEBUG_EVENT, log, 0, "llm state save");
+
+    return NGX_OK;
+}
+
+
+static ngx_msec_t
+ngx_http_llm_state_end(ngx_http_llm_state_t *state, ngx_log_t *log)
+{
+    ngx_http_llm_state_save_t  *sv;
+
+    sv = &ngx_http_llm_state_saving;
+
+    if (ngx_http_llm_state_save_end(sv) != NGX_OK) {
+        ngx_http_llm_state_again(sv->file - state->files);
+        return NGX_HTTP_LLM_STATE_INTERVAL;
+    }
+
+    ngx_log_debug2(NGX_LOG_DEBUG_EVENT, log, 0,
+                   "llm state saved %s bytes:%uL", sv->file->what, sv->size);
+
+    return NGX_HTTP_LLM_STATE_TICK;
 }
 
 
