@@ -16,6 +16,10 @@
 
 
 static ngx_int_t ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data);
+static ngx_int_t ngx_http_llm_zone_fill(ngx_http_llm_zone_t *zone,
+    size_t size);
+static ngx_int_t ngx_http_llm_zone_estimates(ngx_http_llm_zone_t *zone);
+static ngx_int_t ngx_http_llm_zone_ledger(ngx_http_llm_zone_t *zone);
 static void ngx_http_llm_zone_tell(ngx_http_llm_zone_t *zone,
     llm_owners_t *wake);
 
@@ -54,8 +58,7 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 {
     ngx_http_llm_zone_t  *ozone = data;
 
-    void                 *mem;
-    size_t                len, size;
+    size_t                len;
     ngx_http_llm_zone_t  *zone;
 
     zone = shm_zone->data;
@@ -90,6 +93,35 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     ngx_sprintf(zone->shpool->log_ctx, " in llm_zone \"%V\"%Z",
                 &shm_zone->shm.name);
 
+    return ngx_http_llm_zone_fill(zone, shm_zone->shm.size);
+}
+
+
+/* in this order: the ledger takes what the others leave */
+
+static ngx_int_t
+ngx_http_llm_zone_fill(ngx_http_llm_zone_t *zone, size_t size)
+{
+    if (ngx_http_llm_zone_estimates(zone) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    zone->sh->generations = ngx_http_llm_generation_create(zone->shpool);
+    zone->sh->teams = ngx_http_llm_team_create(zone->shpool, size);
+
+    if (zone->sh->generations == NULL || zone->sh->teams == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_zone_ledger(zone);
+}
+
+
+static ngx_int_t
+ngx_http_llm_zone_estimates(ngx_http_llm_zone_t *zone)
+{
+    void  *mem;
+
     mem = ngx_slab_alloc(zone->shpool, NGX_HTTP_LLM_ZONE_ESTIMATES);
     if (mem == NULL) {
         return NGX_ERROR;
@@ -97,19 +129,18 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 
     zone->sh->estimates = llm_estimates_create(mem,
                                                NGX_HTTP_LLM_ZONE_ESTIMATES);
-    if (zone->sh->estimates == NULL) {
-        return NGX_ERROR;
-    }
 
-    zone->sh->generations = ngx_http_llm_generation_create(zone->shpool);
-    zone->sh->teams = ngx_http_llm_team_create(zone->shpool,
-                                               shm_zone->shm.size);
+    return zone->sh->estimates != NULL ? NGX_OK : NGX_ERROR;
+}
 
-    if (zone->sh->generations == NULL || zone->sh->teams == NULL) {
-        return NGX_ERROR;
-    }
 
-    /* all that is left but a little, in one block */
+/* all that is left but a little, in one block */
+
+static ngx_int_t
+ngx_http_llm_zone_ledger(ngx_http_llm_zone_t *zone)
+{
+    void    *mem;
+    size_t   size;
 
     size = (zone->shpool->pfree - 4) * ngx_pagesize;
 
@@ -119,11 +150,8 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     }
 
     zone->sh->ledger = llm_ledger_create(mem, size);
-    if (zone->sh->ledger == NULL) {
-        return NGX_ERROR;
-    }
 
-    return NGX_OK;
+    return zone->sh->ledger != NULL ? NGX_OK : NGX_ERROR;
 }
 
 
