@@ -37,6 +37,11 @@ static ngx_int_t ngx_http_llm_parcel_join(ngx_pool_t *pool, ngx_str_t *piece,
     ngx_uint_t n, ngx_str_t *plain);
 static ngx_int_t ngx_http_llm_parcel_compress(ngx_pool_t *pool,
     ngx_str_t *plain, ngx_str_t *in);
+static u_char *ngx_http_llm_parcel_head(u_char *p, ngx_uint_t flags,
+    size_t len);
+static u_char *ngx_http_llm_parcel_close(ngx_pool_t *pool,
+    ngx_http_llm_secret_t *secret, ngx_str_t *about, ngx_str_t *in,
+    u_char *head, u_char *p);
 static ngx_int_t ngx_http_llm_parcel_about(ngx_pool_t *pool, u_char *head,
     ngx_str_t *about, ngx_str_t *both);
 static void ngx_http_llm_parcel_sum(u_char *head, ngx_str_t *about,
@@ -89,7 +94,7 @@ ngx_http_llm_parcel_pack(ngx_pool_t *pool, ngx_http_llm_secret_t *secret,
 {
     u_char     *p;
     ngx_int_t   rc;
-    ngx_str_t   plain, in, both, sealed;
+    ngx_str_t   plain, in;
 
     if (ngx_http_llm_parcel_join(pool, piece, n, &plain) != NGX_OK) {
         return NGX_ERROR;
@@ -108,37 +113,14 @@ ngx_http_llm_parcel_pack(ngx_pool_t *pool, ngx_http_llm_secret_t *secret,
 
     out->data = p;
 
-    *p++ = 'L';
-    *p++ = 'P';
-    *p++ = NGX_HTTP_LLM_PARCEL_VERSION;
-    *p++ = (rc == NGX_OK ? NGX_HTTP_LLM_PARCEL_COMPRESSED : 0)
-           | (secret != NULL ? NGX_HTTP_LLM_PARCEL_IS_SEALED : 0);
-    *p++ = (u_char) plain.len;
-    *p++ = (u_char) (plain.len >> 8);
-    *p++ = (u_char) (plain.len >> 16);
-    *p++ = (u_char) (plain.len >> 24);
+    p = ngx_http_llm_parcel_head(p,
+            (rc == NGX_OK ? NGX_HTTP_LLM_PARCEL_COMPRESSED : 0)
+            | (secret != NULL ? NGX_HTTP_LLM_PARCEL_IS_SEALED : 0),
+            plain.len);
 
-    if (secret != NULL) {
-        sealed.data = p;
-
-        if (ngx_http_llm_parcel_about(pool, out->data, about, &both)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        if (ngx_http_llm_seal(secret, &in, &both, &sealed) != NGX_OK) {
-            ngx_log_error(NGX_LOG_ERR, pool->log, 0,
-                          "llm_secret: OpenSSL could not seal %uz bytes",
-                          in.len);
-            return NGX_ERROR;
-        }
-
-        p += sealed.len;
-
-    } else {
-        ngx_http_llm_parcel_sum(out->data, about, &in, p);
-        p = ngx_cpymem(p + NGX_HTTP_LLM_PARCEL_SUM, in.data, in.len);
+    p = ngx_http_llm_parcel_close(pool, secret, about, &in, out->data, p);
+    if (p == NULL) {
+        return NGX_ERROR;
     }
 
     out->len = p - out->data;
@@ -234,6 +216,52 @@ ngx_http_llm_parcel_compress(ngx_pool_t *pool, ngx_str_t *plain,
     in->len = rc;
 
     return NGX_OK;
+}
+
+
+static u_char *
+ngx_http_llm_parcel_head(u_char *p, ngx_uint_t flags, size_t len)
+{
+    *p++ = 'L';
+    *p++ = 'P';
+    *p++ = NGX_HTTP_LLM_PARCEL_VERSION;
+    *p++ = (u_char) flags;
+    *p++ = (u_char) len;
+    *p++ = (u_char) (len >> 8);
+    *p++ = (u_char) (len >> 16);
+    *p++ = (u_char) (len >> 24);
+
+    return p;
+}
+
+
+/* seal, or checksum and contents, to "p"; behind them, NULL: an error */
+
+static u_char *
+ngx_http_llm_parcel_close(ngx_pool_t *pool, ngx_http_llm_secret_t *secret,
+    ngx_str_t *about, ngx_str_t *in, u_char *head, u_char *p)
+{
+    ngx_str_t  both, sealed;
+
+    if (secret == NULL) {
+        ngx_http_llm_parcel_sum(head, about, in, p);
+        return ngx_cpymem(p + NGX_HTTP_LLM_PARCEL_SUM, in->data, in->len);
+    }
+
+    if (ngx_http_llm_parcel_about(pool, head, about, &both) != NGX_OK) {
+        return NULL;
+    }
+
+    sealed.data = p;
+
+    if (ngx_http_llm_seal(secret, in, &both, &sealed) != NGX_OK) {
+        ngx_log_error(NGX_LOG_ERR, pool->log, 0,
+                      "llm_secret: OpenSSL could not seal %uz bytes",
+                      in->len);
+        return NULL;
+    }
+
+    return p + sealed.len;
 }
 
 
