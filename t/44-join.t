@@ -595,7 +595,8 @@ $t->nginx($t->{template}
     =~ s/llm_zone llm 16m %%ZONE%%;/llm_zone llm 16m flights=512k;/r);
 @worker = $t->workers;
 
-begin('small', content_bytes => 12_000, chunks => 40, pace_ms => 5);
+# at a pace that a busy machine keeps, too: who cannot read loses his place
+begin('small', content_bytes => 12_000, chunks => 40, pace_ms => 20);
 @r = map {
     my $text = text() . $_;
     map { $t->start_chat($text, stream => 1, timeout => 30) } 1 .. 3;
