@@ -15,7 +15,6 @@
 #define LLM_REQUEST_CHOICES  128            /* most choices */
 #define LLM_REQUEST_BEST_OF  20
 #define LLM_REQUEST_CAP      ((int64_t) 1 << 31)
-#define LLM_REQUEST_SCHEME   256            /* longest head of a data: URL */
 
 
 #define llm_type(token)  (1u << (token))
@@ -99,16 +98,16 @@ static const llm_request_param_t  llm_request_params[] = {
 };
 
 
+static void llm_request_meaning(llm_request_scan_t *sc,
+    llm_json_token_e token);
 static void llm_request_model(llm_request_scan_t *sc);
 static void llm_request_previous(llm_request_scan_t *sc,
     llm_json_token_e token);
 static void llm_request_place(llm_request_scan_t *sc);
 static void llm_request_number(llm_request_scan_t *sc, const char *name);
 static void llm_request_temperature(llm_request_scan_t *sc);
-static int llm_request_media(const llm_json_t *js);
-static int llm_request_data_url(const llm_json_t *js);
-static int llm_request_remote(const llm_request_scan_t *sc);
-static int llm_request_remote_data(const llm_json_t *js);
+static void llm_request_bypass(llm_request_scan_t *sc,
+    llm_json_token_e token);
 
 
 llm_param_e
@@ -176,13 +175,12 @@ llm_request_param_prompt(llm_param_e param)
 void
 llm_request_top(llm_request_scan_t *sc, llm_json_token_e token)
 {
-    llm_request_t              *rq;
     const llm_request_param_t  *p;
 
-    rq = sc->rq;
     p = &llm_request_params[sc->param];
 
-    if ((p->endpoints & LLM_ON(rq->endpoint)) && !(p->types & llm_type(token)))
+    if ((p->endpoints & LLM_ON(sc->rq->endpoint))
+        && !(p->types & llm_type(token)))
     {
         llm_request_bad(sc, "invalid_type", p->name, "expected ", p->expected);
         return;
@@ -195,6 +193,21 @@ llm_request_top(llm_request_scan_t *sc, llm_json_token_e token)
     }
 
     sc->seen |= 1u << sc->param;
+
+    llm_request_meaning(sc, token);
+}
+
+
+/* of the type that is expected where this matters, and not null */
+
+static void
+llm_request_meaning(llm_request_scan_t *sc, llm_json_token_e token)
+{
+    const char     *name;
+    llm_request_t  *rq;
+
+    rq = sc->rq;
+    name = llm_request_params[sc->param].name;
 
     switch (sc->param) {
 
@@ -211,12 +224,12 @@ llm_request_top(llm_request_scan_t *sc, llm_json_token_e token)
     case LLM_PARAM_MAX_TOKENS:
     case LLM_PARAM_MAX_COMPLETION_TOKENS:
     case LLM_PARAM_MAX_OUTPUT_TOKENS:
-        llm_request_number(sc, p->name);
+        llm_request_number(sc, name);
         break;
 
     case LLM_PARAM_BEST_OF:
         if (rq->endpoint == LLM_COMPLETIONS) {
-            llm_request_number(sc, p->name);
+            llm_request_number(sc, name);
         }
 
         break;
@@ -225,29 +238,9 @@ llm_request_top(llm_request_scan_t *sc, llm_json_token_e token)
         llm_request_temperature(sc);
         break;
 
-    case LLM_PARAM_STORE:
-        rq->bypass |= token == LLM_JSON_TRUE ? LLM_BYPASS_STORE : 0;
-        break;
-
-    case LLM_PARAM_BACKGROUND:
-        rq->bypass |= token == LLM_JSON_TRUE ? LLM_BYPASS_BACKGROUND : 0;
-        break;
-
-    case LLM_PARAM_PROMPT:
-        rq->bypass |= token == LLM_JSON_OBJECT ? LLM_BYPASS_PREVIOUS : 0;
-        break;
-
     case LLM_PARAM_PREVIOUS:
         llm_request_previous(sc, token);
-
-        /* fall through */
-
-    case LLM_PARAM_CONVERSATION:
-        rq->bypass |= LLM_BYPASS_PREVIOUS;
-        break;
-
-    case LLM_PARAM_SEARCH:
-        rq->bypass |= LLM_BYPASS_HOSTED;
+        llm_request_bypass(sc, token);
         break;
 
     case LLM_PARAM_SEED:
@@ -261,7 +254,7 @@ llm_request_top(llm_request_scan_t *sc, llm_json_token_e token)
         break;
 
     default:
-        break;
+        llm_request_bypass(sc, token);
     }
 }
 
@@ -430,6 +423,44 @@ llm_request_temperature(llm_request_scan_t *sc)
 }
 
 
+/* what goes by the cache, and why */
+
+static void
+llm_request_bypass(llm_request_scan_t *sc, llm_json_token_e token)
+{
+    llm_request_t  *rq;
+
+    rq = sc->rq;
+
+    switch (sc->param) {
+
+    case LLM_PARAM_STORE:
+        rq->bypass |= token == LLM_JSON_TRUE ? LLM_BYPASS_STORE : 0;
+        break;
+
+    case LLM_PARAM_BACKGROUND:
+        rq->bypass |= token == LLM_JSON_TRUE ? LLM_BYPASS_BACKGROUND : 0;
+        break;
+
+    case LLM_PARAM_PROMPT:
+        rq->bypass |= token == LLM_JSON_OBJECT ? LLM_BYPASS_PREVIOUS : 0;
+        break;
+
+    case LLM_PARAM_PREVIOUS:
+    case LLM_PARAM_CONVERSATION:
+        rq->bypass |= LLM_BYPASS_PREVIOUS;
+        break;
+
+    case LLM_PARAM_SEARCH:
+        rq->bypass |= LLM_BYPASS_HOSTED;
+        break;
+
+    default:
+        break;
+    }
+}
+
+
 /* stream_options.include_usage, tools[].type or input[].type */
 
 void
@@ -460,155 +491,4 @@ llm_request_inner(llm_request_scan_t *sc, llm_json_token_e token)
     {
         sc->rq->bypass |= LLM_BYPASS_PREVIOUS;
     }
-}
-
-
-/*
- * "type" of a part, and the base64 that stands there bare instead of in a
- * data: URL: input_audio.data, file.file_data or a part's own file_data.
- */
-
-llm_part_e
-llm_request_part(const llm_member_t *m, unsigned depth)
-{
-    if (depth > LLM_DEPTH_HELD) {
-        return LLM_PART_TEXT;
-    }
-
-    if (m->len == 4) {
-
-        if (depth == LLM_DEPTH_PART) {
-            return memcmp(m->name, "type", 4) == 0 ? LLM_PART_TYPE
-                                                   : LLM_PART_TEXT;
-        }
-
-        return memcmp(m->name, "data", 4) == 0 ? LLM_PART_DATA : LLM_PART_TEXT;
-    }
-
-    if (m->len == 9 && memcmp(m->name, "file_data", 9) == 0) {
-        return LLM_PART_DATA;
-    }
-
-    return LLM_PART_TEXT;
-}
-
-
-static int
-llm_request_media(const llm_json_t *js)
-{
-    switch (js->size) {
-
-    case 4:
-        return llm_json_is(js, "file", 4);
-
-    case 9:
-        return llm_json_is(js, "image_url", 9);
-
-    case 10:
-        return llm_json_is(js, "input_file", 10);
-
-    case 11:
-        return llm_json_is(js, "input_image", 11)
-               || llm_json_is(js, "input_audio", 11);
-
-    default:
-        return 0;
-    }
-}
-
-
-/* images and files are no text: base64 says nothing about tokens */
-
-void
-llm_request_string(llm_request_scan_t *sc)
-{
-    llm_json_t  *js;
-    llm_part_e   part;
-
-    js = &sc->js;
-    part = sc->part;
-    sc->part = LLM_PART_TEXT;
-
-    if (part == LLM_PART_DATA || llm_request_data_url(js)) {
-
-        if (part == LLM_PART_DATA && llm_request_remote_data(js)) {
-            sc->rq->bypass |= LLM_BYPASS_URL;
-        }
-
-        /* the part it belongs to counts once, however it is told */
-
-        if (js->depth >= LLM_DEPTH_PART) {
-            sc->media = 1;
-
-        } else {
-            sc->rq->media++;
-        }
-
-        return;
-    }
-
-    if (llm_request_remote(sc)) {
-        sc->rq->bypass |= LLM_BYPASS_URL;
-    }
-
-    if (part == LLM_PART_TYPE && llm_request_media(js)) {
-        sc->media = 1;
-    }
-
-    sc->rq->prompt_bytes += js->size;
-}
-
-
-static int
-llm_request_data_url(const llm_json_t *js)
-{
-    size_t                len;
-    const unsigned char  *p, *comma;
-
-    p = js->start + 1;
-    len = (size_t) (js->end - js->start) - 2;
-
-    if (len <= 12 || memcmp(p, "data:", 5) != 0) {
-        return 0;
-    }
-
-    len = len < LLM_REQUEST_SCHEME ? len : LLM_REQUEST_SCHEME;
-    comma = memchr(p, ',', len);
-
-    return comma != NULL && comma - p >= 12
-           && memcmp(comma - 7, ";base64", 7) == 0;
-}
-
-
-/*
- * An image, sound or file that the provider fetches by itself: what lies
- * there may be another one next time.  The string belongs to the last member:
- * "url", "image_url" and the like.
- */
-
-static int
-llm_request_remote(const llm_request_scan_t *sc)
-{
-    const llm_member_t  *m;
-
-    m = &sc->members->elts[sc->members->n - 1];
-
-    if (m->len < 3 || m->name[m->len - 1] != 'l'
-        || memcmp(m->name + m->len - 3, "url", 3) != 0)
-    {
-        return 0;
-    }
-
-    return (sc->param == LLM_PARAM_MESSAGES || sc->param == LLM_PARAM_INPUT)
-           && (sc->js.size < 5 || memcmp(sc->js.start + 1, "data:", 5) != 0);
-}
-
-
-/* some providers take a URL in place of base64, which has no colon */
-
-static int
-llm_request_remote_data(const llm_json_t *js)
-{
-    return js->size > 6 && memcmp(js->start + 1, "http", 4) == 0
-           && memchr(js->start + 5, ':', 2) != NULL;
 }
