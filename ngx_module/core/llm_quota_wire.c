@@ -30,6 +30,13 @@ typedef struct {
 } llm_quota_scan_t;
 
 
+static void llm_quota_write_keys(llm_ledger_t *lg,
+    const llm_quota_batch_t *b, const char *gateway, size_t size,
+    llm_quota_sink_pt sink, void *data);
+static void llm_quota_put_head(llm_quota_text_t *t, const llm_ledger_t *lg,
+    const llm_quota_batch_t *b);
+static void llm_quota_put_ask(llm_quota_text_t *t,
+    const llm_quota_ask_t *ask);
 static void llm_quota_put(llm_quota_text_t *t, int64_t n);
 static void llm_quota_put_u(llm_quota_text_t *t, uint64_t n);
 static void llm_quota_put_digits(llm_quota_text_t *t, uint64_t n);
@@ -51,19 +58,52 @@ llm_quota_write(llm_ledger_t *lg, const llm_quota_batch_t *b,
     const char *gateway, llm_quota_sink_pt sink, void *data, unsigned *nkeys,
     unsigned *nargs)
 {
-    char                    key[LLM_LEDGER_NAME + LLM_QUOTA_GATEWAY + 16];
-    size_t                  len, size;
-    uint32_t                i, k;
-    llm_now_t               now;
-    llm_quota_text_t        t;
-    llm_ledger_node_t      *n;
-    const llm_quota_ask_t  *ask;
+    size_t            size;
+    uint32_t          i;
+    llm_quota_text_t  t;
 
     size = strlen(gateway);
 
     if (size > LLM_QUOTA_GATEWAY) {
         size = LLM_QUOTA_GATEWAY;
     }
+
+    llm_quota_write_keys(lg, b, gateway, size, sink, data);
+
+    t.len = 0;
+    llm_quota_put_head(&t, lg, b);
+    sink(data, t.data, t.len);
+
+    sink(data, gateway, size);
+
+    for (i = 0; i < b->names; i++) {
+        t.len = 0;
+        llm_quota_put_name(&t, llm_ledger_node(lg, b->name[i].node),
+                           &b->name[i]);
+        sink(data, t.data, t.len);
+    }
+
+    for (i = 0; i < b->asks; i++) {
+        t.len = 0;
+        llm_quota_put_ask(&t, &b->ask[i]);
+        sink(data, t.data, t.len);
+    }
+
+    *nkeys = 4 + 2 * b->names;
+    *nargs = 2 + b->names + b->asks;
+}
+
+
+/* those of all gateways, then two of each name */
+
+static void
+llm_quota_write_keys(llm_ledger_t *lg, const llm_quota_batch_t *b,
+    const char *gateway, size_t size, llm_quota_sink_pt sink, void *data)
+{
+    char                key[LLM_LEDGER_NAME + LLM_QUOTA_GATEWAY + 16];
+    size_t              len;
+    uint32_t            i;
+    llm_ledger_node_t  *n;
 
     sink(data, LLM_QUOTA_PREFIX "g", sizeof(LLM_QUOTA_PREFIX));
     sink(data, LLM_QUOTA_PREFIX "epoch", sizeof(LLM_QUOTA_PREFIX) + 4);
@@ -84,51 +124,6 @@ llm_quota_write(llm_ledger_t *lg, const llm_quota_batch_t *b,
         len = llm_quota_key(key, LLM_QUOTA_PREFIX "s:", n);
         sink(data, key, len);
     }
-
-    now.ms = 0;
-    now.wall = b->wall;
-
-    t.len = 0;
-    llm_quota_put_u(&t, b->seq);
-    llm_quota_put_u(&t, b->epoch);
-    llm_quota_put_u(&t, lg->conf.gateways);
-    llm_quota_put_u(&t, llm_meter_day(b->wall));
-    llm_quota_put_u(&t, llm_meter_month(b->wall));
-    llm_quota_put(&t, llm_meter_day_left(&now));
-    llm_quota_put(&t, llm_meter_month_left(&now));
-    llm_quota_put_u(&t, b->names);
-    llm_quota_put_u(&t, b->asks);
-
-    sink(data, t.data, t.len);
-    sink(data, gateway, size);
-
-    for (i = 0; i < b->names; i++) {
-        t.len = 0;
-        llm_quota_put_name(&t, llm_ledger_node(lg, b->name[i].node),
-                           &b->name[i]);
-        sink(data, t.data, t.len);
-    }
-
-    for (i = 0; i < b->asks; i++) {
-        ask = &b->ask[i];
-        t.len = 0;
-
-        for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
-            llm_quota_put_u(&t, ask->name[k] == LLM_LEDGER_NONE
-                                ? 0 : ask->name[k] + 1);
-        }
-
-        llm_quota_put_amount(&t, &ask->need);
-
-        if (ask->background) {
-            llm_quota_put_u(&t, 1);
-        }
-
-        sink(data, t.data, t.len);
-    }
-
-    *nkeys = 4 + 2 * b->names;
-    *nargs = 2 + b->names + b->asks;
 }
 
 
@@ -190,6 +185,45 @@ llm_quota_read(const llm_quota_batch_t *b, const char *p, size_t len,
     }
 
     return s.failed || s.p != s.end ? LLM_ERROR : LLM_OK;
+}
+
+
+static void
+llm_quota_put_head(llm_quota_text_t *t, const llm_ledger_t *lg,
+    const llm_quota_batch_t *b)
+{
+    llm_now_t  now;
+
+    now.ms = 0;
+    now.wall = b->wall;
+
+    llm_quota_put_u(t, b->seq);
+    llm_quota_put_u(t, b->epoch);
+    llm_quota_put_u(t, lg->conf.gateways);
+    llm_quota_put_u(t, llm_meter_day(b->wall));
+    llm_quota_put_u(t, llm_meter_month(b->wall));
+    llm_quota_put(t, llm_meter_day_left(&now));
+    llm_quota_put(t, llm_meter_month_left(&now));
+    llm_quota_put_u(t, b->names);
+    llm_quota_put_u(t, b->asks);
+}
+
+
+static void
+llm_quota_put_ask(llm_quota_text_t *t, const llm_quota_ask_t *ask)
+{
+    uint32_t  k;
+
+    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
+        llm_quota_put_u(t, ask->name[k] == LLM_LEDGER_NONE
+                           ? 0 : ask->name[k] + 1);
+    }
+
+    llm_quota_put_amount(t, &ask->need);
+
+    if (ask->background) {
+        llm_quota_put_u(t, 1);
+    }
 }
 
 
