@@ -12,8 +12,12 @@
 static void llm_quota_forgot(llm_ledger_t *lg, uint64_t epoch);
 static void llm_quota_apply_name(llm_ledger_t *lg, uint32_t i,
     const llm_quota_reply_t *rp, const llm_now_t *now);
+static void llm_quota_apply_slots(llm_quota_t *q, const llm_quota_name_t *nm,
+    const llm_quota_told_t *told, const llm_now_t *now);
 static void llm_quota_apply_ask(llm_ledger_t *lg, uint32_t i,
     const llm_quota_answer_t *a, const llm_now_t *now, llm_owners_t *wake);
+static void llm_quota_asked_of(const llm_ledger_t *lg,
+    const llm_quota_ask_t *ask, const llm_ledger_ticket_t *t, uint32_t *node);
 static void llm_quota_allowed(llm_ledger_t *lg, uint32_t *node,
     const llm_quota_ask_t *ask, const llm_now_t *now);
 static void llm_quota_deny(llm_ledger_t *lg, uint32_t node,
@@ -29,7 +33,6 @@ static void llm_quota_serve_alone(llm_ledger_t *lg, uint32_t i,
 static void llm_quota_answer_alone(llm_ledger_t *lg, uint32_t i,
     const llm_now_t *now, llm_owners_t *wake);
 static void llm_quota_leaked(llm_ledger_t *lg, const llm_now_t *now);
-static int64_t llm_quota_needed(const llm_amount_t *need, llm_why_e why);
 
 
 int
@@ -261,6 +264,16 @@ llm_quota_apply_name(llm_ledger_t *lg, uint32_t i,
     q->epoch = rp->epoch;
     q->lives = lg->batch.lives;
 
+    llm_quota_apply_slots(q, nm, told, now);
+
+    llm_ledger_commit(lg);
+}
+
+
+static void
+llm_quota_apply_slots(llm_quota_t *q, const llm_quota_name_t *nm,
+    const llm_quota_told_t *told, const llm_now_t *now)
+{
     /* what became ours meanwhile is nobody's no more */
 
     if (nm->wish != 0) {
@@ -281,8 +294,6 @@ llm_quota_apply_name(llm_ledger_t *lg, uint32_t i,
     if (now->ms >= q->yield_until) {
         q->yield_until = 0;
     }
-
-    llm_ledger_commit(lg);
 }
 
 
@@ -291,7 +302,6 @@ llm_quota_apply_ask(llm_ledger_t *lg, uint32_t i, const llm_quota_answer_t *a,
     const llm_now_t *now, llm_owners_t *wake)
 {
     uint32_t                node[LLM_LEDGER_LIMITS], row;
-    unsigned                k;
     llm_now_t               then;
     llm_refusal_t           rf;
     llm_ledger_ticket_t    *t;
@@ -302,15 +312,7 @@ llm_quota_apply_ask(llm_ledger_t *lg, uint32_t i, const llm_quota_answer_t *a,
     row = t != NULL ? (uint32_t) (t->id & LLM_LEDGER_INDEX_MASK)
                     : LLM_LEDGER_NONE;
 
-    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
-
-        node[k] = ask->name[k] != LLM_LEDGER_NONE
-                  ? lg->batch.name[ask->name[k]].node : LLM_LEDGER_NONE;
-
-        if (t != NULL) {
-            node[k] = t->node[k];
-        }
-    }
+    llm_quota_asked_of(lg, ask, t, node);
 
     llm_ledger_begin(lg, node, row);
 
@@ -364,6 +366,26 @@ llm_quota_apply_ask(llm_ledger_t *lg, uint32_t i, const llm_quota_answer_t *a,
 }
 
 
+/* the nodes of the batch, or those of the ticket while there is one */
+
+static void
+llm_quota_asked_of(const llm_ledger_t *lg, const llm_quota_ask_t *ask,
+    const llm_ledger_ticket_t *t, uint32_t *node)
+{
+    unsigned  k;
+
+    for (k = 0; k < LLM_LEDGER_LIMITS; k++) {
+
+        node[k] = ask->name[k] != LLM_LEDGER_NONE
+                  ? lg->batch.name[ask->name[k]].node : LLM_LEDGER_NONE;
+
+        if (t != NULL) {
+            node[k] = t->node[k];
+        }
+    }
+}
+
+
 /* the asker has gone, or was served alone: it belongs to the accounts */
 
 static void
@@ -400,25 +422,6 @@ llm_quota_deny(llm_ledger_t *lg, uint32_t node, const llm_amount_t *need,
     }
 
     q->refusal = *rf;
-}
-
-
-static int64_t
-llm_quota_needed(const llm_amount_t *need, llm_why_e why)
-{
-    switch (why) {
-
-    case LLM_WHY_REQUESTS:
-    case LLM_WHY_REQUESTS_DAY:
-        return need->requests;
-
-    case LLM_WHY_TOKENS:
-    case LLM_WHY_TOKENS_DAY:
-        return need->tokens;
-
-    default:
-        return need->money;
-    }
 }
 
 

@@ -141,6 +141,11 @@ void llm_quota_use(llm_quota_t *q, const llm_amount_t *need,
     const llm_now_t *now);
 
 
+/* llm_quota_draw.c: what of it a refusal of that kind is about */
+
+int64_t llm_quota_needed(const llm_amount_t *need, llm_why_e why);
+
+
 /* llm_ledger_quota.c */
 
 /* puts a node on the list of what to say */
