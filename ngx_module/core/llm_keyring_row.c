@@ -96,6 +96,8 @@ static unsigned char *llm_keyring_copy(const llm_keyring_t *kr, uint32_t i,
     llm_arena_t *arena);
 static int llm_keyring_parse(const unsigned char *p, const unsigned char *end,
     llm_policy_row_t *row, llm_arena_t *arena);
+static void llm_keyring_parse_term(llm_terms_t *terms, unsigned tag,
+    uint64_t n);
 static const unsigned char *llm_keyring_parse_models(const unsigned char *p,
     llm_policy_row_t *row, llm_arena_t *arena);
 
@@ -479,10 +481,9 @@ static int
 llm_keyring_parse(const unsigned char *p, const unsigned char *end,
     llm_policy_row_t *row, llm_arena_t *arena)
 {
-    char        *at;
-    uint64_t     n;
-    unsigned     tag;
-    llm_str_t   *s;
+    uint64_t    n;
+    unsigned    tag;
+    llm_str_t  *s;
 
     while (p < end) {
         tag = *p++;
@@ -499,30 +500,12 @@ llm_keyring_parse(const unsigned char *p, const unsigned char *end,
 
         n = llm_keyring_get_number(&p);
 
-        if (tag < LLM_TAG_TERM + LLM_KEYRING_TERMS) {
-            tag -= LLM_TAG_TERM;
-            at = (char *) &row->terms + llm_keyring_terms[tag].offset;
-
-            if (llm_keyring_terms[tag].wide) {
-                *(int64_t *) (void *) at = (int64_t) n;
-
-            } else {
-                *(int *) (void *) at = (int) n;
-            }
-
+        if (tag < LLM_TAG_EXPIRES) {
+            llm_keyring_parse_term(&row->terms, tag, n);
             continue;
         }
 
         switch (tag) {
-
-        case LLM_TAG_BUDGET:
-            row->terms.budget_micro_usd = (int64_t) (n >> 1);
-            row->terms.budget_month = n & 1;
-            break;
-
-        case LLM_TAG_PRIORITY:
-            row->terms.priority = n & 1 ? -(int) (n >> 1) : (int) (n >> 1);
-            break;
 
         case LLM_TAG_EXPIRES:
             row->expires = (int64_t) n;
@@ -552,6 +535,36 @@ llm_keyring_parse(const unsigned char *p, const unsigned char *end,
     }
 
     return LLM_OK;
+}
+
+
+static void
+llm_keyring_parse_term(llm_terms_t *terms, unsigned tag, uint64_t n)
+{
+    char  *at;
+
+    switch (tag) {
+
+    case LLM_TAG_BUDGET:
+        terms->budget_micro_usd = (int64_t) (n >> 1);
+        terms->budget_month = n & 1;
+        break;
+
+    case LLM_TAG_PRIORITY:
+        terms->priority = n & 1 ? -(int) (n >> 1) : (int) (n >> 1);
+        break;
+
+    default:
+        tag -= LLM_TAG_TERM;
+        at = (char *) terms + llm_keyring_terms[tag].offset;
+
+        if (llm_keyring_terms[tag].wide) {
+            *(int64_t *) (void *) at = (int64_t) n;
+
+        } else {
+            *(int *) (void *) at = (int) n;
+        }
+    }
 }
 
 
