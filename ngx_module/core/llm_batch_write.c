@@ -14,6 +14,10 @@
 
 static void llm_batch_put_errors(llm_batch_text_t *t,
     const llm_batch_object_t *ob);
+static void llm_batch_put_stamps(llm_batch_text_t *t,
+    const llm_batch_object_t *ob);
+static void llm_batch_put_counts(llm_batch_text_t *t,
+    const llm_batch_object_t *ob);
 static void llm_batch_put_usage(llm_batch_text_t *t,
     const llm_batch_object_t *ob);
 static void llm_batch_put_chars(llm_batch_text_t *t, const char *s);
@@ -80,23 +84,7 @@ size_t
 llm_batch_write_object(unsigned char *buf, size_t size,
     const llm_batch_object_t *ob)
 {
-    unsigned          i;
     llm_batch_text_t  t;
-
-    const struct {
-        const char  *name;
-        int64_t      sec;
-    } times[] = {
-        { "created_at", ob->created },
-        { "in_progress_at", ob->in_progress },
-        { "expires_at", ob->expires },
-        { "finalizing_at", ob->finalizing },
-        { "completed_at", ob->completed },
-        { "failed_at", ob->failed },
-        { "expired_at", ob->expired },
-        { "cancelling_at", ob->cancelling },
-        { "cancelled_at", ob->cancelled }
-    };
 
     llm_batch_text_init(&t, buf, size);
 
@@ -126,18 +114,8 @@ llm_batch_write_object(unsigned char *buf, size_t size,
     llm_batch_put_name(&t, "error_file_id");
     llm_batch_put_maybe(&t, &ob->error_file);
 
-    for (i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
-        llm_batch_put_name(&t, times[i].name);
-        llm_batch_put_stamp(&t, times[i].sec);
-    }
-
-    llm_batch_put_text(&t, ",\"request_counts\":{\"total\":");
-    llm_batch_put_number(&t, (int64_t) ob->total);
-    llm_batch_put_name(&t, "completed");
-    llm_batch_put_number(&t, (int64_t) ob->succeeded);
-    llm_batch_put_name(&t, "failed");
-    llm_batch_put_number(&t, (int64_t) ob->unsuccessful);
-    llm_batch_put_text(&t, "}");
+    llm_batch_put_stamps(&t, ob);
+    llm_batch_put_counts(&t, ob);
 
     if (ob->input_tokens >= 0) {
         llm_batch_put_usage(&t, ob);
@@ -197,6 +175,46 @@ llm_batch_put_errors(llm_batch_text_t *t, const llm_batch_object_t *ob)
     }
 
     llm_batch_put_text(t, "]}");
+}
+
+
+static void
+llm_batch_put_stamps(llm_batch_text_t *t, const llm_batch_object_t *ob)
+{
+    unsigned  i;
+
+    const struct {
+        const char  *name;
+        int64_t      sec;
+    } times[] = {
+        { "created_at", ob->created },
+        { "in_progress_at", ob->in_progress },
+        { "expires_at", ob->expires },
+        { "finalizing_at", ob->finalizing },
+        { "completed_at", ob->completed },
+        { "failed_at", ob->failed },
+        { "expired_at", ob->expired },
+        { "cancelling_at", ob->cancelling },
+        { "cancelled_at", ob->cancelled }
+    };
+
+    for (i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+        llm_batch_put_name(t, times[i].name);
+        llm_batch_put_stamp(t, times[i].sec);
+    }
+}
+
+
+static void
+llm_batch_put_counts(llm_batch_text_t *t, const llm_batch_object_t *ob)
+{
+    llm_batch_put_text(t, ",\"request_counts\":{\"total\":");
+    llm_batch_put_number(t, (int64_t) ob->total);
+    llm_batch_put_name(t, "completed");
+    llm_batch_put_number(t, (int64_t) ob->succeeded);
+    llm_batch_put_name(t, "failed");
+    llm_batch_put_number(t, (int64_t) ob->unsuccessful);
+    llm_batch_put_text(t, "}");
 }
 
 
