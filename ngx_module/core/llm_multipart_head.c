@@ -24,6 +24,8 @@ typedef struct {
 } llm_multipart_head_t;
 
 
+static int llm_multipart_value(const unsigned char **pos,
+    const unsigned char *last, llm_multipart_param_t *param);
 static const char *llm_multipart_line(llm_multipart_head_t *h,
     const unsigned char *p, const unsigned char *last);
 static const char *llm_multipart_disposition(llm_multipart_head_t *h,
@@ -111,34 +113,13 @@ llm_multipart_param(const unsigned char **pos, const unsigned char *last,
         p++;
     }
 
-    param->quoted = (p < last && *p == '"');
+    *pos = p;
 
-    if (param->quoted) {
-        param->value.data = (unsigned char *) ++p;
-
-        while (p < last && *p != '"') {
-            p += (*p == '\\' && last - p > 1
-                  && (p[1] == '"' || p[1] == '\\')) ? 2 : 1;
-        }
-
-        param->value.len = (size_t) (p - param->value.data);
-
-        if (p == last) {
-            *pos = p;
-            return LLM_ERROR;
-        }
-
-        p++;
-
-    } else {
-        param->value.data = (unsigned char *) p;
-
-        while (p < last && *p > ' ' && *p != ';' && *p != '"') {
-            p++;
-        }
-
-        param->value.len = (size_t) (p - param->value.data);
+    if (llm_multipart_value(pos, last, param) != LLM_OK) {
+        return LLM_ERROR;
     }
+
+    p = *pos;
 
     while (p < last && (*p == ' ' || *p == '\t')) {
         p++;
@@ -147,6 +128,50 @@ llm_multipart_param(const unsigned char **pos, const unsigned char *last,
     *pos = p;
 
     return p < last && *p != ';' ? LLM_ERROR : LLM_OK;
+}
+
+
+/* in quotes, or up to what ends it; LLM_ERROR: the quotes are not closed */
+
+static int
+llm_multipart_value(const unsigned char **pos, const unsigned char *last,
+    llm_multipart_param_t *param)
+{
+    const unsigned char  *p;
+
+    p = *pos;
+    param->quoted = (p < last && *p == '"');
+
+    if (!param->quoted) {
+        param->value.data = (unsigned char *) p;
+
+        while (p < last && *p > ' ' && *p != ';' && *p != '"') {
+            p++;
+        }
+
+        param->value.len = (size_t) (p - param->value.data);
+        *pos = p;
+
+        return LLM_OK;
+    }
+
+    param->value.data = (unsigned char *) ++p;
+
+    while (p < last && *p != '"') {
+        p += (*p == '\\' && last - p > 1
+              && (p[1] == '"' || p[1] == '\\')) ? 2 : 1;
+    }
+
+    param->value.len = (size_t) (p - param->value.data);
+    *pos = p;
+
+    if (p == last) {
+        return LLM_ERROR;
+    }
+
+    (*pos)++;
+
+    return LLM_OK;
 }
 
 
