@@ -13,6 +13,11 @@
 #include "core/llm_splice.h"
 
 
+static ngx_int_t ngx_http_llm_attempt_pass(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_attempt_t *at);
+static ngx_int_t ngx_http_llm_attempt_id(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_attempt_t *at);
+static ngx_int_t ngx_http_llm_attempt_trace(ngx_http_llm_attempt_t *at);
 static ngx_uint_t ngx_http_llm_attempt_hidden(ngx_table_elt_t *h);
 static void ngx_http_llm_attempt_bears(ngx_http_llm_ctx_t *ctx,
     ngx_table_elt_t *h);
@@ -154,9 +159,8 @@ ngx_int_t
 ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_attempt_t *at)
 {
-    ngx_uint_t           i, n;
+    ngx_uint_t           n;
     ngx_list_part_t     *part;
-    ngx_table_elt_t     *h, *nh;
     ngx_http_request_t  *r;
 
     r = ctx->request;
@@ -173,7 +177,28 @@ ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
         return NGX_ERROR;
     }
 
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
+    if (ngx_http_llm_attempt_pass(ctx, at) != NGX_OK
+        || ngx_http_llm_attempt_id(ctx, at) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ctx->trace.made ? ngx_http_llm_attempt_trace(at) : NGX_OK;
+}
+
+
+/* what of the client's is passed on */
+
+static ngx_int_t
+ngx_http_llm_attempt_pass(ngx_http_llm_ctx_t *ctx, ngx_http_llm_attempt_t *at)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *nh;
+
+    part = &ctx->request->headers_in.headers.part;
+
+    for ( /* void */ ; part; part = part->next) {
         h = part->elts;
 
         for (i = 0; i < part->nelts; i++) {
@@ -195,6 +220,15 @@ ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
         }
     }
 
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_attempt_id(ngx_http_llm_ctx_t *ctx, ngx_http_llm_attempt_t *at)
+{
+    ngx_table_elt_t  *nh;
+
     nh = ngx_list_push(&at->headers);
     if (nh == NULL) {
         return NGX_ERROR;
@@ -212,11 +246,16 @@ ngx_http_llm_attempt_headers(ngx_http_llm_ctx_t *ctx,
     nh->value = ctx->id;
     ngx_http_llm_header_unlink(nh);
 
-    if (!ctx->trace.made) {
-        return NGX_OK;
-    }
+    return NGX_OK;
+}
 
-    /* each attempt has its own value */
+
+/* each attempt has its own value */
+
+static ngx_int_t
+ngx_http_llm_attempt_trace(ngx_http_llm_attempt_t *at)
+{
+    ngx_table_elt_t  *nh;
 
     nh = ngx_list_push(&at->headers);
     if (nh == NULL) {

@@ -13,6 +13,7 @@
 #include "core/llm_backoff.h"
 
 
+static ngx_int_t ngx_http_llm_retry_chosen(ngx_http_llm_ctx_t *ctx);
 static int64_t ngx_http_llm_retry_delay(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_retry_spent(ngx_http_llm_ctx_t *ctx);
 
@@ -72,6 +73,15 @@ ngx_http_llm_retry(ngx_http_llm_ctx_t *ctx,
 
     ctx->stick = 0;
 
+    return ngx_http_llm_retry_chosen(ctx);
+}
+
+
+/* whoever can be asked next: another, or the same one again */
+
+static ngx_int_t
+ngx_http_llm_retry_chosen(ngx_http_llm_ctx_t *ctx)
+{
     switch (ngx_http_llm_choose(ctx)) {
 
     case NGX_OK:
@@ -87,7 +97,7 @@ ngx_http_llm_retry(ngx_http_llm_ctx_t *ctx,
                ? NGX_OK : ngx_http_llm_retry_spent(ctx);
 
     case NGX_AGAIN:
-        if (ctx->choose_wait > conf->retry_max_wait
+        if (ctx->choose_wait > ctx->conf->retry_max_wait
             || (ngx_msec_int_t) ctx->choose_wait
                >= ngx_http_llm_forward_left(ctx))
         {

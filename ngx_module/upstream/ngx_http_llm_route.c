@@ -29,6 +29,9 @@ typedef struct {
 
 static char *ngx_http_llm_route_new(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf, ngx_http_llm_route_t **route);
+static char *ngx_http_llm_route_targets(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf, ngx_http_llm_route_t *route,
+    ngx_uint_t *arg);
 static ngx_uint_t ngx_http_llm_route_is_arg(ngx_str_t *value);
 static char *ngx_http_llm_route_target(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf, ngx_http_llm_target_t *target,
@@ -85,9 +88,8 @@ ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_main_conf_t *mcf = conf;
 
-    char                       *rv;
     ngx_str_t                  *value;
-    ngx_uint_t                  i;
+    ngx_uint_t                  arg;
     ngx_http_llm_route_t       *route;
     ngx_http_llm_target_t      *target;
     ngx_http_llm_route_args_t   ra;
@@ -98,33 +100,7 @@ ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_http_llm_route_is_arg(&value[i])) {
-            break;
-        }
-
-        if (route->targets.nelts == NGX_HTTP_LLM_TARGETS) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "the route for \"%V\" has more than %d "
-                               "targets", &value[1], NGX_HTTP_LLM_TARGETS);
-            return NGX_CONF_ERROR;
-        }
-
-        target = ngx_array_push(&route->targets);
-        if (target == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        rv = ngx_http_llm_route_target(cf, mcf, target, &value[i]);
-        if (rv != NGX_CONF_OK) {
-            return rv;
-        }
-    }
-
-    if (route->targets.nelts == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "the route for \"%V\" has no target", &value[1]);
+    if (ngx_http_llm_route_targets(cf, mcf, route, &arg) != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
 
@@ -133,7 +109,7 @@ ngx_http_llm_route_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ra.native = 0;
     ngx_str_null(&ra.windows);
 
-    if (ngx_http_llm_args(cf, i, ngx_http_llm_route_args, &ra)
+    if (ngx_http_llm_args(cf, arg, ngx_http_llm_route_args, &ra)
         != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
@@ -207,6 +183,55 @@ ngx_http_llm_route_new(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
     }
 
     *route = new;
+
+    return NGX_CONF_OK;
+}
+
+
+/* those of the line, up to its first parameter, which is *arg then */
+
+static char *
+ngx_http_llm_route_targets(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_route_t *route, ngx_uint_t *arg)
+{
+    char                   *rv;
+    ngx_str_t              *value;
+    ngx_uint_t              i;
+    ngx_http_llm_target_t  *target;
+
+    value = cf->args->elts;
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_http_llm_route_is_arg(&value[i])) {
+            break;
+        }
+
+        if (route->targets.nelts == NGX_HTTP_LLM_TARGETS) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "the route for \"%V\" has more than %d "
+                               "targets", &value[1], NGX_HTTP_LLM_TARGETS);
+            return NGX_CONF_ERROR;
+        }
+
+        target = ngx_array_push(&route->targets);
+        if (target == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        rv = ngx_http_llm_route_target(cf, mcf, target, &value[i]);
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    if (route->targets.nelts == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the route for \"%V\" has no target", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    *arg = i;
 
     return NGX_CONF_OK;
 }
