@@ -2,13 +2,8 @@
 /*
  * Copyright (C) the ngx-llm authors
  *
- * What the workers know together of targets, and of models.
- *
- * A target that names no model ("openai") stands for many, and one that is
- * ill must not take the others along: it is judged, paced and timed for each
- * of them ("openai:gpt-4o"), and the target itself only by whether it can be
- * reached.  A model gets its place when a provider has had an answer for it,
- * so that made-up names, which are refused, cost nothing.
+ * The calls of targets, and of models: what is counted of them, and what each
+ * says of who answered it.
  */
 
 
@@ -21,190 +16,32 @@
 #include "core/llm_dialect.h"
 
 
-#define NGX_HTTP_LLM_CHOOSE_SIZE    (3 * 1024 * 1024)
-#define NGX_HTTP_LLM_CHOOSE_MODELS  (1024 * 1024)
-
-
-static void *ngx_http_llm_choose_area_create(void *mem, size_t size);
-static void ngx_http_llm_choose_area_reset(void *data);
 static ngx_http_llm_target_t *ngx_http_llm_choose_target(
     ngx_http_llm_ctx_t *ctx);
-static uint32_t ngx_http_llm_choose_find(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_tables_t *tb, ngx_http_llm_target_t *target,
-    ngx_uint_t create);
 static int64_t ngx_http_llm_choose_tokens(ngx_http_llm_ctx_t *ctx);
-static void ngx_http_llm_choose_general(llm_target_conf_t *tc);
 static int ngx_http_llm_choose_begin(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_tables_t *tb, ngx_http_llm_target_t *target,
     ngx_uint_t force, uint64_t *wait);
-static void ngx_http_llm_choose_meet(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_call_t *call, ngx_http_llm_tables_t *tb,
-    ngx_http_llm_target_t *target, llm_target_conf_t *tc);
 static void ngx_http_llm_choose_late(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_tables_t *tb);
 static ngx_http_llm_call_t *ngx_http_llm_choose_call(
     ngx_http_llm_attempt_t *at);
-
-
-static ngx_http_llm_area_type_t  ngx_http_llm_choose_area = {
-    ngx_http_llm_choose_area_create,
-    ngx_http_llm_choose_area_reset,
-    NULL
-};
-
-
-ngx_int_t
-ngx_http_llm_choose_create(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
-{
-    mcf->targets = ngx_http_llm_area_create(cf,
-                                            &mcf->zone->shm_zone->shm.name,
-                                            "targets",
-                                            NGX_HTTP_LLM_CHOOSE_SIZE,
-                                            &ngx_http_llm_choose_area,
-                                            &ngx_http_llm_module);
-
-    return mcf->targets ? NGX_OK : NGX_ERROR;
-}
-
-
-static void *
-ngx_http_llm_choose_area_create(void *mem, size_t size)
-{
-    u_char                 *p;
-    ngx_http_llm_tables_t  *tb;
-
-    tb = mem;
-    p = (u_char *) mem + sizeof(ngx_http_llm_tables_t);
-    size -= sizeof(ngx_http_llm_tables_t);
-
-    tb->models = llm_target_create(p, NGX_HTTP_LLM_CHOOSE_MODELS);
-    tb->named = llm_target_create(p + NGX_HTTP_LLM_CHOOSE_MODELS,
-                                  size - NGX_HTTP_LLM_CHOOSE_MODELS);
-    tb->heard = 0;
-    tb->second = 0;
-    tb->posted = 0;
-
-    return tb->models && tb->named ? tb : NULL;
-}
-
-
-static void
-ngx_http_llm_choose_area_reset(void *data)
-{
-    ngx_http_llm_tables_t  *tb = data;
-
-    llm_target_reset(tb->named);
-    llm_target_reset(tb->models);
-}
-
-
-void
-ngx_http_llm_choose_reaped(ngx_http_llm_main_conf_t *mcf, ngx_uint_t owner)
-{
-    ngx_http_llm_tables_t  *tb;
-
-    tb = ngx_http_llm_area_lock(mcf->targets);
-    llm_target_reap(tb->named, owner, ngx_current_msec);
-    llm_target_reap(tb->models, owner, ngx_current_msec);
-    ngx_http_llm_area_unlock(mcf->targets);
-}
+static void ngx_http_llm_choose_meet(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_call_t *call, ngx_http_llm_tables_t *tb,
+    ngx_http_llm_target_t *target, llm_target_conf_t *tc);
+static llm_target_end_e ngx_http_llm_choose_blame(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_tables_t *tb, ngx_http_llm_target_t *target,
+    llm_target_conf_t *tc, llm_target_end_e *end);
+static void ngx_http_llm_choose_close(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_tables_t *tb, llm_targets_t *table, uint32_t place,
+    llm_target_conf_t *tc, llm_target_call_t *call, llm_target_end_e end,
+    int64_t used);
 
 
 static ngx_http_llm_target_t *
 ngx_http_llm_choose_target(ngx_http_llm_ctx_t *ctx)
 {
     return (ngx_http_llm_target_t *) ctx->route->targets.elts + ctx->target;
-}
-
-
-void
-ngx_http_llm_choose_conf(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_target_t *target, llm_target_conf_t *tc)
-{
-    ngx_http_llm_loc_conf_t  *conf;
-    ngx_http_llm_provider_t  *provider;
-
-    conf = ctx->conf;
-    provider = target->provider;
-
-    tc->consecutive = (unsigned) conf->breaker_consecutive;
-    tc->ratio = (unsigned) conf->breaker_ratio;
-    tc->ratio_min = (unsigned) conf->breaker_min;
-    tc->window = (uint32_t) conf->breaker_window;
-    tc->eject = (uint32_t) conf->breaker_eject;
-    tc->eject_max = (uint32_t) conf->breaker_max;
-    tc->budget = (unsigned) conf->retry_budget;
-    tc->budget_floor = (unsigned) conf->retry_floor;
-    tc->hedge = (unsigned) conf->hedge_budget;
-    tc->adaptive = provider->adaptive ? 1 : 0;
-    tc->pace = provider->pace ? 1 : 0;
-    tc->windowed = provider->windowed ? 1 : 0;
-    tc->limitless = 0;
-    tc->margin = (unsigned) provider->margin;
-
-    /* its slots are the ledger's; here only a bound that learns needs them */
-
-    tc->most = !provider->adaptive
-               || provider->limit.concurrency == LLM_UNLIMITED
-               ? 0 : provider->limit.concurrency;
-}
-
-
-/* limits and speed are a model's */
-
-static void
-ngx_http_llm_choose_general(llm_target_conf_t *tc)
-{
-    tc->adaptive = 0;
-    tc->pace = 0;
-    tc->limitless = 1;
-    tc->most = 0;
-}
-
-
-uint32_t
-ngx_http_llm_choose_place(ngx_http_llm_tables_t *tb,
-    ngx_http_llm_target_t *target)
-{
-    llm_str_t  name;
-
-    name.data = target->name.data;
-    name.len = target->name.len;
-
-    return llm_target_find(tb->named, &name, ngx_current_msec);
-}
-
-
-uint32_t
-ngx_http_llm_choose_model(ngx_http_llm_ctx_t *ctx, ngx_http_llm_tables_t *tb,
-    ngx_http_llm_target_t *target)
-{
-    return ngx_http_llm_choose_find(ctx, tb, target, 0);
-}
-
-
-static uint32_t
-ngx_http_llm_choose_find(ngx_http_llm_ctx_t *ctx, ngx_http_llm_tables_t *tb,
-    ngx_http_llm_target_t *target, ngx_uint_t create)
-{
-    u_char     *p, buf[LLM_TARGET_NAME];
-    llm_str_t   name;
-
-    if (target->model.len || ctx->model.len == 0
-        || target->name.len + 1 + ctx->model.len > LLM_TARGET_NAME)
-    {
-        return LLM_TARGET_NONE;
-    }
-
-    p = ngx_cpymem(buf, target->name.data, target->name.len);
-    *p++ = ':';
-    p = ngx_cpymem(p, ctx->model.data, ctx->model.len);
-
-    name.data = buf;
-    name.len = p - buf;
-
-    return create ? llm_target_find(tb->models, &name, ngx_current_msec)
-                  : llm_target_seek(tb->models, &name);
 }
 
 
@@ -556,7 +393,7 @@ ngx_http_llm_choose_meet(ngx_http_llm_ctx_t *ctx, ngx_http_llm_call_t *call,
         return;
     }
 
-    call->model_place = ngx_http_llm_choose_find(ctx, tb, target, 1);
+    call->model_place = ngx_http_llm_choose_model_new(ctx, tb, target);
 
     if (call->model_place != LLM_TARGET_NONE) {
         tc->pace = 0;
@@ -573,14 +410,11 @@ void
 ngx_http_llm_choose_end(ngx_http_llm_ctx_t *ctx, llm_target_end_e end,
     int64_t used)
 {
-    int64_t                  asked;
-    ngx_uint_t               bad;
-    llm_target_end_e         general;
-    llm_target_conf_t        tc;
-    ngx_http_llm_call_t     *call;
-    ngx_http_llm_target_t   *target;
-    ngx_http_llm_tables_t   *tb;
-    ngx_http_llm_attempt_t  *at;
+    llm_target_end_e        general;
+    llm_target_conf_t       tc;
+    ngx_http_llm_call_t    *call;
+    ngx_http_llm_target_t  *target;
+    ngx_http_llm_tables_t  *tb;
 
     call = &ctx->call;
 
@@ -590,8 +424,6 @@ ngx_http_llm_choose_end(ngx_http_llm_ctx_t *ctx, llm_target_end_e end,
 
     call->counted = 0;
 
-    at = ctx->attempt;
-    asked = at ? at->asked : LLM_TARGET_UNKNOWN;
     target = ngx_http_llm_choose_target(ctx);
     general = end;
 
@@ -600,53 +432,82 @@ ngx_http_llm_choose_end(ngx_http_llm_ctx_t *ctx, llm_target_end_e end,
     tb = ngx_http_llm_area_lock(ctx->mcf->targets);
 
     if (target->model.len == 0) {
+        general = ngx_http_llm_choose_blame(ctx, tb, target, &tc, &end);
 
-        /* who cannot be reached is for no model */
-
-        bad = end == LLM_TARGET_BAD || end == LLM_TARGET_SILENT;
-
-        if (bad && at && !at->connected) {
-            end = LLM_TARGET_NEUTRAL;
-
-        } else if (end != LLM_TARGET_NEUTRAL) {
-            general = LLM_TARGET_GOOD;
-
-            if (bad || end == LLM_TARGET_LIMITED
-                || (at && at->status == NGX_HTTP_OK))
-            {
-                ngx_http_llm_choose_meet(ctx, call, tb, target, &tc);
-            }
-        }
-
-        if (at && at->first_ms >= 0) {
-            llm_target_first(tb->models, call->model_place, &tc,
-                             (uint64_t) at->first_ms, ngx_current_msec);
-        }
-
-        llm_target_end(tb->models, call->model_place, &tc, &call->model, end,
-                       asked, used, ngx_current_msec);
-
-        if (end == LLM_TARGET_LIMITED && asked >= 0) {
-            ngx_http_llm_share_cool(ctx->mcf, tb, tb->models,
-                                    call->model_place);
-        }
+        ngx_http_llm_choose_close(ctx, tb, tb->models, call->model_place, &tc,
+                                  &call->model, end, used);
 
         ngx_http_llm_choose_general(&tc);
     }
 
-    if (at && at->first_ms >= 0) {
-        llm_target_first(tb->named, call->place, &tc,
-                         (uint64_t) at->first_ms, ngx_current_msec);
-    }
-
-    llm_target_end(tb->named, call->place, &tc, &call->target, general,
-                   asked, used, ngx_current_msec);
-
-    if (general == LLM_TARGET_LIMITED && asked >= 0) {
-        ngx_http_llm_share_cool(ctx->mcf, tb, tb->named, call->place);
-    }
+    ngx_http_llm_choose_close(ctx, tb, tb->named, call->place, &tc,
+                              &call->target, general, used);
 
     ngx_http_llm_area_unlock(ctx->mcf->targets);
 
     ngx_http_llm_share_post(ctx->mcf);
+}
+
+
+/*
+ * Of a target that names no model: returns how the call ended for it, and sets
+ * *end to how it did for the model.
+ */
+
+static llm_target_end_e
+ngx_http_llm_choose_blame(ngx_http_llm_ctx_t *ctx, ngx_http_llm_tables_t *tb,
+    ngx_http_llm_target_t *target, llm_target_conf_t *tc,
+    llm_target_end_e *end)
+{
+    ngx_uint_t               bad;
+    llm_target_end_e         general;
+    ngx_http_llm_attempt_t  *at;
+
+    at = ctx->attempt;
+    general = *end;
+    bad = *end == LLM_TARGET_BAD || *end == LLM_TARGET_SILENT;
+
+    /* who cannot be reached is for no model */
+
+    if (bad && at && !at->connected) {
+        *end = LLM_TARGET_NEUTRAL;
+        return general;
+    }
+
+    if (*end == LLM_TARGET_NEUTRAL) {
+        return general;
+    }
+
+    if (bad || *end == LLM_TARGET_LIMITED
+        || (at && at->status == NGX_HTTP_OK))
+    {
+        ngx_http_llm_choose_meet(ctx, &ctx->call, tb, target, tc);
+    }
+
+    return LLM_TARGET_GOOD;
+}
+
+
+static void
+ngx_http_llm_choose_close(ngx_http_llm_ctx_t *ctx, ngx_http_llm_tables_t *tb,
+    llm_targets_t *table, uint32_t place, llm_target_conf_t *tc,
+    llm_target_call_t *call, llm_target_end_e end, int64_t used)
+{
+    int64_t                  asked;
+    ngx_http_llm_attempt_t  *at;
+
+    at = ctx->attempt;
+    asked = at ? at->asked : LLM_TARGET_UNKNOWN;
+
+    if (at && at->first_ms >= 0) {
+        llm_target_first(table, place, tc, (uint64_t) at->first_ms,
+                         ngx_current_msec);
+    }
+
+    llm_target_end(table, place, tc, call, end, asked, used,
+                   ngx_current_msec);
+
+    if (end == LLM_TARGET_LIMITED && asked >= 0) {
+        ngx_http_llm_share_cool(ctx->mcf, tb, table, place);
+    }
 }

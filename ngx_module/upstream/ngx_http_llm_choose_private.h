@@ -36,12 +36,19 @@ typedef struct {
 void ngx_http_llm_choose_conf(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_target_t *target, llm_target_conf_t *tc);
 
+/* … as a whole, when it names no model: limits and speed are a model's */
+void ngx_http_llm_choose_general(llm_target_conf_t *tc);
+
 /* its place; LLM_TARGET_NONE: nothing is known of it */
 uint32_t ngx_http_llm_choose_place(ngx_http_llm_tables_t *tb,
     ngx_http_llm_target_t *target);
 
 /* … that of the model asked for, if the target names none and it is known */
 uint32_t ngx_http_llm_choose_model(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_tables_t *tb, ngx_http_llm_target_t *target);
+
+/* … which becomes known by this */
+uint32_t ngx_http_llm_choose_model_new(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_tables_t *tb, ngx_http_llm_target_t *target);
 
 /* may it be asked?  as llm_target_look(), of the target and the model */
