@@ -4,46 +4,35 @@
  */
 
 
-#include "upstream/ngx_http_llm_forward.h"
+#include "upstream/ngx_http_llm_forward_private.h"
 #include "upstream/ngx_http_llm_affinity.h"
 #include "upstream/ngx_http_llm_attempt.h"
 #include "upstream/ngx_http_llm_choose.h"
 #include "upstream/ngx_http_llm_hedge.h"
-#include "upstream/ngx_http_llm_judge.h"
 #include "upstream/ngx_http_llm_relay.h"
 #include "upstream/ngx_http_llm_retry.h"
 #include "upstream/ngx_http_llm_stream.h"
-#include "http/ngx_http_llm_id.h"
-#include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
 #include "operate/ngx_http_llm_trace.h"
-#include "policy/ngx_http_llm_cache.h"
 #include "policy/ngx_http_llm_charge.h"
 #include "policy/ngx_http_llm_flight.h"
 #include "policy/ngx_http_llm_limit.h"
 
 #include "core/llm_answer.h"
-#include "core/llm_backoff.h"
-#include "core/llm_dialect.h"
 
 
 static ngx_int_t ngx_http_llm_forward_start(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_target(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_hold(ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_forward_unavailable(ngx_http_llm_ctx_t *ctx,
-    ngx_int_t wait);
 static ngx_int_t ngx_http_llm_forward_wait(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_forward_stop(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_hedged(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_stream(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_forward_good(ngx_http_llm_ctx_t *ctx,
     llm_answer_t *an);
-static ngx_uint_t ngx_http_llm_forward_tried(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_outcome_t *oc);
-static ngx_int_t ngx_http_llm_forward_rewrite(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_outcome_t *oc, ngx_str_t *body);
-static ngx_int_t ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_outcome_t *oc);
+static void ngx_http_llm_forward_drop(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_attempt_t *at);
 
 
 ngx_int_t
@@ -180,30 +169,6 @@ ngx_http_llm_forward_hold(ngx_http_llm_ctx_t *ctx)
 }
 
 
-static ngx_int_t
-ngx_http_llm_forward_unavailable(ngx_http_llm_ctx_t *ctx, ngx_int_t wait)
-{
-    ngx_http_llm_flight_fail(ctx, 0);
-
-    if (ctx->stale && !ctx->served
-        && ngx_http_llm_cache_stale(ctx) == NGX_OK)
-    {
-        return NGX_OK;
-    }
-
-    (void) ngx_http_llm_error(ctx, NGX_HTTP_SERVICE_UNAVAILABLE,
-                              "server_error", "upstream_unavailable",
-                              wait < 0
-                              ? "No provider of this model could be asked."
-                              : "The providers of this model take no more "
-                                "requests at the moment.");
-
-    ctx->error.wait = wait;
-
-    return NGX_HTTP_SERVICE_UNAVAILABLE;
-}
-
-
 /* woken while the attempt runs: by its timer, or for nothing */
 
 static ngx_int_t
@@ -261,19 +226,8 @@ ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx)
     ngx_http_llm_outcome_t   oc;
 
     at = ctx->attempt;
-    at->running = 0;
 
-    if (ctx->timer.timer_set) {
-        ngx_del_timer(&ctx->timer);
-    }
-
-    if (at->cancel.posted) {
-        ngx_delete_posted_event(&at->cancel);
-    }
-
-    ngx_http_llm_limit_gate_leave(ctx);
-
-    ctx->hedge_at = 0;
+    ngx_http_llm_forward_stop(ctx);
 
     if (at->sent) {
         ngx_http_llm_hedge_clear(ctx);
@@ -324,6 +278,30 @@ ngx_http_llm_forward_ended(ngx_http_llm_ctx_t *ctx)
     }
 
     return ngx_http_llm_forward_failed(ctx, &oc);
+}
+
+
+/* nothing that watched over the attempt is needed any more */
+
+static void
+ngx_http_llm_forward_stop(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_llm_attempt_t  *at;
+
+    at = ctx->attempt;
+    at->running = 0;
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    if (at->cancel.posted) {
+        ngx_delete_posted_event(&at->cancel);
+    }
+
+    ngx_http_llm_limit_gate_leave(ctx);
+
+    ctx->hedge_at = 0;
 }
 
 
@@ -488,131 +466,11 @@ ngx_http_llm_forward_good(ngx_http_llm_ctx_t *ctx, llm_answer_t *an)
 }
 
 
-/* the last attempt's error is the client's */
-
-static ngx_int_t
-ngx_http_llm_forward_failed(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_outcome_t *oc)
-{
-    const char              *more;
-    ngx_http_llm_attempt_t  *at;
-
-    at = ctx->attempt;
-
-    ngx_http_llm_charge_settle(ctx, NULL, 0, 0);
-
-    more = ngx_http_llm_quiet(NGX_HTTP_LLM_QUIET_FAILED + (at->status << 8),
-                              at->target->provider->name.data,
-                              at->target->provider->name.len);
-
-    if (more) {
-        ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                      "llm: provider \"%V\" failed, attempts:%ui status:%ui"
-                      "%s%s%s", &at->target->provider->name, ctx->attempts,
-                      at->status, oc->own ? ": " : "",
-                      oc->own ? oc->message : "", more);
-    }
-
-    (void) ngx_http_llm_error(ctx, oc->status,
-                              oc->status == NGX_HTTP_GATEWAY_TIME_OUT
-                              ? "timeout" : "server_error",
-                              oc->own ? oc->code : "upstream_error",
-                              oc->own ? oc->message : "");
-
-    ngx_http_llm_flight_fail(ctx, 0);
-
-    if (oc->status >= 500 && ctx->stale && !ctx->served
-        && ngx_http_llm_cache_stale(ctx) == NGX_OK)
-    {
-        return NGX_OK;
-    }
-
-    if (ctx->served) {
-        return oc->status;
-    }
-
-    ctx->error.wait = at->asked < 0 ? -1 : (ngx_int_t) at->asked;
-    ctx->error.no_retry = ngx_http_llm_forward_tried(ctx, oc);
-
-    if (oc->own) {
-        return oc->status;
-    }
-
-    /* its own words: byte for byte, or as the API would put them */
-
-    ngx_str_set(&ctx->answer.content_type, "application/json");
-
-    ctx->answer.status = oc->status;
-    ctx->answer.body.data = at->hold;
-    ctx->answer.body.len = at->held;
-
-    if (oc->wrote
-        && ngx_http_llm_forward_rewrite(ctx, oc, &ctx->answer.body) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    ctx->answer.from = at->status ? at->sr : NULL;
-    ctx->answered = 1;
-
-    return NGX_OK;
-}
-
-
-/*
- * Whether a client should leave it at that: what no repetition heals, and what
- * was repeated here, which a client's own tries would multiply.  A wait that
- * the provider asked for and that was too long for us is the client's to keep.
- */
-
-static ngx_uint_t
-ngx_http_llm_forward_tried(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_outcome_t *oc)
-{
-    ngx_uint_t  tries;
-
-    if (!oc->retry) {
-        return oc->status == NGX_HTTP_TOO_MANY_REQUESTS;
-    }
-
-    tries = ctx->conf->retry_tries;
-
-    if (tries == 1) {
-        return 0;
-    }
-
-    return ctx->attempt->asked < 0
-           || ctx->attempts - (ctx->hedge ? 1 : 0)
-              >= tries * ctx->route->targets.nelts;
-}
-
-
-static ngx_int_t
-ngx_http_llm_forward_rewrite(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_outcome_t *oc, ngx_str_t *body)
-{
-    u_char  *p;
-
-    p = ngx_pnalloc(ctx->request->pool, llm_dialect_size(&oc->error));
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    body->data = p;
-    body->len = llm_dialect_write(&oc->error,
-                                  (unsigned) ctx->attempt->status, p)
-                - p;
-
-    return NGX_OK;
-}
-
-
 ngx_int_t
 ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx)
 {
     ngx_uint_t               drain;
     ngx_msec_int_t           left;
-    ngx_connection_t        *c;
     ngx_http_llm_attempt_t  *at;
 
     at = ctx->attempt;
@@ -645,7 +503,32 @@ ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx)
         ctx->drain_until = ctx->deadline;
     }
 
-    /* what the client did not take is of no use, and the reader waits */
+    ngx_http_llm_forward_drop(ctx, at);
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "llm client left, the attempt goes on for %M ms",
+                   ctx->drain_until - ngx_current_msec);
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    left = (ngx_msec_int_t) (ctx->drain_until - ngx_current_msec);
+    left = ngx_min(left, ngx_http_llm_forward_patience(ctx));
+
+    ngx_add_timer(&ctx->timer, (ngx_msec_t) ngx_max(left, 1));
+
+    return NGX_OK;
+}
+
+
+/* what the client did not take is of no use, and the reader waits */
+
+static void
+ngx_http_llm_forward_drop(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_attempt_t *at)
+{
+    ngx_connection_t  *c;
 
     c = ctx->request->connection;
 
@@ -663,21 +546,6 @@ ngx_http_llm_forward_detach(ngx_http_llm_ctx_t *ctx)
     c->write->delayed = 0;
 
     ngx_post_event(c->write, &ngx_posted_events);
-
-    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                   "llm client left, the attempt goes on for %M ms",
-                   ctx->drain_until - ngx_current_msec);
-
-    if (ctx->timer.timer_set) {
-        ngx_del_timer(&ctx->timer);
-    }
-
-    left = (ngx_msec_int_t) (ctx->drain_until - ngx_current_msec);
-    left = ngx_min(left, ngx_http_llm_forward_patience(ctx));
-
-    ngx_add_timer(&ctx->timer, (ngx_msec_t) ngx_max(left, 1));
-
-    return NGX_OK;
 }
 
 
