@@ -39,6 +39,10 @@ typedef enum {
 
 static ngx_int_t ngx_http_llm_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_variable_figure(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_variable_secret(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_more(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_trace(ngx_http_llm_ctx_t *ctx,
@@ -81,43 +85,43 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
     { ngx_string("llm_provider"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_PROVIDER, NGX_HTTP_LLM_VAR, 0 },
 
-    { ngx_string("llm_attempts"), NULL, ngx_http_llm_variable,
+    { ngx_string("llm_attempts"), NULL, ngx_http_llm_variable_figure,
       NGX_HTTP_LLM_VAR_ATTEMPTS, NGX_HTTP_LLM_VAR, 0 },
 
     { ngx_string("llm_cache"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_CACHE, NGX_HTTP_LLM_VAR, 0 },
 
-    { ngx_string("llm_queue_ms"), NULL, ngx_http_llm_variable,
+    { ngx_string("llm_queue_ms"), NULL, ngx_http_llm_variable_figure,
       NGX_HTTP_LLM_VAR_QUEUE_MS, NGX_HTTP_LLM_VAR, 0 },
 
     { ngx_string("llm_error"), NULL, ngx_http_llm_variable,
       NGX_HTTP_LLM_VAR_ERROR, NGX_HTTP_LLM_VAR, 0 },
 
-    { ngx_string("llm_prompt_tokens"), NULL, ngx_http_llm_variable,
+    { ngx_string("llm_prompt_tokens"), NULL, ngx_http_llm_variable_figure,
       NGX_HTTP_LLM_VAR_PROMPT_TOKENS, NGX_HTTP_LLM_VAR, 0 },
 
-    { ngx_string("llm_cached_tokens"), NULL, ngx_http_llm_variable,
+    { ngx_string("llm_cached_tokens"), NULL, ngx_http_llm_variable_figure,
       NGX_HTTP_LLM_VAR_CACHED_TOKENS, NGX_HTTP_LLM_VAR, 0 },
 
-    { ngx_string("llm_completion_tokens"), NULL, ngx_http_llm_variable,
+    { ngx_string("llm_completion_tokens"), NULL, ngx_http_llm_variable_figure,
       NGX_HTTP_LLM_VAR_COMPLETION_TOKENS, NGX_HTTP_LLM_VAR, 0 },
 
-    { ngx_string("llm_reasoning_tokens"), NULL, ngx_http_llm_variable,
+    { ngx_string("llm_reasoning_tokens"), NULL, ngx_http_llm_variable_figure,
       NGX_HTTP_LLM_VAR_REASONING_TOKENS, NGX_HTTP_LLM_VAR, 0 },
 
-    { ngx_string("llm_cost_usd"), NULL, ngx_http_llm_variable,
+    { ngx_string("llm_cost_usd"), NULL, ngx_http_llm_variable_figure,
       NGX_HTTP_LLM_VAR_COST, NGX_HTTP_LLM_VAR, 0 },
 
-    { ngx_string("llm_saved_tokens"), NULL, ngx_http_llm_variable,
+    { ngx_string("llm_saved_tokens"), NULL, ngx_http_llm_variable_figure,
       NGX_HTTP_LLM_VAR_SAVED_TOKENS, NGX_HTTP_LLM_VAR, 0 },
 
-    { ngx_string("llm_saved_usd"), NULL, ngx_http_llm_variable,
+    { ngx_string("llm_saved_usd"), NULL, ngx_http_llm_variable_figure,
       NGX_HTTP_LLM_VAR_SAVED_COST, NGX_HTTP_LLM_VAR, 0 },
 
-    { ngx_string("llm_authorization"), NULL, ngx_http_llm_variable,
+    { ngx_string("llm_authorization"), NULL, ngx_http_llm_variable_secret,
       NGX_HTTP_LLM_VAR_AUTHORIZATION, NGX_HTTP_LLM_VAR, 0 },
 
-    { ngx_string("llm_provider_key"), NULL, ngx_http_llm_variable,
+    { ngx_string("llm_provider_key"), NULL, ngx_http_llm_variable_secret,
       NGX_HTTP_LLM_VAR_PROVIDER_KEY, NGX_HTTP_LLM_VAR, 0 },
 
     { ngx_string("llm_endpoint"), NULL, ngx_http_llm_variable_more,
@@ -193,6 +197,8 @@ ngx_http_llm_variables_add(ngx_conf_t *cf)
 }
 
 
+/* what is called by a name */
+
 static ngx_int_t
 ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     uintptr_t data)
@@ -209,7 +215,6 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     }
 
     ngx_str_null(&s);
-    target = ngx_http_llm_variable_target(r, ctx);
 
     switch (data) {
 
@@ -227,29 +232,19 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
         break;
 
     case NGX_HTTP_LLM_VAR_PROVIDER:
+        target = ngx_http_llm_variable_target(r, ctx);
+
         if (target) {
             s = target->provider->name;
         }
 
         break;
 
-    case NGX_HTTP_LLM_VAR_AUTHORIZATION:
-    case NGX_HTTP_LLM_VAR_PROVIDER_KEY:
-
-        /* for the attempt alone: no log line of a client sees it */
-
-        if (target && r != r->main) {
-            s = data == NGX_HTTP_LLM_VAR_AUTHORIZATION
-                ? target->provider->authorization : target->provider->key;
-        }
-
-        return ngx_http_llm_variable_text(v, s.data, s.len);
-
     case NGX_HTTP_LLM_VAR_CACHE:
         s = ngx_http_llm_variable_cache[ctx->cache];
         break;
 
-    case NGX_HTTP_LLM_VAR_ERROR:
+    default:  /* NGX_HTTP_LLM_VAR_ERROR */
         if (ctx->failed && ctx->error.code) {
             s.data = (u_char *) ctx->error.code;
             s.len = ngx_strlen(s.data);
@@ -257,8 +252,33 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
         } else if (ctx->gone && !ctx->failed) {
             ngx_str_set(&s, "client_closed");
         }
+    }
 
-        break;
+    if (s.len == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    return ngx_http_llm_variable_text(v, s.data, s.len);
+}
+
+
+/* what is counted, and what was charged or saved */
+
+static ngx_int_t
+ngx_http_llm_variable_figure(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_llm_module);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    switch (data) {
 
     case NGX_HTTP_LLM_VAR_ATTEMPTS:
         return ngx_http_llm_variable_number(r, v, ctx->attempts);
@@ -273,10 +293,32 @@ ngx_http_llm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
     default:
         return ngx_http_llm_variable_charged(ctx, v, data);
     }
+}
 
-    if (s.len == 0) {
+
+/* for the attempt alone: no log line of a client sees it */
+
+static ngx_int_t
+ngx_http_llm_variable_secret(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t               s;
+    ngx_http_llm_ctx_t     *ctx;
+    ngx_http_llm_target_t  *target;
+
+    ctx = ngx_http_get_module_ctx(r->main, ngx_http_llm_module);
+
+    if (ctx == NULL) {
         v->not_found = 1;
         return NGX_OK;
+    }
+
+    ngx_str_null(&s);
+    target = ngx_http_llm_variable_target(r, ctx);
+
+    if (target && r != r->main) {
+        s = data == NGX_HTTP_LLM_VAR_AUTHORIZATION
+            ? target->provider->authorization : target->provider->key;
     }
 
     return ngx_http_llm_variable_text(v, s.data, s.len);
