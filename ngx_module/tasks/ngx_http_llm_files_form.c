@@ -14,6 +14,7 @@
 #define NGX_HTTP_LLM_UPLOAD_TTL_MAX  2592000
 
 
+static ngx_int_t ngx_http_llm_upload_open(ngx_http_llm_files_upload_t *up);
 static ngx_int_t ngx_http_llm_upload_message(ngx_http_llm_ctx_t *ctx,
     size_t len, const char *fmt, ...);
 
@@ -31,14 +32,11 @@ static ngx_str_t  ngx_http_llm_upload_names[] = {
 ngx_int_t
 ngx_http_llm_upload_part(ngx_http_llm_files_upload_t *up)
 {
-    u_char                       *p;
-    llm_str_t                    *name, *filename;
+    llm_str_t                    *name;
     ngx_str_t                    *known;
     ngx_uint_t                    i;
-    ngx_http_llm_files_t         *fs;
     ngx_http_llm_upload_field_t  *field;
 
-    fs = up->fs;
     name = &up->form.name;
 
     for (i = 0; i < NGX_HTTP_LLM_UPLOAD_OTHER; i++) {
@@ -57,7 +55,7 @@ ngx_http_llm_upload_part(ngx_http_llm_files_upload_t *up)
         field = &up->field[i];
 
         if (field->seen) {
-            return ngx_http_llm_files_wrong(fs,
+            return ngx_http_llm_files_wrong(up->fs,
                               (char *) ngx_http_llm_upload_names[i].data,
                               "invalid_value", "This part of the form is "
                                                "there twice.");
@@ -68,9 +66,19 @@ ngx_http_llm_upload_part(ngx_http_llm_files_upload_t *up)
         return NGX_OK;
     }
 
-    if (i == NGX_HTTP_LLM_UPLOAD_OTHER) {
-        return NGX_OK;
-    }
+    return i == NGX_HTTP_LLM_UPLOAD_FILE ? ngx_http_llm_upload_open(up)
+                                         : NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_upload_open(ngx_http_llm_files_upload_t *up)
+{
+    u_char                *p;
+    llm_str_t             *filename;
+    ngx_http_llm_files_t  *fs;
+
+    fs = up->fs;
 
     if (up->file) {
         return ngx_http_llm_files_wrong(fs, "file", "invalid_value",

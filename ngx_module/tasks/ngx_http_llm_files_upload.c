@@ -17,6 +17,7 @@
 
 
 static ngx_int_t ngx_http_llm_upload_begin(ngx_http_llm_files_t *fs);
+static ngx_int_t ngx_http_llm_upload_check(ngx_http_llm_files_t *fs);
 static ngx_int_t ngx_http_llm_upload_start(ngx_http_llm_files_t *fs);
 static void ngx_http_llm_upload_post(ngx_http_request_t *r);
 static void ngx_http_llm_upload_event(ngx_http_request_t *r);
@@ -89,36 +90,17 @@ ngx_http_llm_files_upload(ngx_http_llm_files_t *fs)
 static ngx_int_t
 ngx_http_llm_upload_begin(ngx_http_llm_files_t *fs)
 {
-    int                           rc;
+    ngx_int_t                     rc;
     llm_str_t                     type;
-    ngx_table_elt_t              *h;
     ngx_http_request_t           *r;
     ngx_http_llm_files_upload_t  *up;
 
     r = fs->ctx->request;
 
-    h = ngx_http_llm_header_in(r, "content-encoding",
-                               sizeof("content-encoding") - 1);
+    rc = ngx_http_llm_upload_check(fs);
 
-    if (h && !(h->value.len == 8
-               && ngx_strncasecmp(h->value.data, (u_char *) "identity", 8)
-                  == 0))
-    {
-        return ngx_http_llm_error(fs->ctx, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
-                                  "invalid_request_error", NULL,
-                                  "A compressed request body is not "
-                                  "supported.");
-    }
-
-    if (r->headers_in.content_length_n
-        > (off_t) fs->tcf->file_max + NGX_HTTP_LLM_UPLOAD_FORM)
-    {
-        /* who asks first need not send it */
-
-        r->expect_tested = 1;
-        r->keepalive = 0;
-
-        return ngx_http_llm_upload_large(fs);
+    if (rc != NGX_OK) {
+        return rc;
     }
 
     up = ngx_pcalloc(r->pool, sizeof(ngx_http_llm_files_upload_t));
@@ -156,6 +138,42 @@ ngx_http_llm_upload_begin(ngx_http_llm_files_t *fs)
     }
 
     fs->upload = up;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_upload_check(ngx_http_llm_files_t *fs)
+{
+    ngx_table_elt_t     *h;
+    ngx_http_request_t  *r;
+
+    r = fs->ctx->request;
+
+    h = ngx_http_llm_header_in(r, "content-encoding",
+                               sizeof("content-encoding") - 1);
+
+    if (h && !(h->value.len == 8
+               && ngx_strncasecmp(h->value.data, (u_char *) "identity", 8)
+                  == 0))
+    {
+        return ngx_http_llm_error(fs->ctx, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
+                                  "invalid_request_error", NULL,
+                                  "A compressed request body is not "
+                                  "supported.");
+    }
+
+    if (r->headers_in.content_length_n
+        > (off_t) fs->tcf->file_max + NGX_HTTP_LLM_UPLOAD_FORM)
+    {
+        /* who asks first need not send it */
+
+        r->expect_tested = 1;
+        r->keepalive = 0;
+
+        return ngx_http_llm_upload_large(fs);
+    }
 
     return NGX_OK;
 }

@@ -31,6 +31,7 @@ static ngx_uint_t ngx_http_llm_tasks_is_id(ngx_str_t *id);
 static ngx_uint_t ngx_http_llm_tasks_slot(ngx_http_llm_tasks_api_t *api,
     uint16_t *slots, ngx_str_t *id);
 static ngx_int_t ngx_http_llm_tasks_answer(ngx_http_llm_tasks_api_t *api);
+static ngx_int_t ngx_http_llm_tasks_put_known(ngx_http_llm_tasks_api_t *api);
 static ngx_int_t ngx_http_llm_tasks_whole(ngx_http_llm_tasks_api_t *api);
 
 
@@ -295,17 +296,11 @@ ngx_http_llm_tasks_states(ngx_http_llm_tasks_api_t *api)
 }
 
 
-/* writes one after the other until there is one whose result is missing */
-
 static ngx_int_t
 ngx_http_llm_tasks_answer(ngx_http_llm_tasks_api_t *api)
 {
-    size_t                      begun;
-    ngx_int_t                   rc;
-    ngx_uint_t                  i;
-    ngx_http_llm_tasks_item_t  *item;
-
-    begun = api->out.len;
+    ngx_int_t   rc;
+    ngx_uint_t  i;
 
     if (api->rc == NGX_ABORT) {
         return ngx_http_llm_tasks_unavailable(api->ctx);
@@ -314,6 +309,54 @@ ngx_http_llm_tasks_answer(ngx_http_llm_tasks_api_t *api)
     if (api->rc == NGX_ERROR) {
         return NGX_ERROR;
     }
+
+    rc = ngx_http_llm_tasks_put_known(api);
+
+    if (rc != NGX_OK) {
+        return rc == NGX_DECLINED ? ngx_http_llm_tasks_whole(api) : rc;
+    }
+
+    api->asked = 0;
+
+    for (i = api->at; i < api->n && api->asked < api->few; i++) {
+        if (api->item[i].task.state == LLM_TASKS_COMPLETED) {
+            api->ask[api->asked++] = i;
+        }
+    }
+
+    if (api->asked) {
+        rc = ngx_http_llm_tasks_ask_results(api);
+
+        return rc == NGX_ABORT ? ngx_http_llm_tasks_unavailable(api->ctx)
+                               : rc;
+    }
+
+    if (ngx_http_llm_tasks_put_text(api, "}", 1) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    api->ctx->answer.status = NGX_HTTP_OK;
+    api->ctx->answer.body = api->out;
+    ngx_str_set(&api->ctx->answer.content_type, "application/json");
+    api->ctx->answered = 1;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Writes one after the other until there is one whose result is missing.
+ * NGX_AGAIN: the turn is over; NGX_DECLINED: there is no room for it.
+ */
+
+static ngx_int_t
+ngx_http_llm_tasks_put_known(ngx_http_llm_tasks_api_t *api)
+{
+    size_t                      begun;
+    ngx_int_t                   rc;
+    ngx_http_llm_tasks_item_t  *item;
+
+    begun = api->out.len;
 
     for ( /* void */ ; api->at < api->n; api->at++) {
         item = &api->item[api->at];
@@ -340,33 +383,9 @@ ngx_http_llm_tasks_answer(ngx_http_llm_tasks_api_t *api)
         }
 
         if (rc != NGX_OK) {
-            return rc == NGX_DECLINED ? ngx_http_llm_tasks_whole(api) : rc;
+            return rc;
         }
     }
-
-    api->asked = 0;
-
-    for (i = api->at; i < api->n && api->asked < api->few; i++) {
-        if (api->item[i].task.state == LLM_TASKS_COMPLETED) {
-            api->ask[api->asked++] = i;
-        }
-    }
-
-    if (api->asked) {
-        rc = ngx_http_llm_tasks_ask_results(api);
-
-        return rc == NGX_ABORT ? ngx_http_llm_tasks_unavailable(api->ctx)
-                               : rc;
-    }
-
-    if (ngx_http_llm_tasks_put_text(api, "}", 1) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    api->ctx->answer.status = NGX_HTTP_OK;
-    api->ctx->answer.body = api->out;
-    ngx_str_set(&api->ctx->answer.content_type, "application/json");
-    api->ctx->answered = 1;
 
     return NGX_OK;
 }
