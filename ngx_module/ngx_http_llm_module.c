@@ -53,6 +53,7 @@ static ngx_int_t ngx_http_llm_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_llm_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_llm_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_llm_init_process(ngx_cycle_t *cycle);
+static void ngx_http_llm_init_heap(void);
 static ngx_int_t ngx_http_llm_init_stores(ngx_http_llm_main_conf_t *mcf,
     ngx_cycle_t *cycle);
 static void ngx_http_llm_reaped(ngx_uint_t owner);
@@ -429,19 +430,7 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
-#if (__GLIBC__)
-
-    /*
-     * By default glibc gives the top of the heap back as soon as 128 KB of it
-     * are free, which for a gateway is whenever some 30 requests end together,
-     * and has it faulted in again for the next ones: one page fault per
-     * request was a tenth of its time.
-     */
-
-    (void) mallopt(M_TRIM_THRESHOLD, NGX_HTTP_LLM_HEAP);
-    (void) mallopt(M_MMAP_THRESHOLD, NGX_HTTP_LLM_HEAP / 4);
-
-#endif
+    ngx_http_llm_init_heap();
 
     ngx_http_llm_owner_reaped(ngx_http_llm_reaped);
     ngx_http_llm_loopback_init_process(cycle);
@@ -483,6 +472,23 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     }
 
     return ngx_http_llm_quota_init_process(mcf->quota, mcf->zone, cycle);
+}
+
+
+/*
+ * By default glibc gives the top of the heap back as soon as 128 KB of it are
+ * free, which for a gateway is whenever some 30 requests end together, and has
+ * it faulted in again for the next ones: one page fault per request was a
+ * tenth of its time.
+ */
+
+static void
+ngx_http_llm_init_heap(void)
+{
+#if (__GLIBC__)
+    (void) mallopt(M_TRIM_THRESHOLD, NGX_HTTP_LLM_HEAP);
+    (void) mallopt(M_MMAP_THRESHOLD, NGX_HTTP_LLM_HEAP / 4);
+#endif
 }
 
 
