@@ -389,8 +389,14 @@ sub runs {
     my %ids;
 
     for my $model (qw(good slow bad)) {
-        my $answer = $g->post('/api/tasks', { model => $model,
-            prompts => ['one', 'two'] }, key => 'user');
+        my $answer;
+
+        # a worker that has just begun may have no connection to Redis yet
+        $g->until(sub {
+            $answer = $g->post('/api/tasks', { model => $model,
+                prompts => ['one', 'two'] }, key => 'user');
+            return $answer->status != 503;
+        }, 10);
 
         cmp_ok $answer->status, '<', 300, "tasks for the model $model";
         $ids{$model} = eval { $answer->json->{task_ids} } // [];
