@@ -179,7 +179,7 @@ for my $other ([ 'embeddings', input => 'joined' ],
 
 # a latecomer
 
-begin('late');
+begin('late', pace_ms => 30);
 $leader = lead(0, stream => 1);
 $leader->wait_events(20);
 my $late = $t->on($worker[1], text(), stream => 1);
