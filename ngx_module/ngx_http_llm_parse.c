@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_llm_parse.h"
+#include "http/ngx_http_llm_arena.h"
 #include "http/ngx_http_llm_body.h"
 #include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
@@ -22,7 +23,6 @@
 static ngx_int_t ngx_http_llm_parse_bad(ngx_http_llm_ctx_t *ctx,
     llm_request_error_t *err);
 static ngx_int_t ngx_http_llm_parse_route(ngx_http_llm_ctx_t *ctx);
-static void *ngx_http_llm_parse_alloc(void *data, size_t size);
 
 
 ngx_int_t
@@ -43,7 +43,7 @@ ngx_http_llm_parse(ngx_http_llm_ctx_t *ctx)
     ctx->arena.pos = arena;
     ctx->arena.end = arena + NGX_HTTP_LLM_ARENA;
     ctx->arena.left = NGX_HTTP_LLM_ARENA_MAX;
-    ctx->arena.alloc = ngx_http_llm_parse_alloc;
+    ctx->arena.alloc = ngx_http_llm_arena_alloc;
     ctx->arena.data = r->pool;
     ctx->arena.failed = 0;
 
@@ -79,13 +79,6 @@ ngx_http_llm_parse(ngx_http_llm_ctx_t *ctx)
                             || ctx->endpoint == LLM_COMPLETIONS);
 
     return ngx_http_llm_parse_route(ctx);
-}
-
-
-static void *
-ngx_http_llm_parse_alloc(void *data, size_t size)
-{
-    return ngx_palloc(data, size);
 }
 
 

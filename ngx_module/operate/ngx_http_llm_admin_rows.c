@@ -7,6 +7,7 @@
 
 
 #include "operate/ngx_http_llm_admin_rows.h"
+#include "http/ngx_http_llm_arena.h"
 #include "http/ngx_http_llm_json.h"
 #include "policy/ngx_http_llm_keys_store.h"
 
@@ -15,7 +16,6 @@
 #define NGX_HTTP_LLM_ADMIN_SHOWN  64
 
 
-static void *ngx_http_llm_admin_alloc(void *data, size_t size);
 static void ngx_http_llm_admin_row_done(void *data, ngx_int_t rc,
     uint64_t version);
 static ngx_int_t ngx_http_llm_admin_row_reply(ngx_http_llm_admin_t *ad,
@@ -62,7 +62,7 @@ ngx_http_llm_admin_row_parse(ngx_http_llm_admin_t *ad,
     ngx_memzero(&arena, sizeof(llm_arena_t));
 
     arena.left = NGX_HTTP_LLM_ADMIN_ARENA;
-    arena.alloc = ngx_http_llm_admin_alloc;
+    arena.alloc = ngx_http_llm_arena_alloc;
     arena.data = ad->request->pool;
 
     path = 0;
@@ -94,13 +94,6 @@ ngx_http_llm_admin_row_parse(ngx_http_llm_admin_t *ad,
     return ngx_http_llm_admin_error(ad, NGX_HTTP_BAD_REQUEST,
         ngx_strstr(err, "unknown") ? "unknown_parameter" : "invalid_value",
         param, "%s", err);
-}
-
-
-static void *
-ngx_http_llm_admin_alloc(void *data, size_t size)
-{
-    return ngx_pnalloc(data, size);
 }
 
 

@@ -10,6 +10,7 @@
 #include "state/ngx_http_llm_inbox.h"
 #include "state/ngx_http_llm_parcel.h"
 #include "state/ngx_http_llm_zone.h"
+#include "http/ngx_http_llm_arena.h"
 #include "http/ngx_http_llm_id.h"
 
 #include "core/llm_backoff.h"
@@ -26,7 +27,6 @@ static void ngx_http_llm_cache_store_reset(void *data);
 static ngx_int_t ngx_http_llm_cache_fresh(ngx_http_llm_ctx_t *ctx,
     time_t age);
 static ngx_int_t ngx_http_llm_cache_answer(ngx_http_llm_ctx_t *ctx);
-static void *ngx_http_llm_cache_alloc(void *data, size_t size);
 static ngx_uint_t ngx_http_llm_cache_resolved(ngx_http_llm_ctx_t *ctx);
 
 
@@ -276,7 +276,7 @@ ngx_http_llm_cache_answer(ngx_http_llm_ctx_t *ctx)
         ngx_memzero(&arena, sizeof(llm_arena_t));
 
         arena.left = NGX_HTTP_LLM_CACHE_REPLAY;
-        arena.alloc = ngx_http_llm_cache_alloc;
+        arena.alloc = ngx_http_llm_arena_alloc;
         arena.data = ctx->request->pool;
 
         if (llm_replay(ctx->endpoint, &e->body, ctx->rq.include_usage, &arena,
@@ -296,13 +296,6 @@ ngx_http_llm_cache_answer(ngx_http_llm_ctx_t *ctx)
     ctx->saved_cost = e->cost;
 
     return NGX_OK;
-}
-
-
-static void *
-ngx_http_llm_cache_alloc(void *data, size_t size)
-{
-    return ngx_palloc(data, size);
 }
 
 

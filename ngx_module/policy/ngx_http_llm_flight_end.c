@@ -9,6 +9,7 @@
 
 #include "policy/ngx_http_llm_flight_private.h"
 #include "policy/ngx_http_llm_cache.h"
+#include "http/ngx_http_llm_arena.h"
 #include "state/ngx_http_llm_wake.h"
 
 #include "core/llm_gather.h"
@@ -20,7 +21,6 @@
 
 
 static void ngx_http_llm_flight_look(ngx_http_llm_flight_t *f);
-static void *ngx_http_llm_flight_alloc(void *data, size_t size);
 static ngx_msec_t ngx_http_llm_flight_keep(ngx_http_llm_flight_t *f);
 
 
@@ -96,7 +96,7 @@ ngx_http_llm_flight_streamed(ngx_http_llm_ctx_t *ctx)
         ngx_memzero(&arena, sizeof(llm_arena_t));
 
         arena.left = NGX_HTTP_LLM_FLIGHT_GATHER;
-        arena.alloc = ngx_http_llm_flight_alloc;
+        arena.alloc = ngx_http_llm_arena_alloc;
         arena.data = ctx->request->pool;
 
         if (llm_gather(ctx->endpoint, f->tee, f->len, &arena, &text, &usage)
@@ -165,13 +165,6 @@ ngx_http_llm_flight_look(ngx_http_llm_flight_t *f)
     fl = ngx_http_llm_area_lock(area);
     f->shared = llm_flight_followers(fl, f->id) != 0;
     ngx_http_llm_area_unlock(area);
-}
-
-
-static void *
-ngx_http_llm_flight_alloc(void *data, size_t size)
-{
-    return ngx_palloc(data, size);
 }
 
 

@@ -9,6 +9,7 @@
 
 #include "policy/ngx_http_llm_flight_private.h"
 #include "policy/ngx_http_llm_limit.h"
+#include "http/ngx_http_llm_arena.h"
 #include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
 
@@ -46,7 +47,6 @@ static void ngx_http_llm_follow_broken(ngx_http_llm_ctx_t *ctx,
 static ngx_int_t ngx_http_llm_follow_late(ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_follow_read(ngx_http_llm_ctx_t *ctx, unsigned kinds,
     u_char *p, size_t size, llm_flight_piece_t *pc);
-static void *ngx_http_llm_follow_alloc(void *data, size_t size);
 
 
 ngx_int_t
@@ -414,7 +414,7 @@ ngx_http_llm_follow_whole(ngx_http_llm_ctx_t *ctx)
         ngx_memzero(&arena, sizeof(llm_arena_t));
 
         arena.left = NGX_HTTP_LLM_FOLLOW_GATHER;
-        arena.alloc = ngx_http_llm_follow_alloc;
+        arena.alloc = ngx_http_llm_arena_alloc;
         arena.data = ctx->request->pool;
 
         if (llm_gather(ctx->endpoint, f->body, f->body_len, &arena, &text,
@@ -446,13 +446,6 @@ ngx_http_llm_follow_whole(ngx_http_llm_ctx_t *ctx)
     }
 
     return NGX_OK;
-}
-
-
-static void *
-ngx_http_llm_follow_alloc(void *data, size_t size)
-{
-    return ngx_palloc(data, size);
 }
 
 

@@ -5,6 +5,7 @@
 
 
 #include "policy/ngx_http_llm_keys_private.h"
+#include "http/ngx_http_llm_arena.h"
 #include "state/ngx_http_llm_zone.h"
 
 
@@ -50,7 +51,6 @@ static void *ngx_http_llm_keys_area_create(void *mem, size_t size);
 static void ngx_http_llm_keys_area_reset(void *data);
 static llm_keyring_found_t *ngx_http_llm_keys_room(ngx_pool_t *pool,
     llm_arena_t *arena);
-static void *ngx_http_llm_keys_alloc(void *data, size_t size);
 static ngx_int_t ngx_http_llm_keys_result(ngx_http_llm_main_conf_t *mcf,
     int rc);
 static llm_str_t ngx_http_llm_keys_name(ngx_str_t *name);
@@ -409,17 +409,10 @@ ngx_http_llm_keys_room(ngx_pool_t *pool, llm_arena_t *arena)
     arena->pos = p + sizeof(llm_keyring_found_t);
     arena->end = arena->pos + NGX_HTTP_LLM_KEYS_TEXT;
     arena->left = NGX_HTTP_LLM_KEYS_MOST;
-    arena->alloc = ngx_http_llm_keys_alloc;
+    arena->alloc = ngx_http_llm_arena_alloc;
     arena->data = pool;
 
     return (llm_keyring_found_t *) p;
-}
-
-
-static void *
-ngx_http_llm_keys_alloc(void *data, size_t size)
-{
-    return ngx_palloc(data, size);
 }
 
 

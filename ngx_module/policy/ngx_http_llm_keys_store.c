@@ -8,6 +8,7 @@
 
 #include "policy/ngx_http_llm_keys_store_private.h"
 #include "policy/ngx_http_llm_revoke.h"
+#include "http/ngx_http_llm_arena.h"
 #include "http/ngx_http_llm_json.h"
 #include "http/ngx_http_llm_quiet.h"
 
@@ -38,7 +39,6 @@ static void ngx_http_llm_keys_stored(void *data,
 static ngx_int_t ngx_http_llm_keys_read(ngx_str_t *field, ngx_str_t *record,
     ngx_pool_t *pool, llm_policy_row_t *row);
 static ngx_int_t ngx_http_llm_keys_taken(ngx_str_t *field, int rc);
-static void *ngx_http_llm_keys_alloc(void *data, size_t size);
 static void ngx_http_llm_keys_timer(ngx_event_t *ev);
 
 
@@ -437,7 +437,7 @@ ngx_http_llm_keys_read(ngx_str_t *field, ngx_str_t *record, ngx_pool_t *pool,
     ngx_memzero(&arena, sizeof(llm_arena_t));
 
     arena.left = NGX_HTTP_LLM_KEYS_ARENA;
-    arena.alloc = ngx_http_llm_keys_alloc;
+    arena.alloc = ngx_http_llm_arena_alloc;
     arena.data = pool;
 
     ngx_http_llm_json_watch();
@@ -495,13 +495,6 @@ ngx_http_llm_keys_taken(ngx_str_t *field, int rc)
     }
 
     return NGX_OK;
-}
-
-
-static void *
-ngx_http_llm_keys_alloc(void *data, size_t size)
-{
-    return ngx_pnalloc(data, size);
 }
 
 

@@ -5,6 +5,7 @@
 
 
 #include "policy/ngx_http_llm_tenant_private.h"
+#include "http/ngx_http_llm_arena.h"
 #include "state/ngx_http_llm_zone.h"
 
 
@@ -23,7 +24,6 @@ static ngx_int_t ngx_http_llm_tenants_move(ngx_http_llm_tenants_t *tn,
 static ngx_int_t ngx_http_llm_tenants_move_rows(ngx_http_llm_tenants_t *tn,
     uint64_t ticket, llm_keyring_item_t *items, ngx_uint_t n);
 static uint64_t ngx_http_llm_tenants_begin(ngx_http_llm_tenants_t *tn);
-static void *ngx_http_llm_tenants_more(void *data, size_t size);
 static void ngx_http_llm_tenants_poll(ngx_event_t *ev);
 static void ngx_http_llm_tenants_look(ngx_http_llm_tenants_t *tn);
 static void ngx_http_llm_tenants_forget(void *data);
@@ -258,7 +258,7 @@ ngx_http_llm_tenants_move(ngx_http_llm_tenants_t *tn, uint64_t ticket,
         arena.pos = text;
         arena.end = text + NGX_HTTP_LLM_TENANTS_TEXT;
         arena.left = NGX_MAX_SIZE_T_VALUE;
-        arena.alloc = ngx_http_llm_tenants_more;
+        arena.alloc = ngx_http_llm_arena_alloc;
         arena.data = pool;
 
         rc = llm_keyring_walk(tn->heap, kind, LLM_KEYRING_OF_FILE, &cursor,
@@ -298,13 +298,6 @@ ngx_http_llm_tenants_move_rows(ngx_http_llm_tenants_t *tn, uint64_t ticket,
     ngx_http_llm_area_unlock(tn->mcf->keys);
 
     return rc == LLM_OK ? NGX_OK : NGX_DECLINED;
-}
-
-
-static void *
-ngx_http_llm_tenants_more(void *data, size_t size)
-{
-    return ngx_palloc(data, size);
 }
 
 

@@ -9,13 +9,13 @@
 
 #include "policy/ngx_http_llm_usage.h"
 #include "policy/ngx_http_llm_usage_private.h"
+#include "http/ngx_http_llm_arena.h"
 
 
 #define NGX_HTTP_LLM_USAGE_ROWS    400         /* under one lock: 100 us */
 #define NGX_HTTP_LLM_USAGE_MEMORY  ((size_t) 256 * 1024 * 1024)
 
 
-static void *ngx_http_llm_usage_alloc(void *data, size_t size);
 static void ngx_http_llm_usage_own(ngx_event_t *ev);
 static void ngx_http_llm_usage_span(ngx_http_llm_usage_query_t *q);
 static void ngx_http_llm_usage_answer(ngx_http_llm_usage_query_t *q,
@@ -62,7 +62,7 @@ ngx_http_llm_usage_query(ngx_http_llm_main_conf_t *mcf, ngx_pool_t *pool,
     q->data = data;
 
     q->arena.left = NGX_HTTP_LLM_USAGE_MEMORY;
-    q->arena.alloc = ngx_http_llm_usage_alloc;
+    q->arena.alloc = ngx_http_llm_arena_alloc;
     q->arena.data = p;
 
     q->rs = llm_book_result_create(&q->query, max ? (unsigned) max
@@ -94,13 +94,6 @@ failed:
     ngx_destroy_pool(p);
 
     return NULL;
-}
-
-
-static void *
-ngx_http_llm_usage_alloc(void *data, size_t size)
-{
-    return ngx_palloc(data, size);
 }
 
 

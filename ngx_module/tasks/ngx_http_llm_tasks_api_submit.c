@@ -11,6 +11,7 @@
 
 #include "tasks/ngx_http_llm_tasks_submit.h"
 #include "tasks/ngx_http_llm_webhook.h"
+#include "http/ngx_http_llm_arena.h"
 #include "http/ngx_http_llm_body.h"
 #include "http/ngx_http_llm_reply.h"
 
@@ -31,7 +32,6 @@ static ngx_int_t ngx_http_llm_tasks_webhook(ngx_http_llm_tasks_api_t *api);
 static ngx_int_t ngx_http_llm_tasks_measure(ngx_http_llm_tasks_api_t *api);
 static ngx_int_t ngx_http_llm_tasks_large(ngx_http_llm_tasks_api_t *api,
     ngx_uint_t i);
-static void *ngx_http_llm_tasks_alloc(void *data, size_t size);
 static void ngx_http_llm_tasks_undo(ngx_http_llm_tasks_api_t *api);
 
 
@@ -68,7 +68,7 @@ ngx_http_llm_tasks_submit(ngx_http_llm_tasks_api_t *api)
     model.len = api->tcf->model.len;
 
     sb->arena.left = NGX_HTTP_LLM_TASKS_ARENA;
-    sb->arena.alloc = ngx_http_llm_tasks_alloc;
+    sb->arena.alloc = ngx_http_llm_arena_alloc;
     sb->arena.data = ctx->request->pool;
     sb->arena.failed = 0;
 
@@ -78,13 +78,6 @@ ngx_http_llm_tasks_submit(ngx_http_llm_tasks_api_t *api)
     api->step = ngx_http_llm_tasks_scan;
 
     return ngx_http_llm_tasks_scan(api);
-}
-
-
-static void *
-ngx_http_llm_tasks_alloc(void *data, size_t size)
-{
-    return ngx_palloc(data, size);
 }
 
 

@@ -7,6 +7,7 @@
 #include "upstream/ngx_http_llm_heart.h"
 #include "upstream/ngx_http_llm_attempt.h"
 #include "upstream/ngx_http_llm_relay.h"
+#include "http/ngx_http_llm_arena.h"
 #include "http/ngx_http_llm_quiet.h"
 #include "http/ngx_http_llm_reply.h"
 
@@ -34,7 +35,6 @@ static ngx_int_t ngx_http_llm_heart_out(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_heart_flush(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_heart_events(ngx_http_llm_ctx_t *ctx,
     llm_str_t *events);
-static void *ngx_http_llm_heart_alloc(void *data, size_t size);
 static ngx_int_t ngx_http_llm_heart_error(ngx_http_llm_ctx_t *ctx);
 static const char *ngx_http_llm_heart_word(ngx_http_llm_ctx_t *ctx,
     llm_str_t *word, const char *none);
@@ -342,19 +342,12 @@ ngx_http_llm_heart_events(ngx_http_llm_ctx_t *ctx, llm_str_t *events)
     ngx_memzero(&arena, sizeof(llm_arena_t));
 
     arena.left = NGX_HTTP_LLM_HEART_REPLAY;
-    arena.alloc = ngx_http_llm_heart_alloc;
+    arena.alloc = ngx_http_llm_arena_alloc;
     arena.data = ctx->request->pool;
 
     return llm_replay(ctx->endpoint, &body, ctx->rq.include_usage, &arena,
                       events)
            == LLM_OK ? NGX_OK : NGX_DECLINED;
-}
-
-
-static void *
-ngx_http_llm_heart_alloc(void *data, size_t size)
-{
-    return ngx_palloc(data, size);
 }
 
 
