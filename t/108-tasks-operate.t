@@ -14,6 +14,7 @@ use JSON::PP;
 use Time::HiRes qw(sleep);
 
 use Test::LLM;
+use Test::LLM::Proxy;
 use Test::LLM::Queue;
 
 
@@ -36,6 +37,7 @@ purges();
 refusals();
 away();
 off();
+begins();
 runs();
 
 done_testing;
@@ -46,7 +48,7 @@ sub gateway {
 
     my $socket = $g->path('internal.sock');
 
-    $g->token(REDIS => $redis->url . ' timeout=500ms');
+    $g->token(REDIS => ($options{redis} // $redis)->url . ' timeout=500ms');
 
     return $g->gateway(
         http => "$tasks llm_internal unix:$socket;" . ($options{http} // ''),
@@ -370,6 +372,51 @@ sub off {
 }
 
 
+# A worker has just begun, and its way to Redis is long: who comes first waits
+# for the connection, and is not sent away.
+
+sub begins {
+    my $g = Test::LLM->new(workers => 1);
+    my $proxy = Test::LLM::Proxy->new($g, $redis);
+
+    $g->key('user', team => 'search');
+    $proxy->fault('latency 60');
+
+    gateway($g, 'llm_tasks on run=off;', redis => $proxy);
+
+    my $file = "--b\r\nContent-Disposition: form-data; name=purpose\r\n\r\n"
+        . "batch\r\n--b\r\nContent-Disposition: form-data; name=file; "
+        . "filename=f\r\n\r\n{}\n\r\n--b--\r\n";
+
+    my @first = (
+        $g->start_post('/api/tasks', { model => 'good', prompts => ['one'] },
+            key => 'user'),
+        $g->start_post('/v1/files', undef, key => 'user',
+            raw => "POST /v1/files HTTP/1.1\r\nHost: h\r\nAuthorization: "
+            . 'Bearer ' . $g->secret('user') . "\r\nContent-Type: "
+            . "multipart/form-data; boundary=b\r\nContent-Length: "
+            . length($file) . "\r\n\r\n$file"),
+        map { $g->start_get($_, key => 'user') } qw(/v1/batches /v1/files));
+
+    $_->wait for @first;
+
+    is join(' ', map { $_->status } @first), '200 200 200 200',
+        'the first requests of a worker wait for its connection';
+
+    # not so when the connection fails
+
+    $redis->stop('KILL');
+    my $blind = Test::LLM->new(workers => 1);
+    $blind->key('user');
+    gateway($blind, 'llm_tasks on;');
+    is $blind->post('/api/tasks', { model => 'good', prompts => ['one'] },
+        key => 'user')->status, 503, 'nor for one that cannot be made';
+    $redis->start;
+
+    $_->quit for $blind, $g;
+}
+
+
 # tasks that run: what is counted is what has been
 
 sub runs {
@@ -389,14 +436,8 @@ sub runs {
     my %ids;
 
     for my $model (qw(good slow bad)) {
-        my $answer;
-
-        # a worker that has just begun may have no connection to Redis yet
-        $g->until(sub {
-            $answer = $g->post('/api/tasks', { model => $model,
-                prompts => ['one', 'two'] }, key => 'user');
-            return $answer->status != 503;
-        }, 10);
+        my $answer = $g->post('/api/tasks', { model => $model,
+            prompts => ['one', 'two'] }, key => 'user');
 
         cmp_ok $answer->status, '<', 300, "tasks for the model $model";
         $ids{$model} = eval { $answer->json->{task_ids} } // [];

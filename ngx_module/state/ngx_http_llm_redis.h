@@ -235,6 +235,9 @@ ngx_int_t ngx_http_llm_redis_element(ngx_http_llm_redis_reply_t *reply,
 /* 1: commands are accepted now */
 ngx_uint_t ngx_http_llm_redis_connected(ngx_http_llm_redis_t *rd);
 
+/* 1: the worker's first connection is on its way, and nothing has failed */
+ngx_uint_t ngx_http_llm_redis_begins(ngx_http_llm_redis_t *rd);
+
 /* the URL without users and passwords */
 ngx_str_t *ngx_http_llm_redis_name(ngx_http_llm_redis_t *rd);
 

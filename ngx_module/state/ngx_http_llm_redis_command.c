@@ -172,6 +172,13 @@ ngx_http_llm_redis_connected(ngx_http_llm_redis_t *rd)
 }
 
 
+ngx_uint_t
+ngx_http_llm_redis_begins(ngx_http_llm_redis_t *rd)
+{
+    return !rd->before && rd->backoff == 0;
+}
+
+
 static ngx_http_llm_redis_op_t *
 ngx_http_llm_redis_op(ngx_http_llm_redis_t *rd, ngx_msec_t timeout,
     ngx_http_llm_redis_handler_pt handler, void *data)

@@ -12,7 +12,8 @@
 #include "state/ngx_http_llm_zone.h"
 
 
-#define NGX_HTTP_LLM_TASKS_WAIT  5000      /* retry-after of a 503, ms */
+#define NGX_HTTP_LLM_TASKS_WAIT    5000    /* retry-after of a 503, ms */
+#define NGX_HTTP_LLM_TASKS_BEGINS  5       /* between two looks, ms */
 
 
 ngx_http_llm_tasks_conf_t *
@@ -125,11 +126,24 @@ ngx_http_llm_tasks_ready(ngx_http_llm_ctx_t *ctx)
                                   "This gateway runs no tasks (llm_tasks).");
     }
 
-    if (tcf->redis == NULL || !ngx_http_llm_redis_connected(tcf->redis)) {
+    if (tcf->redis == NULL) {
         return ngx_http_llm_tasks_unavailable(ctx);
     }
 
-    return NGX_OK;
+    if (ngx_http_llm_redis_begins(tcf->redis)) {
+
+        /* the worker has just begun: that is no reason to send clients away */
+
+        ngx_add_timer(&ctx->timer, NGX_HTTP_LLM_TASKS_BEGINS);
+        return NGX_AGAIN;
+    }
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    return ngx_http_llm_redis_connected(tcf->redis)
+           ? NGX_OK : ngx_http_llm_tasks_unavailable(ctx);
 }
 
 

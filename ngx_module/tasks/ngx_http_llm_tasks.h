@@ -103,7 +103,8 @@ void *ngx_http_llm_tasks_begun(ngx_http_llm_ctx_t *ctx,
 /*
  * For the head of each endpoint: NGX_OK, or an error in ctx->error (its
  * status is returned): 404 without llm_tasks or llm_internal, 503
- * "tasks_unavailable" without Redis or while it does not answer.
+ * "tasks_unavailable" without Redis or while it does not answer.  NGX_AGAIN:
+ * the worker's first connection is on its way; the stage is run again.
  */
 ngx_int_t ngx_http_llm_tasks_ready(ngx_http_llm_ctx_t *ctx);
 
