@@ -43,6 +43,7 @@ stopped();
 reload();
 quits();
 terminated();
+last_words();
 ended_in_turn();
 redis_down();
 
@@ -66,7 +67,10 @@ sub configured {
 
 sub gateway {
     $t = Test::LLM->new(workers => 2);
-    $t->{redis} = $t->redis(appendonly => 'yes', appendfsync => 'everysec');
+
+    # one that is killed has written what it confirmed; with everysec it holds
+    # that back while the disk is busy
+    $t->{redis} = $t->redis(appendonly => 'yes', appendfsync => 'no');
     $mock = configured($t, ' archive=%%DIR%%/archive.jsonl deaths=1');
     $redis = $t->{redis};
     $queue = Test::LLM::Queue->new($redis);
@@ -614,6 +618,55 @@ sub terminated {
     $t->start;
     ended('the next one runs it', 'completed', 10, @ids);
     clean('terminated');
+}
+
+
+# Redis has read a command, and is busy before it answers: what the gateway says
+# after it and before it ends is read all the same.  (A Redis whose answer finds
+# the connection closed reads nothing more from it.)
+
+sub last_words {
+    my $one = Test::LLM->new(workers => 1);
+
+    $t->quit;
+    $one->token(REDIS => $redis->url);
+    my $provider = configured($one);
+    $provider->script({ times => 4, hang => JSON::PP::true }, {});
+
+    my $busy = $redis->another;
+    $busy->command('PING');
+
+    my @ids = submit(4);
+    $provider->wait(requests => 4);
+
+    # a command is on its way, and one behind it that takes a while
+
+    $redis->pause;
+    my $late = $one->start_post('/api/tasks',
+        { model => 'gpt-4o', prompts => ['late'] }, key => 'user');
+    is $one->get('/v1/models', key => 'user')->status, 200, 'it is asked';
+
+    $busy->ask('EVAL', <<'EOF', 0);
+        local function now()
+            local t = redis.call('TIME')
+            return t[1] * 1000 + t[2] / 1000
+        end
+        local till = now() + 200
+        redis.log(redis.LOG_WARNING, 'is busy')
+        while now() < till do end
+EOF
+
+    $redis->resume;
+    ok $t->until(sub { $t->read('redis.out') =~ /is busy/ }, 5),
+        'and busy before it answers';
+    $one->stop;
+
+    is states(@ids), 'queued queued queued queued', 'what is said last is heard';
+
+    $late->close;
+    $t->start;
+    ended('and the tasks run', 'completed', 10, @ids);
+    clean('last words');
 }
 
 

@@ -10,8 +10,17 @@
 #include <ngx_sha1.h>
 
 
+/* ms, of all connections of a worker that exits */
+#define NGX_HTTP_LLM_REDIS_PART  500
+
+
+static void ngx_http_llm_redis_part(ngx_http_llm_redis_t *rd);
 static void ngx_http_llm_redis_forget(ngx_queue_t *ops);
 static void ngx_http_llm_redis_free(ngx_http_llm_redis_t *rd);
+
+
+/* when the waiting of a worker that exits is over; 0: it has not begun */
+static ngx_msec_t  ngx_http_llm_redis_parted;
 
 
 ngx_http_llm_redis_t *
@@ -168,9 +177,13 @@ ngx_http_llm_redis_flush(ngx_http_llm_redis_t *rd)
 void
 ngx_http_llm_redis_exit_process(ngx_http_llm_redis_t *rd)
 {
+    ngx_uint_t  hears;
+
     if (rd->log == NULL) {
         return;
     }
+
+    hears = ngx_http_llm_redis_connected(rd) && rd->options.beside == NULL;
 
     ngx_http_llm_redis_forget(&rd->pending);
     ngx_http_llm_redis_forget(&rd->held);
@@ -180,6 +193,11 @@ ngx_http_llm_redis_exit_process(ngx_http_llm_redis_t *rd)
     ngx_http_llm_redis_names_exit(rd);
 
     ngx_http_llm_redis_event_flush(&rd->event);
+
+    if (hears) {
+        ngx_http_llm_redis_part(rd);
+    }
+
     ngx_http_llm_redis_event_close(&rd->event);
 
     ngx_http_llm_redis_held_gone(rd);
@@ -195,6 +213,37 @@ ngx_http_llm_redis_exit_process(ngx_http_llm_redis_t *rd)
     ngx_http_llm_redis_free(rd);
 
     rd->log = NULL;
+}
+
+
+/*
+ * A server whose answer finds the connection closed reads nothing more from
+ * it: behind a command that it is busy with, what was said last would be lost.
+ */
+
+static void
+ngx_http_llm_redis_part(ngx_http_llm_redis_t *rd)
+{
+    ngx_msec_int_t  left;
+
+    ngx_time_update();
+
+    if (ngx_http_llm_redis_parted == 0) {
+        ngx_http_llm_redis_parted = ngx_current_msec + NGX_HTTP_LLM_REDIS_PART;
+    }
+
+    while (!ngx_queue_empty(&rd->pending)) {
+        left = (ngx_msec_int_t) (ngx_http_llm_redis_parted - ngx_current_msec);
+
+        if (left <= 0
+            || ngx_http_llm_redis_event_wait(&rd->event, left) != NGX_OK)
+        {
+            break;
+        }
+    }
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, rd->log, 0,
+                   "llm redis: gone, %ui unheard", rd->npending);
 }
 
 

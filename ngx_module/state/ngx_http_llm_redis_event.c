@@ -8,6 +8,8 @@
 
 #include <hiredis/sds.h>
 
+#include <poll.h>
+
 
 /* the shortest element of an array on the wire, ":0" and its line end */
 #define NGX_HTTP_LLM_REDIS_ELEMENT  4
@@ -298,6 +300,46 @@ ngx_http_llm_redis_event_flush(ngx_http_llm_redis_event_t *ev)
     if (ev->ac != NULL && ev->connected && !ev->closing) {
         (void) redisBufferWrite(&ev->ac->c, NULL);
     }
+}
+
+
+ngx_int_t
+ngx_http_llm_redis_event_wait(ngx_http_llm_redis_event_t *ev, ngx_msec_t msec)
+{
+    int            n;
+    struct pollfd  pfd;
+
+    if (ev->ac == NULL || !ev->connected || ev->closing) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_llm_redis_event_flush(ev);
+
+    pfd.fd = ev->connection->fd;
+    pfd.events = POLLIN;
+    pfd.revents = 0;
+
+    if (ngx_http_llm_redis_event_unsent(ev) > 0) {
+        pfd.events |= POLLOUT;
+    }
+
+    n = poll(&pfd, 1, (int) msec);
+
+    ngx_time_update();
+
+    if (n == -1) {
+        return ngx_errno == NGX_EINTR ? NGX_OK : NGX_ERROR;
+    }
+
+    if (n == 0) {
+        return NGX_ERROR;
+    }
+
+    if (pfd.revents & (POLLIN|POLLERR|POLLHUP)) {
+        ngx_http_llm_redis_event_read(ev->connection->read);
+    }
+
+    return NGX_OK;
 }
 
 

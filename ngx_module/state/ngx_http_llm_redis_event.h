@@ -65,5 +65,12 @@ ngx_int_t ngx_http_llm_redis_event_drain(ngx_http_llm_redis_event_t *ev);
 /* tries to write at once what would have been written in this turn */
 void ngx_http_llm_redis_event_flush(ngx_http_llm_redis_event_t *ev);
 
+/*
+ * Blocks the process, for a worker that exits: writes what is to be written,
+ * and reads once, after at most "msec".  NGX_ERROR: closed, or nothing came.
+ */
+ngx_int_t ngx_http_llm_redis_event_wait(ngx_http_llm_redis_event_t *ev,
+    ngx_msec_t msec);
+
 
 #endif /* _NGX_HTTP_LLM_REDIS_EVENT_H_INCLUDED_ */
