@@ -580,7 +580,13 @@ sub show_logs {
     for my $name ('error.log', map { "$_.out" } qw(nginx mock1 redis)) {
         my @lines = split /^/, $self->read($name) or next;
 
-        splice @lines, 0, -40 if !$ENV{TEST_LLM_VERBOSE} && @lines > 40;
+        # the last of it, and what was bad before
+        if (!$ENV{TEST_LLM_VERBOSE} && @lines > 40) {
+            my @last = splice @lines, -40;
+            my @bad = grep { /\[(?:warn|error|crit|alert|emerg)\]/ } @lines;
+            splice @bad, 0, -40 if @bad > 40;
+            @lines = (@bad, @last);
+        }
         Test::More::diag("--- $name\n", @lines);
     }
 }
