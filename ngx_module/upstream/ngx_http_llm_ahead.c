@@ -40,7 +40,7 @@ ngx_http_llm_ahead(ngx_http_llm_attempt_t *at)
 }
 
 
-/* nothing here waits for memory but for the three pointers themselves */
+/* nothing here waits for memory but for the pointers themselves */
 
 static void
 ngx_http_llm_ahead_read(ngx_http_request_t *sr, ngx_http_upstream_t *u)
@@ -55,7 +55,7 @@ ngx_http_llm_ahead_read(ngx_http_request_t *sr, ngx_http_upstream_t *u)
     c = sr->connection;
 
     ngx_http_llm_ahead_from(at, text);
-    ngx_http_llm_ahead_fetch(r, offsetof(ngx_http_request_t, cache));
+    ngx_http_llm_ahead_fetch(r, offsetof(ngx_http_request_t, header_in));
     ngx_http_llm_ahead_from(r, out);
     ngx_http_llm_ahead_fetch(c, sizeof(ngx_connection_t));
 
