@@ -41,6 +41,9 @@ SLOTS = 32
 # by prior knowledge) to the client.
 TLS, HTTP2 = '-tls', '-h2'
 
+# of a second, as h2load says them
+UNITS = {'s': 1, 'ms': 1e3, 'us': 1e6}
+
 # nginx alone: as a proxy, and with an answer that is in its configuration
 PLAIN = ('plain', 'return')
 
@@ -574,6 +577,7 @@ class Rig:
                           % (gateway.name, asked[0], data[1], len(times),
                              length))
         return {'requests': ok, 'ok': ok, 'rps': float(took[3]),
+                'seconds': float(took[1]) / UNITS[took[2]],
                 'latency': {p: times[min(len(times) - 1,
                                          int(len(times) * share))]
                             for p, share in (('p50', 0.5), ('p90', 0.9),

@@ -14,6 +14,12 @@ def median(values):
     return statistics.median(values) if values else None
 
 
+def middle(samples):
+    """One sample with the median of each figure that all of them have."""
+    return {key: median([s[key] for s in samples]) for key in samples[0]
+            if all(key in s for s in samples)}
+
+
 def interval(values, seed=1):
     """The bootstrap 95 % interval of the median."""
     if len(values) < 3:

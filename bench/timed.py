@@ -5,6 +5,7 @@ import itertools
 import os
 import time
 
+import goals
 import stats
 from rig import Failure, HTTP2, TLS, awake, steal_ticks
 
@@ -26,13 +27,12 @@ def sample(rig, gateway, args, per, events=None):
     mock = rig.mock_ns()
     cpu = gateway.cpu_ns()
     steal = steal_ticks()
-    start = time.monotonic()
-
     asked = rig.redis_commands() if rig.redis else 0
 
     seen = rig.load(gateway, args)
 
-    took = time.monotonic() - start
+    # without what it takes to start the load
+    took = seen['seconds']
     spent = gateway.cpu_ns() - cpu
     got = {
         'rps': seen['rps'],
@@ -93,13 +93,13 @@ def hit(rig, gateway, args, per):
 
 
 def paired(rig, rnd, say, names, rounds, args, per='requests',
-           warm_up=None, more='', events=None, gate=None, o=None):
+           warm_up=None, suffix='', events=None, gate=None, o=None):
     """args: of load, the same for all or a function of the target's name.
-    more: what the kinds of all gateways end with.  With gate and o, rounds
+    suffix: what the kinds of all gateways end with.  With gate and o, rounds
     are added while the control is too noisy and the run has time to spare."""
     of = args if callable(args) else lambda name: args
     targets = {name: rig.direct() if name == 'direct'
-               else rig.instance(INSTANCE.get(name, name) + more)
+               else rig.instance(INSTANCE.get(name, name) + suffix)
                for name in names}
 
     for name in names:
@@ -117,21 +117,20 @@ def paired(rig, rnd, say, names, rounds, args, per='requests',
         return rig.calm.sample(cores, lambda: take(name))
 
     done = []
+    more = max(3, rounds // 5)
     while len(done) < rounds:
         start = time.monotonic()
         order = list(names)
         rnd.shuffle(order)
         done.append({name: one(name) for name in order})
-        took = time.monotonic() - start
+        took = (time.monotonic() - start) * more
         say(len(done), rounds)
 
         if gate and len(done) == rounds and rounds >= 3 \
-                and o.spare >= took * 3 and len(done) < o.rounds * 2 \
-                and stats.verdict(stats.interval(
-                    stats.ratios(done, 'twin', 'plain', gate)),
-                    WIDEST.get(gate, stats.WIDEST)) != 'valid':
-            rounds += 3
-            o.spare -= took * 3
+                and o.spare >= took and len(done) < o.rounds * 2 \
+                and not steady(done, gate):
+            rounds += more
+            o.spare -= took
     return done
 
 
@@ -163,6 +162,13 @@ def summary(rounds, names, metrics, bases):
 
 # CPU time repeats better than what a client sees
 WIDEST = {'rps': 0.08, 'p50': 0.08, 'ttft': 0.08}
+
+
+def steady(rounds, gate):
+    """Whether the control is good enough to stop."""
+    ratios = stats.ratios(rounds, 'twin', 'plain', gate)
+    return abs(stats.median(ratios) - 1) <= goals.CONTROL and stats.verdict(
+        stats.interval(ratios), WIDEST.get(gate, stats.WIDEST)) == 'valid'
 
 
 def result(title, rounds, names, metrics, gate, unit, bases=None):
@@ -213,7 +219,7 @@ def calls(rig, rnd, say, o, size, names, title, more='', form=GOOD):
     if more == HTTP2:
         args = ['-c', 4, '-m', 8, '-D', '%dms' % (o.seconds * 1000),
                 '--size', size]
-    rounds = paired(rig, rnd, say, names, o.rounds, args, more=more,
+    rounds = paired(rig, rnd, say, names, o.rounds, args, suffix=more,
                     gate='cpu_us', o=o)
     return result(title, rounds, names,
                   ['cpu_us', 'capacity', 'rps', 'p50'], 'cpu_us',
@@ -272,7 +278,7 @@ def paced_http2(rig, rnd, say, o):
     args = ['--stream', '-c', 4, '-m', 25, '-n', 100, '--size', 2048,
             '-H', 'x-mock-chunks: 50', '-H', 'x-mock-pace-ms: 20'] + CHUNK
     rounds = paired(rig, rnd, say, THREE, o.rounds, args, 'events',
-                    more=HTTP2, events=50 + AROUND, gate='cpu_us', o=o)
+                    suffix=HTTP2, events=50 + AROUND, gate='cpu_us', o=o)
     return result('SSE paced over HTTP/2: 4 connections of 25 streams, an '
                   'event each 20 ms', rounds, THREE, ['cpu_us'], 'cpu_us',
                   'µs of CPU per event')
@@ -331,7 +337,7 @@ def ttft100(rig, rnd, say, o):
     return first_events(rig, rnd, say, o,
                         'Time to first token: 100 streams open, 455 new ones '
                         'a second', THREE,
-                        ['-r', 455, '--warmup', 0.25, '-d', o.seconds,
+                        ['-r', 455, '--warmup', 0.25, '-d', o.seconds * 2,
                          '-H', 'x-mock-chunks: 10',
                          '-H', 'x-mock-pace-ms: 20'])
 
