@@ -7,6 +7,7 @@
 
 
 #include "core/llm_policy_parser.h"
+#include "core/llm_tree.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -23,7 +24,7 @@ llm_policy_load(const char *text, size_t len, char *err, size_t errlen)
 
     memset(&je, 0, sizeof(json_error_t));
 
-    root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
+    root = llm_tree_load(text, len, JSON_REJECT_DUPLICATES, &je);
 
     if (root != NULL) {
         return root;
@@ -45,7 +46,8 @@ llm_policy_load_value(const char *text, size_t len, json_error_t *je)
 
     memset(je, 0, sizeof(json_error_t));
 
-    value = json_loadb(text, len, JSON_REJECT_DUPLICATES|JSON_DECODE_ANY, je);
+    value = llm_tree_load(text, len, JSON_REJECT_DUPLICATES|JSON_DECODE_ANY,
+                          je);
 
     if (value == NULL) {
         llm_policy_hide(je);

@@ -13,7 +13,7 @@
 
 #include "http/ngx_http_llm.h"
 
-#include <jansson.h>
+#include "core/llm_tree.h"
 
 
 /*
@@ -24,16 +24,10 @@ ngx_int_t ngx_http_llm_json_load(ngx_str_t *text, json_t **root,
     json_error_t *error);
 
 /*
- * As json_dumps(), but NULL if there was no memory since one of these was
- * called last: members may be missing then.
+ * As json_dumps(), but NULL if there was no memory since one of these or
+ * llm_tree_watch() was called last: members may be missing then.
  */
 char *ngx_http_llm_json_dump(json_t *json, size_t flags);
-
-/* from now on it is watched whether jansson finds memory */
-void ngx_http_llm_json_watch(void);
-
-/* has jansson found no memory since one of these was called? */
-ngx_uint_t ngx_http_llm_json_no_memory(void);
 
 
 #endif /* _NGX_HTTP_LLM_JSON_H_INCLUDED_ */

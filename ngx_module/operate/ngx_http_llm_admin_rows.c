@@ -76,7 +76,7 @@ ngx_http_llm_admin_row_parse(ngx_http_llm_admin_t *ad,
         return NGX_DECLINED;
     }
 
-    if (arena.failed || ngx_http_llm_json_no_memory()) {
+    if (arena.failed || llm_tree_no_memory()) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 

@@ -8,6 +8,8 @@
 
 #include "operate/ngx_http_llm_admin_rows.h"
 
+#include "core/llm_tree.h"
+
 
 #define NGX_HTTP_LLM_ADMIN_PAGES   64         /* looked at for one answer */
 
@@ -140,7 +142,7 @@ ngx_http_llm_admin_row_json(ngx_http_llm_admin_t *ad,
     (void) llm_policy_row_write(&item->row, 0, text + 1, len);
     text[len + 1] = '}';
 
-    json = json_loadb(text, len + 2, 0, NULL);
+    json = llm_tree_load(text, len + 2, 0, NULL);
     if (json == NULL) {
         return NULL;
     }

@@ -440,7 +440,7 @@ ngx_http_llm_keys_read(ngx_str_t *field, ngx_str_t *record, ngx_pool_t *pool,
     arena.alloc = ngx_http_llm_arena_alloc;
     arena.data = pool;
 
-    ngx_http_llm_json_watch();
+    llm_tree_watch();
 
     if (llm_policy_row_parse(row, (char *) record->data, record->len,
                              LLM_POLICY_RECORD, NULL, &arena, err,
@@ -453,7 +453,7 @@ ngx_http_llm_keys_read(ngx_str_t *field, ngx_str_t *record, ngx_pool_t *pool,
 
         /* without memory it need not be wrong */
 
-        return arena.failed || ngx_http_llm_json_no_memory() ? NGX_ERROR
+        return arena.failed || llm_tree_no_memory() ? NGX_ERROR
                                                              : NGX_DECLINED;
     }
 

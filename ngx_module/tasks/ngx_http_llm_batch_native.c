@@ -10,7 +10,7 @@
 #include "tasks/ngx_http_llm_batch_native.h"
 #include "http/ngx_http_llm_match.h"
 
-#include <jansson.h>
+#include "core/llm_tree.h"
 
 
 #define NGX_HTTP_LLM_NATIVE_GRACE  600000    /* ms, behind its time */
@@ -614,7 +614,7 @@ ngx_http_llm_native_answer(ngx_http_llm_batch_run_t *run)
         return NULL;
     }
 
-    root = json_loadb((char *) lb->answer.data, lb->answer.len, 0, NULL);
+    root = llm_tree_load((char *) lb->answer.data, lb->answer.len, 0, NULL);
 
     if (!json_is_object(root)) {
         json_decref(root);

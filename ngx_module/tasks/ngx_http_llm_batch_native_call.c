@@ -8,7 +8,7 @@
 
 #include "tasks/ngx_http_llm_batch_native.h"
 
-#include <jansson.h>
+#include "core/llm_tree.h"
 
 
 #define NGX_HTTP_LLM_NATIVE_ANSWER   (4 * 1024 * 1024)
@@ -233,7 +233,7 @@ ngx_http_llm_native_refused(ngx_http_llm_batch_run_t *run)
         return NGX_DECLINED;
     }
 
-    root = json_loadb((char *) lb->answer.data, lb->answer.len, 0, NULL);
+    root = llm_tree_load((char *) lb->answer.data, lb->answer.len, 0, NULL);
     error = json_object_get(root, "error");
 
     code = json_string_value(json_object_get(error, "code"));

@@ -9,7 +9,7 @@
 
 #include "tasks/ngx_http_llm_batch_native.h"
 
-#include <jansson.h>
+#include "core/llm_tree.h"
 
 
 #define NGX_HTTP_LLM_NATIVE_FORM  1024       /* bytes around the file */
@@ -256,7 +256,7 @@ ngx_http_llm_native_uploaded(ngx_http_llm_batch_run_t *run)
         return;
     }
 
-    root = json_loadb((char *) lb->answer.data, lb->answer.len, 0, NULL);
+    root = llm_tree_load((char *) lb->answer.data, lb->answer.len, 0, NULL);
     rc = ngx_http_llm_native_id(run, json_string_value(
                                          json_object_get(root, "id")), &id);
     json_decref(root);

@@ -345,7 +345,13 @@ ngx_http_llm_batch_told(ngx_pool_t *pool, ngx_http_llm_batch_t *b)
     const char         *text;
     llm_batch_error_t  *err;
 
-    list = json_loadb((char *) b->errors.data, b->errors.len, 0, NULL);
+    llm_tree_watch();
+
+    list = llm_tree_load((char *) b->errors.data, b->errors.len, 0, NULL);
+
+    if (llm_tree_no_memory()) {
+        return NGX_ERROR;
+    }
 
     n = ngx_min(json_array_size(list), NGX_HTTP_LLM_BATCH_ERRORS);
     err = ngx_pcalloc(pool, (n + 1) * sizeof(llm_batch_error_t));

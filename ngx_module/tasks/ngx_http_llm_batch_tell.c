@@ -8,7 +8,7 @@
 
 #include "tasks/ngx_http_llm_batch_finish.h"
 
-#include <jansson.h>
+#include "core/llm_tree.h"
 
 
 #define NGX_HTTP_LLM_BATCH_HEAD  256         /* of a result, at most */
@@ -148,7 +148,13 @@ ngx_http_llm_batch_reason(ngx_http_llm_batch_run_t *run,
 
     if (ngx_http_llm_batch_state(ln, "error") && ln->error.len) {
 
-        root = json_loadb((char *) ln->error.data, ln->error.len, 0, NULL);
+        llm_tree_watch();
+
+        root = llm_tree_load((char *) ln->error.data, ln->error.len, 0, NULL);
+
+        if (llm_tree_no_memory()) {
+            return NGX_ERROR;
+        }
 
         rc = ngx_http_llm_batch_member(pool, root, "code", &res->code);
 

@@ -10,7 +10,7 @@
 #include "upstream/ngx_http_llm_route.h"
 #include "http/ngx_http_llm_reply.h"
 
-#include <jansson.h>
+#include "core/llm_tree.h"
 
 
 #define NGX_HTTP_LLM_MODELS_FRESH    60           /* s */
@@ -201,7 +201,7 @@ ngx_http_llm_models_fetched(ngx_http_llm_ctx_t *ctx)
     list = &ngx_http_llm_models_lists[ctx->target];
 
     if (at->status == NGX_HTTP_OK && at->last && !at->overflow) {
-        json = json_loadb((char *) at->hold, at->held, 0, NULL);
+        json = llm_tree_load((char *) at->hold, at->held, 0, NULL);
         data = json_object_get(json, "data");
     }
 
