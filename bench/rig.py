@@ -493,6 +493,11 @@ class Rig:
             self.shared[name] = self.start(kind, name)
         return self.shared[name]
 
+    def renew(self, name):
+        """The same, started again: its memory lies elsewhere."""
+        self.stop(self.shared.pop(name).process)
+        return self.instance(name)
+
     def direct(self):
         self.start_mock()
         port = int(self.upstream.rsplit(':', 1)[1])

@@ -14,6 +14,7 @@ from rig import Failure, SECRET, cpu_ns, steal_ticks
 from timed import result, sample
 
 TASKS = 10000       # of a round, in calls of CALL
+AGAIN = 7           # samples of single requests in a round
 CALL = 1000
 PROMPT = 500        # bytes
 
