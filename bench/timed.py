@@ -73,6 +73,10 @@ def sample(rig, gateway, args, per, events=None):
     return got
 
 
+# By where a process happens to have its memory it costs a percent or two more
+# or less for as long as it lives: so many rounds.
+LIFE = 5
+
 # whose instance has another name
 INSTANCE = {'hit': 'cache', 'hit-rate': 'cache', 'miss': 'cache',
             'kept': 'redis', 'return-rate': 'return'}
@@ -93,18 +97,19 @@ def hit(rig, gateway, args, per):
 
 
 def paired(rig, rnd, say, names, rounds, args, per='requests',
-           renew=None, suffix='', events=None, gate=None, o=None):
+           warm_up=None, life=None, suffix='', events=None, gate=None, o=None):
     """args: of load, the same for all or a function of the target's name.
-    suffix: what the kinds of all gateways end with.  With gate and o, rounds
-    are added while the control is too noisy and the run has time to spare.
-    renew: each round has processes of its own, which are warmed up by this."""
+    life: after so many rounds the gateways are started anew and warmed up, as
+    at the beginning, by warm_up or else one run.  suffix: what the kinds of
+    all gateways end with.  With gate and o, rounds are added while the control
+    is too noisy and the run has time to spare."""
     of = args if callable(args) else lambda name: args
     targets = {name: rig.direct() if name == 'direct'
                else rig.instance(INSTANCE.get(name, name) + suffix)
                for name in names}
 
     for name in names:
-        rig.load(targets[name], renew or of(name))
+        rig.load(targets[name], warm_up or of(name))
 
     # CPU time is the gateway's core's, a latency that of all
     cores = [rig.gateway_core] if gate == 'cpu_us' else rig.cores
@@ -121,10 +126,11 @@ def paired(rig, rnd, say, names, rounds, args, per='requests',
     more = max(3, rounds // 5)
     while len(done) < rounds:
         start = time.monotonic()
-        if renew and done:
+        if life and done and len(done) % life == 0:
             for name in rnd.sample(names, len(names)):
-                targets[name] = rig.renew(name + suffix)
-                rig.load(targets[name], renew)
+                if name != 'direct':
+                    targets[name] = rig.renew(name + suffix)
+                    rig.load(targets[name], warm_up or of(name))
         order = list(names)
         rnd.shuffle(order)
         done.append({name: one(name) for name in order})
@@ -225,7 +231,7 @@ def calls(rig, rnd, say, o, size, names, title, more='', form=GOOD):
         args = ['-c', 4, '-m', 8, '-D', '%dms' % (o.seconds * 1000),
                 '--size', size]
     rounds = paired(rig, rnd, say, names, o.rounds, args, suffix=more,
-                    gate='cpu_us', o=o)
+                    life=LIFE, gate='cpu_us', o=o)
     return result(title, rounds, names,
                   ['cpu_us', 'capacity', 'rps', 'p50'], 'cpu_us',
                   'µs of CPU per request')
@@ -262,15 +268,15 @@ def http2(rig, rnd, say, o):
 def limits(rig, rnd, say, o):
     names = ['plain', 'twin', 'limits', 'exact', 'leased']
     args = ['-c', 32, '-d', o.seconds, '--size', 2048] + GOOD
-    rounds = paired(rig, rnd, say, names, o.rounds, args, gate='cpu_us', o=o)
+    rounds = paired(rig, rnd, say, names, o.rounds, args, life=LIFE,
+                    gate='cpu_us', o=o)
     return result('Every limit of key and team: in memory, by Redis exactly, '
                   'by Redis in chunks', rounds, names,
                   ['cpu_us', 'rps', 'p50', 'commands'], 'cpu_us', 'µs of CPU per request')
 
 
-# An event of one of many streams finds little of what it needs in the caches;
-# by where a process happens to have its memory it costs some percent more or
-# less, so each round has new ones.
+# An event of one of many streams finds little of what it needs in the caches,
+# and it tells most of all where a process has its memory: so one round each.
 EVENT = ['-H', 'x-mock-chunks: 1'] + CHUNK
 
 
@@ -279,7 +285,7 @@ def paced(rig, rnd, say, o):
             '-H', 'x-mock-chunks: 50', '-H', 'x-mock-pace-ms: 20',
             '-H', 'x-mock-stamp: 1'] + CHUNK
     rounds = paired(rig, rnd, say, THREE, o.rounds, args, 'events',
-                    renew=args[:7] + EVENT, events=50 + AROUND,
+                    warm_up=args[:7] + EVENT, life=1, events=50 + AROUND,
                     gate='cpu_us', o=o)
     return result('SSE paced: 100 streams, an event each 20 ms', rounds,
                   THREE, ['cpu_us', 'transit'], 'cpu_us',
@@ -290,7 +296,7 @@ def paced_http2(rig, rnd, say, o):
     args = ['--stream', '-c', 4, '-m', 25, '-n', 100, '--size', 2048,
             '-H', 'x-mock-chunks: 50', '-H', 'x-mock-pace-ms: 20'] + CHUNK
     rounds = paired(rig, rnd, say, THREE, o.rounds, args, 'events',
-                    renew=args[:9] + EVENT, suffix=HTTP2,
+                    warm_up=args[:9] + EVENT, life=1, suffix=HTTP2,
                     events=50 + AROUND, gate='cpu_us', o=o)
     return result('SSE paced over HTTP/2: 4 connections of 25 streams, an '
                   'event each 20 ms', rounds, THREE, ['cpu_us'], 'cpu_us',
@@ -301,7 +307,7 @@ def flood(rig, rnd, say, o):
     args = ['--stream', '-c', 16, '-d', o.seconds, '--size', 2048,
             '-H', 'x-mock-chunks: 64'] + CHUNK
     rounds = paired(rig, rnd, say, THREE, o.rounds, args, 'events',
-                    events=64 + AROUND, gate='cpu_us', o=o)
+                    life=LIFE, events=64 + AROUND, gate='cpu_us', o=o)
     return result('SSE flood: 16 connections, 64 events at once', rounds,
                   THREE, ['cpu_us'], 'cpu_us', 'µs of CPU per event')
 
@@ -310,7 +316,8 @@ def first_events(rig, rnd, say, o, title, names, args):
     """Time to first token: the difference to plain is that of the p50 within
     a round."""
     args = ['--stream', '--size', 2048, '--over', SLOW_US] + args + CHUNK
-    rounds = paired(rig, rnd, say, names, o.rounds, args, gate='ttft', o=o)
+    rounds = paired(rig, rnd, say, names, o.rounds, args, life=LIFE,
+                    gate='ttft', o=o)
     got = result(title, rounds, names, ['ttft'], 'ttft', 'µs, p50')
 
     got['slow'] = {}
@@ -357,7 +364,8 @@ def ttft100(rig, rnd, say, o):
 
 def at_rate(rig, rnd, say, o, names, rate):
     args = ['-r', rate, '-d', o.seconds, '--size', 2048] + GOOD
-    rounds = paired(rig, rnd, say, names, o.rounds, args, gate='p50', o=o)
+    rounds = paired(rig, rnd, say, names, o.rounds, args, life=LIFE,
+                    gate='p50', o=o)
     return result('Latency: 2 KB body, %s requests a second at a constant '
                   'rate' % format(rate, ','), rounds, names,
                   ['p50', 'cpu_us'], 'p50', 'µs, p50')
