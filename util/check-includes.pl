@@ -21,7 +21,7 @@ my %floor = (core => 0, http => 1, state => 2, policy => 3, tasks => 3,
 
 my @places = (
     [qr/#\s*include\s+<hiredis\//, 'hiredis', qr{^state/\w*redis\w*\.[ch]$}],
-    [qr/#\s*include\s+<jansson\.h>/, 'jansson',
+    [qr/#\s*include\s+(?:<jansson\.h>|"core\/llm_tree\.h")/, 'jansson',
         qr{^(?:core/llm_(?:policy\w*|tree)|upstream/\w*models\w*|http/\w+_json
             |operate/\w+|tasks/\w+)\.[ch]$}x],
     [qr/\bnginx_version\b/, 'nginx_version',

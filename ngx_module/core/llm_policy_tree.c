@@ -33,7 +33,7 @@ llm_policy_load(const char *text, size_t len, char *err, size_t errlen)
     llm_policy_hide(&je);
 
     snprintf(err, errlen, "line %d, column %d: %s", je.line, je.column,
-             je.text[0] != '\0' ? je.text : "out of memory");
+             je.text);
 
     return NULL;
 }

@@ -18,7 +18,7 @@
 
 /*
  * A tree without names that stand twice.  NGX_DECLINED: it is not JSON,
- * "error" says why; NGX_ERROR: no memory.
+ * "error" (NULL: not asked for) says why; NGX_ERROR: no memory.
  */
 ngx_int_t ngx_http_llm_json_load(ngx_str_t *text, json_t **root,
     json_error_t *error);

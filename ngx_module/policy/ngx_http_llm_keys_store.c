@@ -453,8 +453,7 @@ ngx_http_llm_keys_read(ngx_str_t *field, ngx_str_t *record, ngx_pool_t *pool,
 
         /* without memory it need not be wrong */
 
-        return arena.failed || llm_tree_no_memory() ? NGX_ERROR
-                                                             : NGX_DECLINED;
+        return arena.failed || llm_tree_no_memory() ? NGX_ERROR : NGX_DECLINED;
     }
 
     return NGX_OK;

@@ -345,11 +345,7 @@ ngx_http_llm_batch_told(ngx_pool_t *pool, ngx_http_llm_batch_t *b)
     const char         *text;
     llm_batch_error_t  *err;
 
-    llm_tree_watch();
-
-    list = llm_tree_load((char *) b->errors.data, b->errors.len, 0, NULL);
-
-    if (llm_tree_no_memory()) {
+    if (ngx_http_llm_json_load(&b->errors, &list, NULL) == NGX_ERROR) {
         return NGX_ERROR;
     }
 

@@ -34,33 +34,4 @@ exact(const char *text, size_t *len)
 }
 
 
-/* for json_set_alloc_funcs(): the allocation number "failing" gives NULL */
-
-static unsigned long  allocations, failing, living;
-
-
-static inline void *
-counting_malloc(size_t size)
-{
-    void  *p;
-
-    if (++allocations == failing) {
-        return NULL;
-    }
-
-    p = malloc(size);
-    living += p != NULL;
-
-    return p;
-}
-
-
-static inline void
-counting_free(void *p)
-{
-    living -= p != NULL;
-    free(p);
-}
-
-
 #endif /* _FILE_PARSE_H_INCLUDED_ */

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "json_starve.h"
 #include "policy_parse.h"
 
 
@@ -483,33 +484,6 @@ test_names(void **state)
 
         llm_policy_destroy(p);
     }
-}
-
-
-static unsigned long  allocations, failing, living;
-
-
-static void *
-counting_malloc(size_t size)
-{
-    void  *p;
-
-    if (++allocations == failing) {
-        return NULL;
-    }
-
-    p = malloc(size);
-    living += p != NULL;
-
-    return p;
-}
-
-
-static void
-counting_free(void *p)
-{
-    living -= p != NULL;
-    free(p);
 }
 
 

@@ -19,6 +19,7 @@
 #include "core/llm_price.h"
 #include "core/llm_route.h"
 #include "file_parse.h"
+#include "json_starve.h"
 
 
 static llm_prices_t *

@@ -12,41 +12,13 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include <stdlib.h>
-
 #include "core/llm_tree.h"
+#include "json_starve.h"
 
 
 #define TEXT                                                                  \
     "{\"completion_window\":\"24h\",\"endpoint\":\"/v1/chat/completions\","   \
     "\"metadata\":{\"a name that is long\":\"and a text that is longer\"}}"
-
-
-static unsigned long  asked, failing, living;
-
-
-static void *
-failing_malloc(size_t size)
-{
-    void  *p;
-
-    if (++asked == failing) {
-        return NULL;
-    }
-
-    p = malloc(size);
-    living += p != NULL;
-
-    return p;
-}
-
-
-static void
-failing_free(void *p)
-{
-    living -= p != NULL;
-    free(p);
-}
 
 
 /* whichever allocation fails, a tree is whole or there is none */
@@ -62,16 +34,16 @@ test_whole(void **state)
     whole = json_loads(TEXT, 0, NULL);
     assert_non_null(whole);
 
-    json_set_alloc_funcs(failing_malloc, failing_free);
+    json_set_alloc_funcs(counting_malloc, counting_free);
 
     for (failing = 1; failing < 1000; failing++) {
-        asked = 0;
+        allocations = 0;
         living = 0;
 
         llm_tree_watch();
         tree = llm_tree_load(TEXT, sizeof(TEXT) - 1, 0, &error);
 
-        if (asked < failing) {
+        if (allocations < failing) {
             assert_false(llm_tree_no_memory());
             assert_true(json_equal(tree, whole));
             json_decref(tree);
@@ -100,9 +72,9 @@ test_watch(void **state)
 
     (void) state;
 
-    json_set_alloc_funcs(failing_malloc, failing_free);
+    json_set_alloc_funcs(counting_malloc, counting_free);
 
-    asked = 0;
+    allocations = 0;
     failing = 1;
     llm_tree_watch();
     assert_null(json_object());
