@@ -41,7 +41,7 @@ CORE_FUZZ = $(CORE:ngx_module/core/%.c=$(BUILD)/core-fuzz/%.o)
         check-style check-analyze check-clang check-tidy check-nodebug \
         check-unit check-fuzz check-valgrind coverage fuzz fuzz-keep \
         check-t bench bench-peers matrix \
-        install uninstall deb deb-test clean need-build need-run need-test need-check \
+        install uninstall deb deb-test clean need-build need-train need-run need-test need-check \
         need-bench
 
 all: module llmctl
@@ -55,10 +55,15 @@ help:
 module: need-build
 	@util/build-module.sh $(BUILD) $(NGINX_SRC)
 
-#: make release       the same, optimised across files, as it is installed:
+#: make release       the same as it is installed, optimised across files and by
+#:                    a profile of half a minute's load (PROFILE=off: without):
 #:                    build/release/ngx_http_llm_module.so
-release: need-build
-	@LTO=1 util/build-module.sh $(BUILD)/release $(NGINX_SRC)
+release: need-build $(if $(filter off,$(PROFILE)),,need-train $(BUILD)/mock \
+                      $(BUILD)/load)
+	@PROFILE=$(PROFILE) util/release.sh $(BUILD)/release $(NGINX_SRC)
+
+need-train:
+	@util/need.sh train
 
 need-build:
 	@util/need.sh build

@@ -4,6 +4,11 @@
 # the headers of the installed nginx (Debian's nginx-dev) or against the
 # source tree TREE.  Neither is written to: nginx's configure runs in a folder
 # of links to the tree.
+#
+# LTO=1          optimised across files
+# PROFILE=count  with counters of what is run, into OUT/profile; the module is
+#                OUT/counting.so
+# PROFILE=use    by what they counted (util/release.sh)
 
 set -eu
 
@@ -43,6 +48,13 @@ if [ -n "${LTO:-}" ]; then
     across="-O3 -flto=auto -fno-semantic-interposition"
     exports=-Wl,--version-script=$here/ngx_module/exports.map
 fi
+
+name=ngx_http_llm_module.so
+case ${PROFILE:-} in
+    count) across="$across $("$here/util/profile-flags.sh" count "$out/profile")"
+           name=counting.so ;;
+    use)   across="$across $("$here/util/profile-flags.sh" use "$out/profile")" ;;
+esac
 
 work=$out/nginx
 [ "$tree" = "$system" ] || work=$work-$(printf %s "$tree" | cksum | cut -d' ' -f1)
@@ -88,9 +100,9 @@ make -s -j"$(nproc)" -f "$work/objs/Makefile" modules >"$work/make.log" 2>&1 \
 
 so=$work/objs/ngx_http_llm_module.so
 
-if ! cmp -s "$so" "$out/ngx_http_llm_module.so"; then
+if ! cmp -s "$so" "$out/$name"; then
     # never changed in place: a running nginx may have it mapped
-    cp "$so" "$out/ngx_http_llm_module.so.new"
-    mv -f "$out/ngx_http_llm_module.so.new" "$out/ngx_http_llm_module.so"
-    echo "built $out/ngx_http_llm_module.so"
+    cp "$so" "$out/$name.new"
+    mv -f "$out/$name.new" "$out/$name"
+    echo "built $out/$name"
 fi

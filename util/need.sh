@@ -21,8 +21,10 @@ declare -A packages=(
     [peers-haproxy]="haproxy"
     [dashboard]="chromium fonts-dejavu-core"
     [promtool]="prometheus"
+    [train]="nginx openssl python3 redis-server"
     [deb]="build-essential debhelper nginx-dev libhiredis-dev libjansson-dev
-           libssl-dev libzstd-dev libcurl4-openssl-dev"
+           libssl-dev libzstd-dev libcurl4-openssl-dev nginx openssl python3
+           redis-server"
     [matrix]="debootstrap util-linux iproute2"
 )
 
