@@ -336,7 +336,7 @@ uninstall:
 #: make deb           build/deb/libnginx-mod-http-llm_VERSION_ARCH.deb
 deb:
 	@util/need.sh deb
-	@util/deb.sh $(BUILD)/deb
+	@PROFILE=$(PROFILE) util/deb.sh $(BUILD)/deb
 
 #: make deb-test      installs that package in a bare Debian and takes the
 #:                    README's tour (as root; DEBIANS=trixie: another Debian)

@@ -381,7 +381,8 @@ def streams(rig, gateway, seconds):
 
 
 def part_of(rig, gateway, seconds):
-    """Of a closed loop: as much as a part is to --seconds' default."""
+    """A part of the closed loop, which is LOOP seconds long if --seconds is
+    what it is by default."""
     slow = gateway.name in SLOW
     seen, got = closed(rig, gateway,
                        LOOP * seconds / 0.15 / (1 if slow else PARTS))

@@ -5,10 +5,10 @@
 # source tree TREE.  Neither is written to: nginx's configure runs in a folder
 # of links to the tree.
 #
-# LTO=1          optimised across files
-# PROFILE=count  with counters of what is run, into OUT/profile; the module is
-#                OUT/counting.so
-# PROFILE=use    by what they counted (util/release.sh)
+# LTO=1        optimised across files
+# COUNTS=make  with counters of what is run, into OUT/profile; the module is
+#              OUT/counting.so
+# COUNTS=use   by what they counted (util/release.sh)
 
 set -eu
 
@@ -50,11 +50,10 @@ if [ -n "${LTO:-}" ]; then
 fi
 
 name=ngx_http_llm_module.so
-case ${PROFILE:-} in
-    count) across="$across $("$here/util/profile-flags.sh" count "$out/profile")"
-           name=counting.so ;;
-    use)   across="$across $("$here/util/profile-flags.sh" use "$out/profile")" ;;
-esac
+if [ -n "${COUNTS:-}" ]; then
+    across="$across $("$here/util/profile-flags.sh" "$COUNTS" "$out/profile")"
+    [ "$COUNTS" = use ] || name=counting.so
+fi
 
 work=$out/nginx
 [ "$tree" = "$system" ] || work=$work-$(printf %s "$tree" | cksum | cut -d' ' -f1)

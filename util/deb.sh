@@ -2,6 +2,7 @@
 #
 # deb.sh OUT: builds the Debian package by dpkg-buildpackage, from a copy of
 # the sources in OUT/ngx-llm, and leaves it in OUT.  Its recipe is debian/.
+# PROFILE=off: as DEB_BUILD_OPTIONS=nopgo
 
 set -eu
 
@@ -26,6 +27,10 @@ copy_tree "$out/ngx-llm"
 
 # flags of a make that called this are not meant for that one
 unset MAKEFLAGS MFLAGS MAKELEVEL BUILD CC CFLAGS
+
+if [ "${PROFILE:-}" = off ]; then
+    export DEB_BUILD_OPTIONS="${DEB_BUILD_OPTIONS:-} nopgo"
+fi
 
 if ! (cd "$out/ngx-llm" && umask 022 && dpkg-buildpackage -us -uc -b) \
     >"$log" 2>&1
