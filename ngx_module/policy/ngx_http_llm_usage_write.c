@@ -113,14 +113,20 @@ ngx_http_llm_usage_write_timer(ngx_event_t *ev)
 
     w = &ngx_http_llm_usage_writing;
 
-    ngx_add_timer(ev, NGX_HTTP_LLM_USAGE_EVERY);
-
     if (!w->running
         && ngx_http_llm_redis_connected(w->mcf->redis)
         && ngx_http_llm_book_turn(w->mcf->book, NGX_HTTP_LLM_USAGE_EVERY))
     {
         ngx_http_llm_usage_write_begin(w);
     }
+
+    /*
+     * not a second from now: whose turn has just not come would be late by
+     * a second, and if all workers are, the others hear of it after two
+     */
+
+    ngx_add_timer(ev, ngx_http_llm_book_due(w->mcf->book,
+                                            NGX_HTTP_LLM_USAGE_EVERY));
 }
 
 

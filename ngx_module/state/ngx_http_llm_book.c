@@ -174,6 +174,19 @@ ngx_http_llm_book_turn(ngx_http_llm_area_t *area, ngx_msec_t interval)
 }
 
 
+ngx_msec_t
+ngx_http_llm_book_due(ngx_http_llm_area_t *area, ngx_msec_t interval)
+{
+    ngx_msec_int_t           due;
+    ngx_http_llm_book_sh_t  *sh;
+
+    sh = area->sh->data;
+    due = (ngx_msec_int_t) (sh->turn - ngx_current_msec);
+
+    return due <= 0 ? interval : ngx_min((ngx_msec_t) due, interval);
+}
+
+
 void
 ngx_http_llm_book_hold(ngx_http_llm_area_t *area, ngx_msec_t time)
 {

@@ -55,11 +55,14 @@ void ngx_http_llm_book_unlock(ngx_http_llm_area_t *area);
 
 /*
  * 1: for one of the workers that call it within "interval" ms.  hold(): none
- * of them gets it for so long, at most NGX_HTTP_LLM_BOOK_HELD.
+ * of them gets it for so long, at most NGX_HTTP_LLM_BOOK_HELD.  due(): in how
+ * many ms to ask again, at most "interval".
  */
 #define NGX_HTTP_LLM_BOOK_HELD  3000              /* ms */
 
 ngx_uint_t ngx_http_llm_book_turn(ngx_http_llm_area_t *area,
+    ngx_msec_t interval);
+ngx_msec_t ngx_http_llm_book_due(ngx_http_llm_area_t *area,
     ngx_msec_t interval);
 void ngx_http_llm_book_hold(ngx_http_llm_area_t *area, ngx_msec_t time);
 
