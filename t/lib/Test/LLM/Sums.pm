@@ -54,8 +54,8 @@ sub new {
     };
 
     if ($self->{redis}) {
-        my $redis = $first->redis;
-        $first->token(REDIS => $redis->url . ' timeout=500ms');
+        $self->{redis} = $first->redis;
+        $first->token(REDIS => $self->{redis}->url . ' timeout=500ms');
     }
 
     $self->script;
