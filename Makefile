@@ -41,8 +41,8 @@ CORE_FUZZ = $(CORE:ngx_module/core/%.c=$(BUILD)/core-fuzz/%.o)
         check-style check-analyze check-clang check-tidy check-nodebug \
         check-unit check-fuzz check-valgrind coverage fuzz fuzz-keep \
         check-t bench bench-peers matrix \
-        install uninstall deb deb-test clean need-build need-train need-run need-test need-check \
-        need-bench
+        install uninstall deb deb-test clean need-build need-train need-run \
+        need-test need-check need-bench
 
 all: module llmctl
 

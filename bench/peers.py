@@ -393,9 +393,9 @@ def part_of(rig, gateway, seconds):
 def rates_of(rig, gateway, seconds):
     """At a constant rate: requests, then streams."""
     each = seconds / 0.15
-    seen, got = load(rig, gateway, ['-c', 64, '-r', RATE, '-d', 0.8 * each,
-                                    '--expect', SAYS])
-    got = {'p50': seen['latency']['p50'], 'steal': got['steal']}
+    seen, cost = load(rig, gateway, ['-c', 64, '-r', RATE, '-d', 0.8 * each,
+                                     '--expect', SAYS])
+    got = {'p50': seen['latency']['p50'], 'steal': cost['steal']}
 
     seen, cost = streams(rig, gateway, each)
     got['ttft'] = seen['ttft']['p50']

@@ -44,7 +44,7 @@ state=$({ echo "$out" "$tree" "$profile" "$cc" "${CFLAGS:-}" "$nginx"
           find ngx_module config tests/mock tests/tools \
               bench/train bench/*.py bench/plain.conf \
               util/release.sh util/build-module.sh util/profile-flags.sh \
-              "$tree/src" "$tree/auto" \
+              "$tree/src" "$tree/auto" "$tree/conf_flags" \
               -type f ! -name '*.pyc' -print0 \
               | LC_ALL=C sort -z | xargs -0 cksum; } 2>&1 | cksum)
 
