@@ -17,7 +17,6 @@ import tempfile
 import time
 
 import rig as rig_module
-import stats
 import timed
 from rig import (Failure, Gateway, PATH, SECRET, TOP, cpu_ns, first_event,
                  steal_ticks)
@@ -38,8 +37,8 @@ SAYS = 'Hello from the mock provider, which always says the same.'
 ENDS = '"finish_reason":"stop"'
 
 START = 120         # s
-LOOP = 0.7          # s of closed loop in a round
-PARTS = 5           # of it; those that are slow have one
+LOOP = 0.7          # s of closed loop in a whole round
+PARTS = 5           # rounds of a part of it, of which one is whole
 
 
 class Missing(Exception):
@@ -380,9 +379,9 @@ def streams(rig, gateway, seconds):
     return seen, cost
 
 
-def part_of(rig, gateway, seconds):
-    """A part of the closed loop, which is LOOP seconds long if --seconds is
-    what it is by default."""
+def loop_of(rig, gateway, seconds):
+    """With the usual --seconds it is LOOP long for those that are slow and a
+    part of it for the others."""
     slow = gateway.name in SLOW
     seen, got = closed(rig, gateway,
                        LOOP * seconds / 0.15 / (1 if slow else PARTS))
@@ -404,9 +403,9 @@ def rates_of(rig, gateway, seconds):
     return got
 
 
-def round_of(rig, rnd, running, attempt, seconds):
-    """The closed loops in parts that take turns: what is compared is then
-    close in time, however slow some others are."""
+def round_of(rig, rnd, running, attempt, seconds, whole):
+    """A closed loop of each that is not slow, close in time to that of the
+    others; in a whole round all have one, and the rates."""
     def turn(what, names):
         names = list(names)
         rnd.shuffle(names)
@@ -416,31 +415,30 @@ def round_of(rig, rnd, running, attempt, seconds):
                     rig.calm.wait(rig.cores)
                     yield name, attempt(name, what, seconds)
 
-    parts = {name: [] for name in running}
-    for n in range(PARTS):
-        for name, one in turn(part_of, [name for name in running
-                                        if n == 0 or name not in SLOW]):
-            parts[name].append(one)
+    got = {name: {} for name in running}
+    for name, one in turn(loop_of, [name for name in running
+                                    if whole or name not in SLOW]):
+        got[name].update(one or {})
 
-    got = {}
-    for name, rates in turn(rates_of, running):
-        if rates:
-            got[name] = stats.middle(parts[name])
-            got[name].update(rates, steal=rates['steal'] + sum(
-                one['steal'] for one in parts[name]))
+    if whole:
+        for name, rates in turn(rates_of, running):
+            if rates:
+                got[name].update(rates,
+                                 steal=rates['steal'] + got[name]['steal'])
     return got
 
 
-def warm_up(rig, gateway):
+def warm_up(rig, gateway, whole):
     """Compilers and caches take a while: some seconds, and on until a second
     costs no less CPU time per request than the one before."""
     slow = gateway.name in SLOW
     costs = []
     while not costs or slow and len(costs) < 10 and (
             len(costs) < 4 or costs[-1] < costs[-2] * 0.95):
-        seen, cost = closed(rig, gateway, 1 if slow else 0.3)
+        seen, cost = closed(rig, gateway, 1 if slow else 0.2)
         costs.append(cost['cpu'] / seen['ok'])
-    streams(rig, gateway, 1 if slow else 0.3)
+    if whole:
+        streams(rig, gateway, 1 if slow else 0.3)
 
 
 # memory
@@ -558,16 +556,18 @@ def peers(rig, rnd, say, o):
                 missing[name] = str(e)
 
         for name in list(running):
-            attempt(name, warm_up)
+            attempt(name, warm_up, True)
 
-        rounds, count = [], o.rounds or 7
+        rounds, count = [], (o.rounds or 7) * PARTS
         for n in range(count):
+            whole = n % PARTS == 0
             if n > 0:
                 # nginx costs a little more or less for as long as it lives
                 for name in rnd.sample(names, len(names)):
                     running[name] = rig.renew(name)
-                    attempt(name, warm_up)
-            rounds.append(round_of(rig, rnd, running, attempt, o.seconds))
+                    attempt(name, warm_up, whole)
+            rounds.append(round_of(rig, rnd, running, attempt, o.seconds,
+                                   whole))
             say(n + 1, count)
 
         rss = {name: attempt(name, memory) for name in list(running)}

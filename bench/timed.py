@@ -192,8 +192,10 @@ def result(title, rounds, names, metrics, gate, unit, bases=None):
     for name in names:
         if name.endswith('-rate') or name == 'direct' or 'rps' not in metrics:
             continue
-        util = stats.median([r[name]['util'] for r in rounds])
-        busy = stats.median([r[name]['rig_util'] for r in rounds])
+        util = stats.median([r[name]['util'] for r in rounds
+                             if 'util' in r[name]])
+        busy = stats.median([r[name]['rig_util'] for r in rounds
+                             if 'rig_util' in r[name]])
         if util < 0.95 or busy > 0.95:
             table[name]['rps']['bound'] = True
             bound.append((util, busy))
@@ -203,7 +205,7 @@ def result(title, rounds, names, metrics, gate, unit, bases=None):
                      'time is then the capacity'
                      % (max(u for u, _ in bound), max(b for _, b in bound)))
 
-    steal = sum(r[name]['steal'] for r in rounds for name in names)
+    steal = sum(r[name].get('steal', 0) for r in rounds for name in names)
     if steal > 0.5:
         notes.append('%.1f s stolen by the hypervisor' % steal)
 
