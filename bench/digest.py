@@ -55,7 +55,7 @@ def run(rig, command):
 def digest(rig, rnd, say, o):
     path = compiled(rig)
     say(1, 3)
-    got = json.loads(run(rig, [path, str(o.rounds or 15)]))
+    got = json.loads(run(rig, [path, str(o.rounds)]))
     size = got['bytes']
     say(2, 3)
 

@@ -38,7 +38,7 @@ ENDS = '"finish_reason":"stop"'
 
 START = 120         # s
 LOOP = 0.7          # s of closed loop in a whole round
-PARTS = 5           # rounds of a part of it, of which one is whole
+PARTS = 5           # rounds of a part of it, the first of which is whole
 
 
 class Missing(Exception):
@@ -558,7 +558,7 @@ def peers(rig, rnd, say, o):
         for name in list(running):
             attempt(name, warm_up, True)
 
-        rounds, count = [], (o.rounds or 7) * PARTS
+        rounds, count = [], o.rounds
         for n in range(count):
             whole = n % PARTS == 0
             if n > 0:

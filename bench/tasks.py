@@ -226,7 +226,7 @@ def tasks(rig, rnd, say, o):
     run_all(rig, targets['submit'], targets['run'], redis,
             bodies(TASKS // 5, 'warm-up'))
 
-    rounds, count = [], o.rounds or 9
+    rounds, count = [], o.rounds
     for n in range(count):
         order = asked * AGAIN + ['tasks']
         rnd.shuffle(order)
@@ -298,7 +298,7 @@ def beside(rig, rnd, say, o):
     client = Client(gateway)
     names = ['without', 'twin', 'with']
     seconds = max(1, min(o.seconds * 8, 3))
-    rounds, count = [], o.rounds or 9
+    rounds, count = [], o.rounds
 
     # what the mock is told by header for people, it is told for tasks by rule
     rig.script_mock({'rules': [{'delay_ms': DELAY}]})
